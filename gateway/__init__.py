@@ -1,0 +1,1 @@
+"""The gateway daemon: everything that touches the world (radios, disk, network, the terminal)."""

@@ -1,0 +1,1 @@
+"""The daemon's HTTP face: JSON, server-sent events, and the page."""

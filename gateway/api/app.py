@@ -1,0 +1,258 @@
+"""HTTP over the running daemon: JSON below /api, its description at /docs, the page at /.
+
+Everything below /api needs the bearer token that the daemon made at its first start; the page itself is
+public and holds nothing (`gateway.api.border`).  The stream /api/events is server-sent events; a reader that
+is too slow loses the oldest events, never the daemon's time.  The daemon's last event, `stopping`, ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from pydantic import Field
+
+from gateway.api import views
+from gateway.api.bodies import AskIn, Eui, ImportIn, mistakes
+from gateway.api.border import Border
+from gateway.daemon import SubscribersFull
+from gateway.store.sqlite import LoggedEvent
+from swarm.commands import Command, OpenRound, RemoveNode
+from swarm.coordinator import Coordinator
+from swarm.effects import Event
+from swarm.inference.plan import Query
+from swarm.registry import Refused
+
+__all__ = ["DaemonLike", "create_app"]
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+IN_ONE_TURN = 200
+"""Commands that the daemon gets together: they share a transaction, and the radio is not kept waiting."""
+PAST_MAX = 1_000
+PING_S = 15.0
+GONE_S = 5.0
+"""How often a question that waits for its answer looks whether its asker is still there."""
+LAST_EVENT = "stopping"
+
+Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
+Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
+Sequence64 = Annotated[int, Field(ge=0, le=2**63 - 1, description="only events behind this sequence number")]
+
+
+class DaemonLike(Protocol):
+    """What this module needs of the daemon."""
+
+    @property
+    def core(self) -> Coordinator: ...
+    @property
+    def token(self) -> str: ...
+    def now_us(self) -> int: ...
+    def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[Event]]: ...
+    def past_events(
+        self, *, after: int | None = None, limit: int = 100, kind: str | None = None
+    ) -> Sequence[LoggedEvent]: ...
+    async def command(self, command: Command) -> Refused | None: ...
+    async def ask(self, query: Query) -> int | Refused: ...
+
+
+def create_app(daemon: DaemonLike) -> FastAPI:
+    """The application around one running daemon; it shares the daemon's event loop."""
+    app = FastAPI(
+        title="LoRa swarm gateway",
+        version="1",
+        description=__doc__ or "",
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN; ours is gateway/web/docs.html
+        redoc_url=None,
+    )
+    app.add_middleware(Border, token=daemon.token)  # type: ignore[arg-type]
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": mistakes(error.errors())}, 422)
+
+    @app.exception_handler(SubscribersFull)
+    async def full(_: Request, error: SubscribersFull) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 503)
+
+    # The border has judged the token; this tells the description of the API that one is needed.
+    bearer = HTTPBearer(auto_error=False, description="the file `token` in the data directory")
+    api = APIRouter(prefix="/api", dependencies=[Depends(bearer)])
+    _cell(api, daemon)
+    _events(api, daemon)
+    _nodes(api, daemon)
+    _learning(api, daemon)
+    _asking(api, daemon)
+    app.include_router(api)
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the daemon's loop turns; the one answer that needs no token."""
+        return {"status": "ok"}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> FileResponse:
+        return FileResponse(WEB / "docs.html")
+
+    app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
+    return app
+
+
+def _cell(api: APIRouter, daemon: DaemonLike) -> None:
+    core = daemon.core
+
+    @api.get("/state")
+    async def state() -> dict[str, Any]:
+        """The whole cell on one screen."""
+        return views.state(core, daemon.now_us())
+
+    @api.get("/airtime")
+    async def airtime() -> dict[str, Any]:
+        """The past hour of each gateway and sub-band, by purpose, against the legal limit."""
+        return {"gateways": views.airtime(core, daemon.now_us())}
+
+
+def _events(api: APIRouter, daemon: DaemonLike) -> None:
+    @api.get("/events", response_class=StreamingResponse)
+    async def events() -> StreamingResponse:
+        """Server-sent events from now on: uplink, downlink, dropped, status, round_opened, query_answered, ..."""
+        with daemon.subscribe():
+            pass  # a refusal has to come before the answer has begun
+        return StreamingResponse(
+            _stream(daemon), media_type="text/event-stream", headers={"cache-control": "no-store"}
+        )
+
+    @api.get("/events/past")
+    async def past(
+        kind: Kind | None = None, after: Sequence64 | None = None, limit: Limit = 100
+    ) -> dict[str, Any]:
+        """The latest events from the log on the disk, oldest first; or the first ones behind `after`."""
+        return {"events": _past(daemon, kind=kind, after=after, limit=limit)}
+
+
+def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
+    core = daemon.core
+
+    @api.get("/nodes")
+    async def nodes() -> dict[str, Any]:
+        """All nodes with what was last heard of each."""
+        return {"nodes": views.nodes(core)}
+
+    @api.get("/nodes/{dev_eui}")
+    async def node(dev_eui: Eui) -> dict[str, Any]:
+        """One node."""
+        entry = core.registry.get(dev_eui.lower())
+        if entry is None:
+            raise HTTPException(404, f"no node has the DevEUI {dev_eui.lower()}")
+        return views.node(entry)
+
+    @api.post("/nodes")
+    async def import_nodes(what: ImportIn) -> dict[str, Any]:
+        """Register nodes (again): idempotent, each refusal named; keys that stay keep their counters."""
+        if what.multicast is not None:
+            answer = await daemon.command(what.multicast.command())
+            if answer is not None:
+                raise HTTPException(409, answer.reason)
+        refused = []
+        for start in range(0, len(what.nodes), IN_ONE_TURN):
+            batch = what.nodes[start : start + IN_ONE_TURN]
+            answers = await asyncio.gather(*(daemon.command(each.command()) for each in batch))
+            refused += [
+                {"row": start + row, "dev_eui": each.dev_eui.lower(), "reason": answer.reason}
+                for row, (each, answer) in enumerate(zip(batch, answers, strict=True))
+                if answer is not None
+            ]
+        return {"added": len(what.nodes) - len(refused), "refused": refused}
+
+    @api.delete("/nodes/{dev_eui}")
+    async def remove(dev_eui: Eui) -> dict[str, Any]:
+        """Forget a node and its keys."""
+        answer = await daemon.command(RemoveNode(dev_eui.lower()))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"removed": dev_eui.lower()}
+
+
+def _learning(api: APIRouter, daemon: DaemonLike) -> None:
+    @api.get("/rounds")
+    async def rounds() -> dict[str, Any]:
+        """The last rounds, oldest first; the open one, if any, is the last."""
+        return {"rounds": views.rounds(daemon.core)}
+
+    @api.post("/rounds")
+    async def open_round() -> dict[str, Any]:
+        """Open the next round now."""
+        answer = await daemon.command(OpenRound())
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"round": daemon.core.rounds.last_round}
+
+
+def _asking(api: APIRouter, daemon: DaemonLike) -> None:
+    @api.get("/queries/last")
+    async def last() -> dict[str, Any]:
+        """The answer that was given last, or null."""
+        found = _past(daemon, kind="query_answered", limit=1)
+        return {"query": {"at_us": found[0]["at_us"], **found[0]["data"]} if found else None}
+
+    @api.post("/ask")
+    async def ask(question: AskIn, request: Request) -> dict[str, Any]:
+        """Ask, and wait for the answer (at most the deadline, which starts when the question is taken)."""
+        try:
+            query = daemon.core.asking.question(**question.question())
+            with daemon.subscribe() as queue:
+                query_id = await daemon.ask(query)
+                if isinstance(query_id, Refused):
+                    raise HTTPException(503, query_id.reason)
+                return await _answer(queue, query_id, request)
+        except ValueError as error:
+            raise HTTPException(422, str(error)) from error
+
+
+async def _answer(queue: asyncio.Queue[Event], query_id: int, request: Request) -> dict[str, Any]:
+    """The answer with this id; the asker may go, the daemon may stop."""
+    clock = asyncio.get_running_loop().time
+    look_s = clock() + GONE_S
+    while True:
+        with contextlib.suppress(TimeoutError):
+            what = await asyncio.wait_for(queue.get(), GONE_S)
+            if what.data.get("query_id") == query_id and what.kind == "query_answered":
+                return dict(what.data)
+            if what.data.get("query_id") == query_id and what.kind == "query_refused":
+                raise HTTPException(409, str(what.data["reason"]))
+            if what.kind == LAST_EVENT:
+                raise HTTPException(503, "the daemon stops; the question is put again when it runs")
+        if clock() >= look_s:
+            look_s = clock() + GONE_S
+            if await request.is_disconnected():
+                raise HTTPException(499, "nobody waits for this answer any more")
+
+
+async def _stream(daemon: DaemonLike) -> AsyncIterator[str]:
+    try:
+        with daemon.subscribe() as queue:
+            while True:
+                try:
+                    what = await asyncio.wait_for(queue.get(), PING_S)
+                except TimeoutError:
+                    yield ": ping\n\n"
+                    continue
+                yield f"event: {what.kind}\ndata: {json.dumps(views.event(what), default=str)}\n\n"
+                if what.kind == LAST_EVENT:
+                    return
+    except SubscribersFull as error:
+        yield f": {error}\n\n"
+
+
+def _past(daemon: DaemonLike, **which: Any) -> list[dict[str, Any]]:
+    return [
+        {"sequence": logged.sequence, **views.event(logged.event)} for logged in daemon.past_events(**which)
+    ]

@@ -1,0 +1,137 @@
+"""What a request may say: every field with its range, unknown fields refused, and errors that echo nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from swarm.commands import AddNode, SetMulticast
+from swarm.model.layout import CONTEXTS, FEATURES
+
+__all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "MulticastIn", "NodeIn", "mistakes"]
+
+BATCH_MAX = 5_000
+DEADLINE_MAX_S = 3_600
+_FIELD_NAME = re.compile(r"[a-z_]{1,32}")
+
+Eui = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$", description="16 hexadecimal digits")]
+Address = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}$", description="8 hexadecimal digits")]
+Key = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{32}$", description="32 hexadecimal digits")]
+# Names are shown in terminals: no control characters.
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Crop = Literal["apple", "tomato", "potato", "grape"]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are mistakes, not decoration; a number in quotes is no number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class NodeIn(_Strict):
+    """One node to register; ABP needs dev_addr and both session keys, OTAA needs join_eui and app_key."""
+
+    dev_eui: Eui
+    name: Name
+    crop: Crop
+    activation: Literal["abp", "otaa"]
+    plot: Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
+    lat: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
+    lon: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] | None = None
+    node_index: Annotated[int, Field(ge=0, le=65_534)] | None = None
+    dev_addr: Address | None = None
+    nwk_s_key: Key | None = None
+    app_s_key: Key | None = None
+    join_eui: Eui = "0000000000000000"
+    app_key: Key | None = None
+    rx1_delay_s: Annotated[int, Field(ge=1, le=15)] | None = None
+
+    def command(self) -> AddNode:
+        """The core's command for it."""
+        return AddNode(
+            dev_eui=self.dev_eui.lower(),
+            name=self.name,
+            context=CONTEXTS.index(self.crop),
+            activation=self.activation,
+            plot=self.plot,
+            lat=self.lat,
+            lon=self.lon,
+            node_index=self.node_index,
+            dev_addr=int(self.dev_addr, 16) if self.dev_addr is not None else None,
+            nwk_s_key=_key(self.nwk_s_key),
+            app_s_key=_key(self.app_s_key),
+            join_eui=self.join_eui.lower(),
+            app_key=_key(self.app_key),
+            rx1_delay_s=self.rx1_delay_s,
+        )
+
+
+class MulticastIn(_Strict):
+    """The group session that the nodes were provisioned with."""
+
+    mc_addr: Address
+    nwk_s_key: Key
+    app_s_key: Key
+
+    def command(self) -> SetMulticast:
+        """The core's command for it."""
+        return SetMulticast(
+            int(self.mc_addr, 16), bytes.fromhex(self.nwk_s_key), bytes.fromhex(self.app_s_key)
+        )
+
+
+class ImportIn(_Strict):
+    """What `swarm pilot provision` wrote: nodes, and the group they share."""
+
+    nodes: Annotated[list[NodeIn], Field(max_length=BATCH_MAX)] = []
+    multicast: MulticastIn | None = None
+
+
+class AskIn(_Strict):
+    """A question: about a place (plot, node name or DevEUI), or about given features (int8[56]) of a crop."""
+
+    near: Name | None = None
+    features: (
+        Annotated[
+            list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=FEATURES, max_length=FEATURES)
+        ]
+        | None
+    ) = None
+    crop: Crop | None = None
+    k: Annotated[int, Field(ge=1, le=50)] | None = None
+    deadline_s: Annotated[int, Field(ge=1, le=DEADLINE_MAX_S)] | None = None
+
+    def question(self) -> dict[str, Any]:
+        """The arguments of `Asking.question`."""
+        return {
+            "near": self.near,
+            "features": tuple(self.features) if self.features is not None else None,
+            "context": CONTEXTS.index(self.crop) if self.crop is not None else None,
+            "k": self.k,
+            "deadline_s": self.deadline_s,
+        }
+
+
+def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
+    """Pydantic's findings without the input: where and what, for a body may hold keys.
+
+    Unknown field names are the sender's own text, so only what looks like a field name is repeated.
+    """
+    return [
+        {"loc": [_place(part) for part in each["loc"]], "msg": str(each["msg"]), "type": str(each["type"])}
+        for each in errors
+    ]
+
+
+def _place(part: object) -> str | int:
+    if isinstance(part, int):
+        return part
+    text = str(part)
+    return text if _FIELD_NAME.fullmatch(text) else "(unknown)"
+
+
+def _key(text: str | None) -> bytes | None:
+    return bytes.fromhex(text) if text is not None else None

@@ -1,0 +1,106 @@
+"""What the core knows, as JSON objects: read-only, times in microseconds of the core's clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swarm.coordinator import Coordinator
+from swarm.effects import Event
+from swarm.federation.cohort import expected_replies
+from swarm.model.layout import CONTEXTS
+from swarm.registry import Entry
+
+__all__ = ["airtime", "event", "node", "nodes", "rounds", "state"]
+
+HOUR_US = 3_600_000_000
+
+
+def state(core: Coordinator, now_us: int) -> dict[str, Any]:
+    """The whole cell on one screen."""
+    heard = sum(1 for entry in core.registry if entry.status.last_seen_us is not None)
+    current = core.rounds.current
+    return {
+        "now_us": now_us,
+        "region": core.region.name,
+        "nodes": len(core.registry),
+        "nodes_heard": heard,
+        "gateways": airtime(core, now_us),
+        "model_version": core.rounds.version,
+        "model_digest": core.rounds.digest(),
+        "mode": core.config.learning.mode,
+        "strategy": core.config.learning.strategy,
+        "round": core.rounds.last_round,
+        "open_round": None
+        if current is None
+        else {
+            "round": current.number,
+            "mode": current.mode.name.lower(),
+            "updates": current.updates,
+            "expected": expected_replies(
+                (entry.record.node_index for entry in core.registry), current.number, current.cohort
+            ),
+            "close_us": current.close_us,
+        },
+        "next_round_us": core.rounds.next_open_us,
+        "counters": dict(sorted(core.counters.items())),
+    }
+
+
+def node(entry: Entry) -> dict[str, Any]:
+    """One node; keys are never part of it."""
+    record = entry.record
+    known = 0 <= record.context < len(CONTEXTS)
+    return {
+        "dev_eui": record.dev_eui,
+        "node_index": record.node_index,
+        "name": record.name,
+        "crop": CONTEXTS[record.context] if known else f"context {record.context}",
+        "context": record.context,
+        "plot": record.plot,
+        "lat": record.lat,
+        "lon": record.lon,
+        "activation": record.activation,
+        "joined": entry.session is not None,
+        "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
+        **entry.status.to_row(),
+    }
+
+
+def nodes(core: Coordinator) -> list[dict[str, Any]]:
+    """All nodes in the order of their indices."""
+    return [node(entry) for entry in core.registry]
+
+
+def rounds(core: Coordinator) -> list[dict[str, Any]]:
+    """The last rounds, oldest first (see `Rounds.history`)."""
+    return core.rounds.history()
+
+
+def airtime(core: Coordinator, now_us: int) -> list[dict[str, Any]]:
+    """Per gateway and sub-band: what the past hour's downlinks spent, by purpose, against the limit."""
+    result = []
+    for gateway_id, last_seen_us in core.downlinks.gateways().items():
+        spent = core.downlinks.ledger(gateway_id).spent_us(now_us)
+        bands = []
+        for band in core.region.sub_bands:
+            by_purpose = {
+                str(purpose): us for (name, purpose), us in sorted(spent.items()) if name == band.name
+            }
+            bands.append(
+                {
+                    "name": band.name,
+                    "min_hz": band.min_hz,
+                    "max_hz": band.max_hz,
+                    "duty_cycle": band.duty_cycle,
+                    "limit_us": round(band.duty_cycle * HOUR_US),
+                    "spent_us": sum(by_purpose.values()),
+                    "by_purpose": by_purpose,
+                }
+            )
+        result.append({"gateway_id": gateway_id, "last_seen_us": last_seen_us, "sub_bands": bands})
+    return result
+
+
+def event(what: Event) -> dict[str, Any]:
+    """An event as it goes over the stream."""
+    return {"kind": what.kind, "at_us": what.at_us, "data": dict(what.data)}

@@ -1,0 +1,81 @@
+"""`swarm`: the composition root; every command, and the one place where errors become one line.
+
+Exit codes: 0 done, 1 done but the result says no (violations in a simulation), 2 not done, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from gateway.commands import asking, gateway, model, nodes, pilot, sim
+from gateway.commands.output import CommandError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="swarm",
+    help="LoRa microcontrollers that learn and answer together.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(sim.app, name="sim")
+app.add_typer(nodes.app, name="nodes")
+app.add_typer(asking.rounds, name="rounds")
+app.command()(asking.ask)
+app.command()(asking.airtime)
+app.command()(asking.events)
+app.add_typer(pilot.app, name="pilot")
+app.add_typer(model.app, name="model")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The program `swarm`; ends the process."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """One command line; the exit code.  What the project knows to go wrong is lines, not a traceback."""
+    # Flower reports its use unless told not to, from the moment it is imported.
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    import click
+
+    from gateway.config import ConfigError
+    from gateway.data_dir import DataDirError
+    from gateway.store.sqlite import StoreError
+
+    try:
+        code = app(list(arguments), prog_name="swarm", standalone_mode=False)
+    except (CommandError, ConfigError, DataDirError, StoreError) as error:
+        return _fail(str(error))
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see `{context.command_path} --help`" if context is not None else ""
+        return _fail(f"{error.format_message().rstrip('.')}{hint}")
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str) -> int:
+    for line in text.splitlines():
+        typer.echo(f"swarm: {line}", err=True)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""`swarm ask`, `rounds`, `airtime`, `events`: what the running cell says of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands.client import Client, ConfigFile
+from gateway.commands.output import AsJson, CommandError, local_time, show_json, show_table
+
+__all__ = ["airtime", "ask", "events", "rounds"]
+
+FEATURES = 56
+WAIT_EXTRA_S = 30.0
+
+rounds = typer.Typer(help="Learning rounds: those that were, and opening one now.", no_args_is_help=True)
+
+
+def ask(
+    place: Annotated[str | None, typer.Argument(help="A plot or the name of a node.")] = None,
+    near: Annotated[str | None, typer.Option(help="The same as the argument.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="56 whole numbers (int8) with commas between, instead of a place.")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(help="apple, tomato, potato or grape.")] = None,
+    k: Annotated[int | None, typer.Option(help="How many nodes to ask.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="How long to wait: 60s, 5m.")] = None,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Ask the swarm for the infection risk at a place; the nodes there answer over the air.
+
+    Example: swarm ask --near grape-003 --deadline 60s
+    """
+    where = near or place
+    if (where is None) == (features is None):
+        raise CommandError(
+            "say what to ask about: a plot or node (`swarm ask grape-003`), or --features with --crop"
+        )
+    seconds = None if deadline is None else _seconds(deadline)
+    question: dict[str, Any] = {"near": where, "crop": crop, "k": k, "deadline_s": seconds}
+    if features is not None:
+        question["features"] = _features(features)
+    client = Client(config_file)
+    wait_s = (seconds or 3600) + WAIT_EXTRA_S
+    answer = client.post(
+        "/api/ask", {key: value for key, value in question.items() if value is not None}, timeout_s=wait_s
+    )
+    if as_json:
+        show_json(answer)
+        return
+    _show_answer(answer)
+
+
+def _show_answer(answer: dict[str, Any]) -> None:
+    if "reason" in answer and answer.get("probabilities") is None:
+        raise CommandError(f"no answer: {answer['reason']}")
+    if answer.get("probabilities") is None:
+        raise CommandError("no answer: no node answered in time; ask again with a longer --deadline")
+    typer.echo(
+        f"{answer['label']} (confidence {answer['confidence']:.0%}, coverage {answer['coverage']:.0%})"
+    )
+    names = ("low", "medium", "high")
+    typer.echo(
+        "  "
+        + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, answer["probabilities"], strict=True))
+    )
+    who = ", ".join(answer["nodes"]) or "the gateway itself"
+    typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
+    typer.echo(f"  {answer['airtime_us'] / 1e6:.2f} s of airtime, {answer.get('latency_s', 0):.1f} s")
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,6})\s*(s|m|min|h)?", text.strip())
+    if match is None:
+        raise CommandError(f"--deadline: {text!r} is no duration; write 60s, 5m or 1h")
+    return int(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"]
+
+
+def _features(text: str) -> list[int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != FEATURES or any(not -128 <= value <= 127 for value in values):
+        raise CommandError(f"--features: give {FEATURES} whole numbers from -128 to 127 with commas between")
+    return values
+
+
+@rounds.command("list")
+def list_rounds(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """The last rounds, oldest first.
+
+    Example: swarm rounds list --json
+    """
+    found = Client(config_file).get("/api/rounds")["rounds"]
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ("round", "mode", "state", "opened", "closed", "updates", "late", "model", "score"),
+        (
+            (
+                each["round"],
+                each["mode"],
+                each["state"],
+                local_time(each["opened_us"]),
+                local_time(each["closed_us"]),
+                each["updates"],
+                each.get("late"),
+                each["model_version"],
+                None if each["score"] is None else f"{each['score']:.3f}",
+            )
+            for each in found
+        ),
+        empty="no rounds yet; `swarm rounds open` opens one",
+    )
+
+
+@rounds.command("open")
+def open_round(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """Open the next round now instead of at its time.
+
+    Example: swarm rounds open
+    """
+    answer = Client(config_file).post("/api/rounds")
+    if as_json:
+        show_json(answer)
+    else:
+        typer.echo(f"round {answer['round']}: open")
+
+
+def airtime(
+    spreading_factor: Annotated[int | None, typer.Option("--sf", help="Spreading factor, 5 to 12.")] = None,
+    bandwidth: Annotated[int, typer.Option(help="Bandwidth in Hz.")] = 125_000,
+    payload: Annotated[
+        int, typer.Option(help="PHY payload in bytes; LoRaWAN's is the application's + 13.")
+    ] = 64,
+    coding_rate: Annotated[int, typer.Option(help="1 to 4 for 4/5 to 4/8.")] = 1,
+    preamble: Annotated[int, typer.Option(help="Preamble symbols.")] = 8,
+    downlink: Annotated[bool, typer.Option("--downlink", help="Without CRC, as gateways send.")] = False,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """With --sf: the time on air of one frame.  Without: what the cell's downlinks spent in the past hour.
+
+    Example: swarm airtime --sf 7 --bandwidth 125000 --payload 51
+    """
+    if spreading_factor is None:
+        _spent(config_file, as_json)
+        return
+    from swarm.phy.airtime import airtime_us
+
+    try:
+        spent_us = airtime_us(
+            spreading_factor, bandwidth, payload, coding_rate=coding_rate, preamble=preamble, crc=not downlink
+        )
+    except ValueError as error:
+        raise CommandError(str(error)) from None
+    per_hour = {f"{duty:g}%": int(36_000_000 * duty // spent_us) for duty in (0.1, 1, 10)}
+    if as_json:
+        asked = {
+            "sf": spreading_factor,
+            "bandwidth_hz": bandwidth,
+            "payload": payload,
+            "coding_rate": f"4/{4 + coding_rate}",
+        }
+        show_json({**asked, "airtime_us": spent_us, "frames_per_hour": per_hour})
+        return
+    radio = f"SF{spreading_factor}, {bandwidth / 1000:g} kHz, 4/{4 + coding_rate}, {payload} B"
+    typer.echo(f"{spent_us / 1000:.3f} ms: {radio}")
+    typer.echo("  frames an hour: " + ", ".join(f"{count} at {duty}" for duty, count in per_hour.items()))
+
+
+def _spent(config_file: Path, as_json: bool) -> None:
+    gateways = Client(config_file).get("/api/airtime")["gateways"]
+    if as_json:
+        show_json(gateways)
+        return
+    rows = []
+    for gateway in gateways:
+        for band in gateway["sub_bands"]:
+            by_purpose = ", ".join(
+                f"{purpose} {us / 1e6:.2f} s" for purpose, us in band["by_purpose"].items()
+            )
+            share = band["spent_us"] / band["limit_us"] if band["limit_us"] else 0.0
+            used = f"{band['spent_us'] / 1e6:.1f} of {band['limit_us'] / 1e6:.1f} s"
+            megahertz = f"{band['min_hz'] / 1e6:g}-{band['max_hz'] / 1e6:g}"
+            rows.append(
+                (gateway["gateway_id"], band["name"], megahertz, used, f"{share:.1%}", by_purpose or None)
+            )
+    columns = ("gateway", "sub-band", "MHz", "past hour", "used", "for")
+    show_table(
+        columns, rows, empty="no gateway was heard yet; point a packet forwarder at the daemon's UDP port"
+    )
+
+
+def events(
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C (also without it).")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only events of this kind (again for more).")] = None,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """What happens in the cell, as it happens: uplinks, downlinks, rounds, answers, dropped frames.
+
+    Example: swarm events --follow --kind uplink --json
+    """
+    shown = 0
+    for event in Client(config_file).events():
+        if kind and event["kind"] not in kind:
+            continue
+        if as_json:
+            typer.echo(json.dumps(event, ensure_ascii=False))
+        else:
+            data = " ".join(f"{name}={value}" for name, value in event["data"].items())
+            typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}")
+        shown += 1
+        if shown == count and not follow:
+            return

@@ -1,0 +1,132 @@
+"""The HTTP API as seen by commands: where the daemon is, its token, and what went wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.commands.output import CommandError
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Client", "ConfigFile"]
+
+CONFIG_NAME = "swarm.toml"
+TIMEOUT_S = 30.0
+
+ConfigFile = Annotated[
+    Path,
+    typer.Option(
+        "-c", "--config", help="The daemon's swarm.toml; it says where the daemon is.", show_default=True
+    ),
+]
+
+
+class Client:
+    """A running daemon.  SWARM_URL and SWARM_TOKEN name one elsewhere, without its swarm.toml."""
+
+    def __init__(self, config_file: Path) -> None:
+        self.url, data_dir = os.environ.get("SWARM_URL", ""), None
+        token = os.environ.get("SWARM_TOKEN")
+        if not self.url or token is None:
+            url, data_dir = _from_config(config_file)
+            self.url = self.url or url
+        if token is None and data_dir is not None:
+            token = _token(data_dir, self.url)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def get(self, path: str) -> Any:
+        return self._call("GET", path, None, TIMEOUT_S)
+
+    def post(self, path: str, body: object = None, *, timeout_s: float = TIMEOUT_S) -> Any:
+        return self._call("POST", path, body, timeout_s)
+
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path, None, TIMEOUT_S)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Server-sent events as they happen; ends when the daemon does."""
+        import httpx
+
+        timeout = httpx.Timeout(TIMEOUT_S, read=None)
+        try:
+            with httpx.stream(
+                "GET", self.url + "/api/events", headers=self._headers, timeout=timeout
+            ) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    raise self._failure(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line[5:])
+        except httpx.RemoteProtocolError:
+            return  # the daemon stopped in mid-stream
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _call(self, method: str, path: str, body: object, timeout_s: float) -> Any:
+        import httpx
+
+        try:
+            answer = httpx.request(
+                method, self.url + path, json=body, headers=self._headers, timeout=timeout_s
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        if not answer.is_success:
+            raise self._failure(answer)
+        return answer.json()
+
+    def _unreachable(self, error: Exception) -> CommandError:
+        why = str(error) or type(error).__name__
+        return CommandError(
+            f"{self.url}: no gateway answers there ({why}); start it with `swarm gateway run`"
+        )
+
+    def _failure(self, answer: httpx.Response) -> CommandError:
+        try:
+            detail = answer.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = answer.reason_phrase
+        if isinstance(detail, list):  # the API's own checks: one entry per field
+            detail = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in detail)
+        if answer.status_code == 401:
+            return CommandError(f"{self.url}: the token is not this daemon's; give its swarm.toml with -c")
+        return CommandError(str(detail))
+
+
+def _from_config(config_file: Path) -> tuple[str, Path]:
+    """The daemon's URL and data directory; without a swarm.toml those of the defaults."""
+    from gateway import config
+
+    if config_file.exists() or config_file != Path(CONFIG_NAME):
+        settings = config.read(config_file)
+    else:
+        settings = config.GatewayConfig()
+    if not settings.http.enabled:
+        raise CommandError(
+            f"{config_file}: HTTP is off, and this command needs it; set enabled = true below [http]"
+        )
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)
+    return (
+        f"http://[{host}]:{settings.http.port}" if ":" in host else f"http://{host}:{settings.http.port}",
+        settings.data_dir,
+    )
+
+
+def _token(data_dir: Path, url: str) -> str:
+    from gateway.data_dir import TOKEN_FILE, read_token
+
+    token = read_token(data_dir)
+    if token is None:
+        raise CommandError(
+            f"{data_dir / TOKEN_FILE}: there is no token; start the daemon of this directory with"
+            f" `swarm gateway run`, or set SWARM_URL and SWARM_TOKEN (asked for {url})"
+        )
+    return token

@@ -1,0 +1,123 @@
+"""`swarm gateway`: write the settings, check them, and run the daemon."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.commands.output import AsJson, CommandError, show_json
+
+if TYPE_CHECKING:
+    from gateway.config import GatewayConfig
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Run the gateway daemon, write and check its settings.", no_args_is_help=True)
+
+ConfigFile = Annotated[Path, typer.Option("-c", "--config", help="The file with the settings.")]
+
+
+@app.command()
+def init(config_file: ConfigFile = Path("swarm.toml")) -> None:
+    """Write a swarm.toml in which every key is explained.  Never overwrites.
+
+    Example: swarm gateway init -c /etc/swarm/swarm.toml
+    """
+    from gateway.config import example
+
+    try:
+        with config_file.open("x", encoding="utf-8") as file:
+            file.write(example())
+    except FileExistsError:
+        raise CommandError(
+            f"{config_file}: is there already; edit it, or give another name with -c"
+        ) from None
+    typer.echo(f"{config_file}: written; edit it, then `swarm gateway run -c {config_file}`")
+
+
+@app.command()
+def check(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """Say every mistake in swarm.toml, each with its line, or that there is none.
+
+    Example: swarm gateway check -c swarm.toml
+    """
+    from gateway import config
+
+    settings = config.read(config_file)
+    _check_strategy(config_file, settings)
+    if as_json:
+        show_json({"file": str(config_file), "settings": settings.model_dump()})
+    else:
+        typer.echo(f"{config_file}: no mistakes")
+
+
+@app.command()
+def run(
+    config_file: ConfigFile = Path("swarm.toml"),
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log every frame.")] = False,
+) -> None:
+    """Serve packet forwarders until Ctrl-C or SIGTERM; killing it at any moment loses nothing.
+
+    Example: swarm gateway run -c swarm.toml
+    """
+    import asyncio
+    import logging
+
+    from gateway import config
+
+    settings = config.read(config_file)
+    _check_strategy(config_file, settings)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
+    logging.getLogger("swarm").setLevel(logging.DEBUG if verbose else logging.INFO)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: GatewayConfig) -> None:
+    import asyncio
+
+    from gateway.daemon import Daemon
+
+    daemon = Daemon(settings)
+
+    async def announce() -> None:
+        await daemon.started.wait()
+        host, port = daemon.udp_address or ("", 0)
+        typer.echo(f"swarm gateway: UDP {host}:{port}, data in {settings.data_dir} (process {os.getpid()})")
+        if daemon.http_url is not None:
+            # The token is for the person at the terminal, not for a journal.
+            secret = (
+                f"#token={daemon.token}" if sys.stdout.isatty() else f" (token in {settings.data_dir}/token)"
+            )
+            typer.echo(f"  page and API: {daemon.http_url}/{secret}")
+        typer.echo("  Ctrl-C stops")
+
+    announcing = asyncio.create_task(announce())
+    try:
+        if settings.http.enabled:
+            from gateway.api.app import create_app
+
+            await daemon.run(create_app, on_signals=True)
+        else:
+            await daemon.run(on_signals=True)
+    finally:
+        announcing.cancel()
+    typer.echo("swarm gateway: stopped")
+
+
+def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
+    """Strategy and options against Flower's own; only here, because importing Flower takes seconds."""
+    from gateway.config import ConfigError
+
+    learning = settings.learning
+    if learning.mode != "top_k_sign":
+        return
+    from swarm.federation.strategy import FlowerStrategy
+
+    try:
+        FlowerStrategy(learning.strategy, dict(learning.options))
+    except (ValueError, TypeError) as error:
+        raise ConfigError([f"{config_file}: learning.strategy: {' '.join(str(error).split())}"]) from error

@@ -1,0 +1,56 @@
+"""`swarm model`: what is inside a model container."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.commands.output import AsJson, CommandError, show_json, show_table
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Look into model containers.", no_args_is_help=True)
+FILE_SIZE_MAX = 16_000_000
+
+
+@app.callback()
+def _group() -> None:
+    """Look into model containers."""
+
+
+@app.command()
+def inspect(
+    file: Annotated[
+        Path | None, typer.Argument(help="A .swm file; without it, the model that is shipped.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Header, program, tensors and fragments of a container, after checking it.
+
+    Example: swarm model inspect swarm/model/base_model.swm
+    """
+    from swarm.model import container
+
+    if file is None:
+        image = (resources.files("swarm.model") / "base_model.swm").read_bytes()
+    else:
+        if file.stat().st_size > FILE_SIZE_MAX:
+            raise CommandError(f"{file}: is larger than any container; give a .swm file")
+        image = file.read_bytes()
+    found = container.inspect(image)
+    if "error" in found:
+        raise CommandError(
+            f"{file}: is no sound container ({found['error']}: {found['detail']}); get the file again"
+        )
+    if as_json:
+        show_json(found)
+        return
+    show_table(("", ""), ((name, value) for name, value in found.items() if not isinstance(value, list)))
+    for name, rows in found.items():
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict):
+            typer.echo(f"\n{name}")
+            columns = list(rows[0])
+            show_table(columns, ([row.get(column) for column in columns] for row in rows))

@@ -1,0 +1,67 @@
+"""`swarm pilot`: plan a pilot from its tables, and make the keys of its nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.commands.output import AsJson, CommandError, show_json
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Plan a pilot in the field, and provision its nodes.", no_args_is_help=True)
+
+
+@app.command()
+def plan(
+    nodes: Path,
+    gateways: Path,
+    rounds_per_day: Annotated[float, typer.Option(min=0.0, help="Learning rounds a day.")] = 1.0,
+    margin_db: Annotated[float, typer.Option(help="Spare dB in full leaf.")] = 10.0,
+    as_json: AsJson = False,
+) -> None:
+    """What each node may expect: gateway, margin, spreading factor, delivery, airtime, battery.
+
+    Example: swarm pilot plan nodes.csv gateways.csv
+    """
+    from gateway import pilot
+    from swarm.pilot.plan import PlanOptions
+
+    try:
+        made = pilot.plan(nodes, gateways, PlanOptions(rounds_per_day=rounds_per_day, margin_db=margin_db))
+    except (pilot.CsvErrors, ValueError) as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        show_json(made.to_dict())
+    else:
+        typer.echo(made.text())
+
+
+@app.command()
+def provision(
+    nodes: Path,
+    out_dir: Annotated[Path, typer.Argument(help="Where the keys go; for its owner alone.")] = Path(
+        "pilot-keys"
+    ),
+    region: Annotated[str, typer.Option(help="The region of the radios.")] = "eu868",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give every node its keys, once; then `swarm nodes import OUT_DIR` tells the gateway.
+
+    Example: swarm pilot provision nodes.csv pilot-keys
+    """
+    from gateway import pilot
+
+    try:
+        report = pilot.provision(nodes, out_dir, region=region, dry_run=dry_run)
+    except (pilot.CsvErrors, ValueError) as error:
+        raise CommandError(str(error)) from error
+    if as_json:
+        show_json(report.to_dict())
+    else:
+        typer.echo(report.text())

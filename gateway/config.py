@@ -1,0 +1,306 @@
+"""`swarm.toml`: read, overridden by the environment, and checked so that every mistake is named at once.
+
+A mistake is one line, `swarm.toml:LINE: section.key: what is wrong; what to do`, and a file with ten
+mistakes gives ten of them.  Nothing is half-accepted: either a `GatewayConfig` comes back, or a
+`ConfigError` with all lines.  `SWARM_<SECTION>_<KEY>` in the environment overrides a key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.toml_source import GIVEN_UP, Source, parse
+from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.phy.regions import REGION_NAMES, region
+
+__all__ = ["ConfigError", "GatewayConfig", "example", "read", "swarm_config"]
+
+REPAIRS_MAX = 50
+MISTAKES_MAX = 200
+ENVIRONMENT_PREFIX = "SWARM_"
+
+Port = Annotated[int, Field(ge=0, le=65_535, description="a whole number from 0 (any free port) to 65535")]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1")]
+Seconds = Annotated[int, Field(ge=10, le=2_592_000, description="whole seconds from 10 to 2592000 (30 days)")]
+Host = Annotated[str, Field(min_length=1, max_length=255, description="a host name or address in quotes")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class GatewaySection(_Section):
+    """[gateway]"""
+
+    data_dir: Annotated[str, Field(min_length=1, max_length=4096, description="a directory in quotes")] = (
+        "swarm-data"
+    )
+    region: Annotated[str, Field(description="one of " + ", ".join(REGION_NAMES))] = "eu868"
+
+
+class UdpSection(_Section):
+    """[udp]"""
+
+    host: Host = "0.0.0.0"
+    port: Port = 1700
+    gateways: Annotated[
+        list[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$")]],
+        Field(
+            max_length=1000, description='a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'
+        ),
+    ] = []
+
+
+class HttpSection(_Section):
+    """[http]"""
+
+    enabled: Annotated[bool, Field(description="true or false, without quotes")] = True
+    host: Host = "127.0.0.1"
+    port: Port = 8080
+
+
+class NodesSection(_Section):
+    """[nodes]"""
+
+    rx1_delay_s: Annotated[int, Field(ge=1, le=15, description="whole seconds from 1 to 15")] = 1
+    status_period_min: Annotated[
+        int, Field(ge=1, le=10_080, description="whole minutes from 1 to 10080 (7 days)")
+    ] = 1440
+
+
+class LearningSection(_Section):
+    """[learning]"""
+
+    mode: Annotated[
+        Literal["none", "prototypes", "top_k_sign"],
+        Field(description='one of "none", "prototypes", "top_k_sign"'),
+    ] = "prototypes"
+    strategy: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+            description='the name of a Flower strategy, as "FedAdam"',
+        ),
+    ] = "FedAdam"
+    period_s: Seconds = 28_800
+    window_s: Annotated[int, Field(ge=10, le=65_535, description="whole seconds from 10 to 65535")] = 900
+    spread_s: Annotated[int, Field(ge=0, le=65_535, description="whole seconds from 0 to 65535")] = 10_800
+    close_s: Seconds = 14_400
+    cohort: Share = 1.0
+    quorum: Share = 1.0
+    staleness_max: Annotated[int, Field(ge=0, le=1000, description="a whole number from 0 to 1000")] = 4
+    prototype_rounds: Annotated[int, Field(ge=0, le=10_000, description="a whole number from 0 to 10000")] = 0
+    options: Annotated[
+        dict[str, bool | int | float | str],
+        Field(max_length=50, description="numbers, true or false, or texts that the strategy takes"),
+    ] = {}
+
+
+class MulticastSection(_Section):
+    """[multicast]"""
+
+    data_rate: Annotated[int | None, Field(ge=0, le=15, description="a data rate from 0 to 15")] = None
+    frequency_hz: Annotated[
+        int | None, Field(ge=100_000_000, le=3_000_000_000, description="whole hertz, as 869525000")
+    ] = None
+    repeats: Annotated[int, Field(ge=1, le=10, description="a whole number from 1 to 10")] = 2
+
+
+class AskingSection(_Section):
+    """[asking]"""
+
+    k: Annotated[int, Field(ge=1, le=50, description="a whole number from 1 to 50")] = 5
+    deadline_s: Annotated[int, Field(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 60
+
+
+class LabSection(_Section):
+    """[lab]: for experiments against a simulated packet forwarder."""
+
+    clock_speed: Annotated[
+        float, Field(gt=0, le=100_000, allow_inf_nan=False, description="a number above 0 and up to 100000")
+    ] = 1.0
+
+
+class GatewayConfig(_Section):
+    """All of `swarm.toml`; `data_dir` is resolved against the directory of the file."""
+
+    gateway: GatewaySection = GatewaySection()
+    udp: UdpSection = UdpSection()
+    http: HttpSection = HttpSection()
+    nodes: NodesSection = NodesSection()
+    learning: LearningSection = LearningSection()
+    multicast: MulticastSection = MulticastSection()
+    asking: AskingSection = AskingSection()
+    lab: LabSection = LabSection()
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.gateway.data_dir)
+
+
+class ConfigError(Exception):
+    """Everything that is wrong, one line each."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> GatewayConfig:
+    """The checked configuration in `path`; ConfigError names every mistake."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: there is no such file; `swarm gateway init` writes one"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from None
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}; give another file with -c"]) from None
+    source = Source(str(path), text)
+    values = parse(source)
+    _override(source, values, os.environ if environment is None else environment)
+    config = _validate(source, values)
+    _check_together(source, config)
+    if source.mistakes:
+        raise ConfigError([line for _, line in sorted(source.mistakes)][:MISTAKES_MAX])
+    data_dir = str((path.parent / config.gateway.data_dir).expanduser())
+    return config.model_copy(update={"gateway": config.gateway.model_copy(update={"data_dir": data_dir})})
+
+
+def example() -> str:
+    """The commented `swarm.toml` that holds every key with its default."""
+    return (resources.files("gateway") / "deploy" / "swarm.toml.example").read_text("utf-8")
+
+
+def swarm_config(config: GatewayConfig) -> SwarmConfig:
+    """What the core has to know of it."""
+    learning = config.learning.model_dump()
+    return SwarmConfig(
+        region=config.gateway.region.lower(),
+        learning=Learning(**learning),
+        multicast=Multicast(**config.multicast.model_dump()),
+        asking=Asking(k=config.asking.k, deadline_s=config.asking.deadline_s),
+        rx1_delay_s=config.nodes.rx1_delay_s,
+        status_period_min=config.nodes.status_period_min,
+    )
+
+
+def _override(source: Source, values: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if section not in GatewayConfig.model_fields or not key:
+            continue  # SWARM_ is a common prefix: others' variables are none of ours
+        source.from_environment[section, key] = variable
+        table = values.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = _literal(environment[variable])
+
+
+def _literal(text: str) -> object:
+    """A value as in TOML (1700, true, [1, 2]); anything else is a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _validate(source: Source, values: dict[str, Any]) -> GatewayConfig:
+    """The configuration; keys with mistakes are reported and stand at their defaults."""
+    values = {name: table for name, table in values.items() if not name.startswith(GIVEN_UP)}
+    for _ in range(REPAIRS_MAX):
+        try:
+            return GatewayConfig.model_validate(values)
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                path = tuple(str(part) for part in detail["loc"])
+                _refuse(source, path, detail)
+                _remove(values, path[:2])
+    raise AssertionError("a key was refused twice")  # pragma: no cover
+
+
+def _refuse(source: Source, path: tuple[str, ...], detail: Any) -> None:
+    section = GatewayConfig.model_fields.get(path[0])
+    if path[:2] in source.bad:
+        return  # one line per key, although each member of a list or of a union complains
+    if section is None:
+        names = list(GatewayConfig.model_fields)
+        source.mistake(path[:1], "there is no such section", _nearest(path[0], names, "sections"))
+        return
+    if len(path) == 1:
+        remedy = f"write [{path[0]}] on a line of its own and its keys below"
+        source.mistake(path, "this is a section, not a key", remedy)
+        return
+    fields = _section_of(path[0]).model_fields
+    if path[1] not in fields:
+        source.mistake(path[:2], "unknown key", _nearest(path[1], list(fields), f"keys of [{path[0]}]"))
+        return
+    shown = f"{detail['input']!r:.60}"
+    problems = {"greater": "is too small", "less": "is too large", "literal": "is none of the choices"}
+    kind = str(detail["type"])
+    problem = next((text for start, text in problems.items() if kind.startswith(start)), "is not usable here")
+    source.mistake(path[:2], f"{shown} {problem}", f"give {fields[path[1]].description}")
+
+
+def _section_of(name: str) -> type[_Section]:
+    section = GatewayConfig.model_fields[name].annotation
+    assert isinstance(section, type)
+    assert issubclass(section, _Section)
+    return section
+
+
+def _nearest(name: str, names: list[str], what: str) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"the {what} are {', '.join(names)}"
+
+
+def _remove(values: dict[str, Any], path: tuple[str, ...]) -> None:
+    table = values.get(path[0])
+    if len(path) == 1 or not isinstance(table, dict):
+        values.pop(path[0], None)
+    else:
+        table.pop(path[1], None)
+
+
+def _check_together(source: Source, config: GatewayConfig) -> None:
+    """What is right alone and wrong together; a key that is already refused is not judged again."""
+    learning, multicast = config.learning, config.multicast
+
+    def wrong(*paths: tuple[str, ...], problem: str, remedy: str) -> None:
+        if not source.bad.intersection(paths):
+            source.mistake(paths[0], problem, remedy)
+
+    close, spread, period = ("learning", "close_s"), ("learning", "spread_s"), ("learning", "period_s")
+    if learning.close_s > learning.period_s:
+        problem = f"{learning.close_s} s is longer than period_s ({learning.period_s} s)"
+        wrong(close, period, problem=problem, remedy="a round has to close before the next one opens")
+    if learning.spread_s >= learning.close_s:
+        problem = f"{learning.spread_s} s is not below close_s ({learning.close_s} s)"
+        wrong(spread, close, problem=problem, remedy="replies need to arrive before the round closes")
+    if config.gateway.region.lower() not in REGION_NAMES:
+        remedy = _nearest(config.gateway.region.lower(), list(REGION_NAMES), "regions")
+        source.mistake(("gateway", "region"), f"{config.gateway.region!r} is no region", remedy)
+        return
+    area = region(config.gateway.region)
+    rate, frequency = ("multicast", "data_rate"), ("multicast", "frequency_hz")
+    if multicast.data_rate is not None:
+        rates = [index for index, row in area.downlink_data_rates.items() if row.kind == "lora"]
+        if multicast.data_rate not in rates:
+            problem = f"{area.name} has no LoRa downlink data rate {multicast.data_rate}"
+            wrong(rate, problem=problem, remedy=f"give one of {', '.join(map(str, sorted(rates)))}")
+    if multicast.frequency_hz is not None:
+        try:
+            area.sub_band(multicast.frequency_hz)
+        except ValueError:
+            problem = f"{multicast.frequency_hz} Hz is in no sub-band of {area.name}"
+            bands = ", ".join(f"{band.min_hz}-{band.max_hz}" for band in area.sub_bands)
+            wrong(frequency, problem=problem, remedy=f"choose a frequency inside {bands}")

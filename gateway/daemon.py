@@ -1,0 +1,315 @@
+"""The daemon: waits for input or the core's next time, calls the core, performs its effects.
+
+Theory of operation.  One loop, in turns.  Datagrams, answers of the radio and requests of the HTTP API
+wait in one inbox, stamped with the time they came.  A turn takes what is there, gives each to the core,
+then polls it if it is due, and performs all effects of the turn together:
+
+    every Store (and the event log) in one transaction  ->  Transmits  ->  Events to subscribers
+                                                        ->  results to those who asked
+
+Nothing is sent or told before it is on the disk, so killing the process loses no counter and no promise.
+While the disk works (in a thread of its own) the next turn's datagrams gather and share its transaction.
+A disk that fails ends the daemon: the core in memory would be ahead of what a restart knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from gateway.clock import Clock
+from gateway.config import GatewayConfig, swarm_config
+from gateway.data_dir import DataDirLock, make_token
+from gateway.http_server import HttpServer
+from gateway.radios.packet_forwarder import Address, Output, PacketForwarder
+from gateway.radios.udp import UdpEndpoint
+from gateway.store.sqlite import LoggedEvent, SqliteStore
+from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
+from swarm.phy.regions import region
+from swarm.registry import Refused
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from swarm.commands import Command
+    from swarm.config import SwarmConfig
+    from swarm.coordinator import Coordinator
+    from swarm.inference.plan import Query
+
+__all__ = ["Daemon", "SubscribersFull", "make_coordinator"]
+
+INBOX_MAX = 4096
+BATCH_MAX = 256
+SUBSCRIBERS_MAX = 64
+SUBSCRIBER_EVENTS_MAX = 1000
+WAIT_MAX_S = 3600.0
+_QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped"})
+
+log = logging.getLogger("swarm.gateway")
+
+MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes], "Coordinator"]
+
+
+class SubscribersFull(Exception):
+    """There are `SUBSCRIBERS_MAX` readers of the events already."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Datagram:
+    data: bytes
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    call: Callable[[int], list[Effect] | Refused]
+    answer: asyncio.Future[list[Effect] | Refused]
+
+
+def make_coordinator(config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> Coordinator:
+    """The real core.  Imported here, after its telemetry is switched off: it brings Flower along."""
+    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+    from swarm.coordinator import Coordinator  # noqa: PLC0415
+
+    return Coordinator(config, rows, model)
+
+
+class Daemon:
+    """One gateway daemon on one data directory; opens it at once, and the sockets in `run`."""
+
+    def __init__(
+        self, config: GatewayConfig, clock: Clock | None = None, *, make_core: MakeCore = make_coordinator
+    ) -> None:
+        self.config = config
+        self.clock = clock if clock is not None else Clock(config.lab.clock_speed)
+        self.counters = {"inbox_lost": 0, "events_lost": 0}
+        self._lock = DataDirLock(config.data_dir)
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._lock.release)
+            self.token = make_token(config.data_dir)
+            self._store = SqliteStore(config.data_dir)
+            opened.callback(self._store.close)
+            self._resume_clock()
+            rows = self._store.load()
+            model = (resources.files("swarm.model") / "base_model.swm").read_bytes()
+            self.core = make_core(swarm_config(config), rows, model)
+            opened.pop_all()
+        self.radio = PacketForwarder(
+            region(config.gateway.region),
+            known=rows["gateway"],
+            allowed=config.udp.gateways,
+            speed=self.clock.speed,
+        )
+        self._udp = UdpEndpoint(self._on_datagram)
+        self._disk = ThreadPoolExecutor(1, "disk")
+        self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
+        self._subscribers: list[asyncio.Queue[Event]] = []
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self.started = asyncio.Event()
+        self.udp_address: Address | None = None
+        self.http_url: str | None = None
+
+    # -- what the HTTP API uses -------------------------------------------------------------------
+
+    def now_us(self) -> int:
+        """Core time now."""
+        return self.clock.now_us()
+
+    async def command(self, command: Command) -> Refused | None:
+        """Carry out a command; None when it is done and on the disk, else why not."""
+        answer = await self._request(lambda now_us: self.core.on_command(now_us, command))
+        return answer if isinstance(answer, Refused) else None
+
+    async def ask(self, query: Query) -> int | Refused:
+        """Put a question to the swarm; the id under which `query_answered` will come."""
+        effects = await self._request(lambda now_us: self.core.on_query(now_us, query))
+        if isinstance(effects, Refused):
+            return effects
+        events = (effect for effect in effects if isinstance(effect, Event) and "query_id" in effect.data)
+        return int(str(next(events).data["query_id"]))
+
+    @contextlib.contextmanager
+    def subscribe(self) -> Iterator[asyncio.Queue[Event]]:
+        """All events from now on; a reader that is too slow loses the oldest (`events_lost` counts)."""
+        if len(self._subscribers) >= SUBSCRIBERS_MAX:
+            raise SubscribersFull(f"{SUBSCRIBERS_MAX} readers follow the events already; close one")
+        queue: asyncio.Queue[Event] = asyncio.Queue(SUBSCRIBER_EVENTS_MAX)
+        self._subscribers.append(queue)
+        try:
+            yield queue
+        finally:
+            self._subscribers.remove(queue)
+
+    def past_events(
+        self, *, after: int | None = None, limit: int = 100, kind: str | None = None
+    ) -> list[LoggedEvent]:
+        """The latest events from the log on the disk (see `SqliteStore.events`)."""
+        return self._store.events(after=after, limit=limit, kind=kind)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def run(
+        self, make_app: Callable[[Daemon], FastAPI] | None = None, *, on_signals: bool = False
+    ) -> None:
+        """Serve until `stop`; `make_app` builds the HTTP application (None: no HTTP)."""
+        loop = asyncio.get_running_loop()
+        async with contextlib.AsyncExitStack() as running:
+            running.callback(self.close)
+            if on_signals:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    loop.add_signal_handler(number, self.stop)
+                    running.callback(loop.remove_signal_handler, number)
+            await self._open_udp(loop)
+            if make_app is not None and self.config.http.enabled:
+                server = HttpServer(make_app(self), self.config.http.host, self.config.http.port, self.stop)
+                self.http_url = await running.enter_async_context(server)
+            self.started.set()
+            while not self._stopping:
+                await self._wait()
+                await self._turn()
+            self._udp.close()
+            while self._inbox:
+                await self._turn()
+            self._publish(Event("stopping", self.clock.now_us()))  # so that streams end before HTTP does
+
+    def stop(self) -> None:
+        """End `run` after the turn in progress; what was accepted is finished first."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _open_udp(self, loop: asyncio.AbstractEventLoop) -> None:
+        address = (self.config.udp.host, self.config.udp.port)
+        try:
+            transport, _ = await loop.create_datagram_endpoint(lambda: self._udp, local_addr=address)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"UDP {address[0]}:{address[1]}: {error.strerror or error}; set [udp] host and port",
+            ) from error
+        name = transport.get_extra_info("sockname")
+        self.udp_address = (name[0], name[1])
+
+    def close(self) -> None:
+        """Give the data directory back; `run` does it by itself."""
+        self._udp.close()
+        for _, item in self._inbox:
+            if isinstance(item, _Request):
+                item.answer.cancel()
+        self._inbox.clear()
+        self._disk.shutdown()
+        self._store.close()
+        self._lock.release()
+
+    def _resume_clock(self) -> None:
+        stored_us = self._store.daemon_value("clock_us")
+        if not isinstance(stored_us, int):
+            return
+        ahead_us = stored_us - self.clock.now_us()
+        if ahead_us > 60_000_000:
+            log.warning("the clock is %d s behind the last run: going on from there", ahead_us // 1_000_000)
+        self.clock.not_before(stored_us)
+
+    # -- the inbox --------------------------------------------------------------------------------
+
+    def _on_datagram(self, data: bytes, address: Address) -> None:
+        if len(self._inbox) >= INBOX_MAX:
+            self.counters["inbox_lost"] += 1
+            return
+        self._inbox.append((self.clock.now_us(), _Datagram(data, address)))
+        self._wake.set()
+
+    async def _request(self, call: Callable[[int], list[Effect] | Refused]) -> list[Effect] | Refused:
+        answer: asyncio.Future[list[Effect] | Refused] = asyncio.get_running_loop().create_future()
+        if self._stopping:
+            return Refused("the daemon is stopping; ask again when it runs")
+        self._inbox.append((self.clock.now_us(), _Request(call, answer)))
+        self._wake.set()
+        return await answer
+
+    # -- one turn ---------------------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        times = [at_us for at_us in (self.core.poll_at(), self.radio.poll_at()) if at_us is not None]
+        timeout_s = min(self.clock.delay_s(min(times)), WAIT_MAX_S) if times else WAIT_MAX_S
+        if self._inbox or timeout_s <= 0:
+            await asyncio.sleep(0)  # the sockets get their turn even when the core is always due
+        else:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout_s)
+        self._wake.clear()
+
+    async def _turn(self) -> None:
+        effects: list[Effect] = []
+        answers: list[tuple[_Request, list[Effect] | Refused]] = []
+        for _ in range(min(len(self._inbox), BATCH_MAX)):
+            now_us, item = self._inbox.popleft()
+            if isinstance(item, _Datagram):
+                effects += self._performed(now_us, self.radio.on_datagram(now_us, item.data, item.address))
+                continue
+            try:
+                result = item.call(now_us)
+            except ValueError as error:  # a question that makes no sense is the asker's, not the daemon's
+                item.answer.set_exception(error)
+                continue
+            answers.append((item, result))
+            effects += [] if isinstance(result, Refused) else result
+        now_us = self.clock.now_us()
+        effects += self._performed(now_us, self.radio.poll(now_us))
+        due_us = self.core.poll_at()
+        if due_us is not None and due_us <= now_us:
+            effects += self.core.poll(now_us)
+        await self._perform(now_us, effects)
+        for request, result in answers:
+            if not request.answer.done():
+                request.answer.set_result(result)
+
+    def _performed(self, now_us: int, output: Output) -> list[Effect]:
+        """Send what the radio wants sent, and give the core what the radio heard."""
+        for datagram, address in output.datagrams:
+            self._udp.send(datagram, address)
+        effects: list[Effect] = []
+        for what in output.inputs:
+            match what:
+                case RxFrame():
+                    effects += self.core.on_uplink(now_us, what)
+                case TxAck():
+                    effects += self.core.on_tx_ack(now_us, what)
+                case _:
+                    effects += self.core.on_gateway(now_us, what.gateway_id)
+        return effects
+
+    async def _perform(self, now_us: int, effects: list[Effect]) -> None:
+        stores = [effect for effect in effects if isinstance(effect, Store)]
+        events = [effect for effect in effects if isinstance(effect, Event)]
+        if stores or events:
+            commit = partial(self._store.commit, stores, events, now_us=now_us)
+            await asyncio.get_running_loop().run_in_executor(self._disk, commit)
+        for effect in effects:
+            if isinstance(effect, Transmit):
+                self.radio.transmit(self.clock.now_us(), effect)
+        for event in events:
+            self._publish(event)
+
+    def _publish(self, event: Event) -> None:
+        gateway_id = event.data.get("gateway_id")
+        if event.kind == "uplink" and isinstance(gateway_id, str):
+            self.radio.accepted(gateway_id)
+        log.log(
+            logging.DEBUG if event.kind in _QUIET else logging.INFO, "%s %s", event.kind, dict(event.data)
+        )
+        for queue in self._subscribers:
+            if queue.full():
+                queue.get_nowait()
+                self.counters["events_lost"] += 1
+            queue.put_nowait(event)

@@ -1,0 +1,75 @@
+"""The data directory: one daemon at a time, and the token that opens its HTTP API."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+__all__ = ["TOKEN_FILE", "DataDirError", "DataDirLock", "make_token", "read_token"]
+
+LOCK_FILE = "lock"
+TOKEN_FILE = "token"  # noqa: S105
+TOKEN_BYTES = 32
+
+
+class DataDirError(Exception):
+    """The data directory cannot be used; the text is one line that says what to do."""
+
+
+class DataDirLock:
+    """Held from construction to `release`; the system drops it when the process dies, however it dies."""
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / LOCK_FILE
+        try:
+            if not data_dir.is_dir():  # an existing one keeps its mode
+                data_dir.mkdir(parents=True, mode=0o700)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _unusable(path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(self._file, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._file)
+            raise DataDirError(
+                f"{data_dir}: is in use by process {owner}; stop that daemon, or use another data_dir"
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let the next daemon in; the file stays, for removing it would be a race."""
+        os.close(self._file)
+
+
+def make_token(data_dir: Path) -> str:
+    """The API's token: read, or drawn at the first start."""
+    path = data_dir / TOKEN_FILE
+    try:
+        token = read_token(data_dir)
+        if token is None:
+            token = secrets.token_urlsafe(TOKEN_BYTES)
+            part = path.with_suffix(".part")
+            with open(
+                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
+            ) as file:
+                file.write(token + "\n")
+            part.replace(path)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return token
+
+
+def read_token(data_dir: Path) -> str | None:
+    """The API's token, None when no daemon has run here yet."""
+    try:
+        return (data_dir / TOKEN_FILE).read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def _unusable(path: Path, error: OSError) -> DataDirError:
+    return DataDirError(f"{path}: {error.strerror}; choose a data_dir this user may write to")

@@ -1,0 +1,259 @@
+"""SQLite behind the core's `Store` effects: typed tables, numbered migrations, one transaction a batch.
+
+Durability.  WAL with synchronous=FULL: when `commit` returns, a frame counter is on the disk, so the
+frame that carries it may go on the air.  Killing the process at any point leaves the last batch whole
+or absent.  Keys lie in this file, so it is readable by its owner only.
+
+Every way in which a file or a directory can be unusable becomes one `StoreError` line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.effects import Event, Row, Scalar, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EVENTS_MAX", "LoggedEvent", "SqliteStore", "StoreError"]
+
+FILE_NAME = "swarm.db"
+EVENTS_MAX = 50_000
+BUSY_TIMEOUT_MS = 5_000
+_PRIVATE_TABLES = ("daemon", "event")
+_MIGRATION_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+class StoreError(Exception):
+    """The data directory cannot be used; the text is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One event of the ring; `sequence` grows by one per event and never repeats."""
+
+    sequence: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    key: str
+    key_is_integer: bool
+    columns: tuple[str, ...]
+    upsert: str
+    delete: str
+    select: str
+
+
+class SqliteStore:
+    """The open database of one data directory.
+
+    `events_max` bounds the event ring.  All methods may be called from one thread at a time, not
+    necessarily the one that opened it.
+    """
+
+    def __init__(self, data_dir: Path, *, events_max: int = EVENTS_MAX) -> None:
+        self.path = data_dir / FILE_NAME
+        self._events_max = events_max
+        with _one_line(self.path):
+            if not data_dir.is_dir():
+                data_dir.mkdir(parents=True, mode=0o700)
+            _make_private_file(self.path)
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            with _one_line(self.path):
+                self._open()
+        except StoreError:
+            self._db.close()
+            raise
+
+    def load(self) -> dict[str, dict[str, Row]]:
+        """Everything stored by the core: table -> key -> row, in the order of first storing.
+
+        A row holds all columns of its table, the key's own included.
+        """
+        with _one_line(self.path):
+            return {name: self._rows(table) for name, table in self._tables.items()}
+
+    def commit(self, stores: Iterable[Store], events: Sequence[Event] = (), *, now_us: int = 0) -> None:
+        """Write a batch in one transaction; on the disk when this returns, or a StoreError."""
+        final = {(store.table, store.key): store.row for store in stores}
+        with _one_line(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                for (name, key), row in final.items():
+                    self._write(name, key, row)
+                for event in events:
+                    self._log(event)
+                if now_us:
+                    self._set("clock_us", now_us)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def events(
+        self, *, after: int | None = None, limit: int = 100, kind: str | None = None
+    ) -> list[LoggedEvent]:
+        """The latest `limit` events in the order they happened, or the first `limit` behind `after`."""
+        newest_first = after is None
+        order = "DESC" if newest_first else "ASC"
+        with _one_line(self.path):
+            rows = self._db.execute(
+                "SELECT sequence, at_us, kind, data FROM event WHERE sequence > ? AND (? IS NULL OR kind = ?)"
+                f" ORDER BY sequence {order} LIMIT ?",
+                (after or 0, kind, kind, limit),
+            ).fetchall()
+        logged = [LoggedEvent(row[0], Event(row[2], row[1], json.loads(row[3]))) for row in rows]
+        return logged[::-1] if newest_first else logged
+
+    def daemon_value(self, key: str) -> Scalar:
+        """One of the daemon's own values (`clock_us`), None when never set."""
+        row = self._db.execute("SELECT value FROM daemon WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- opening ----------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        db = self._db
+        db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StoreError(_damaged(self.path, str(verdict).splitlines()[0]))
+        self._migrate()
+        self._tables = {
+            name: _describe(db, name)
+            for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
+            if name not in _PRIVATE_TABLES
+        }
+        self._sequence = int(db.execute("SELECT coalesce(max(sequence), 0) FROM event").fetchone()[0])
+
+    def _migrate(self) -> None:
+        migrations = _migrations()
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version > len(migrations):
+            raise StoreError(
+                f"{self.path}: was written by a newer version of this program (schema {version}, this one"
+                f" knows {len(migrations)}); update the program, or use another data_dir"
+            )
+        for number, script in enumerate(migrations[version:], start=version + 1):
+            # executescript commits on its own; one script with its version number is one transaction.
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    def _rows(self, table: _Table) -> dict[str, Row]:
+        rows: dict[str, Row] = {}
+        for values in self._db.execute(table.select):
+            rows[str(values[0])] = dict(zip((table.key, *table.columns), values, strict=True))
+        return rows
+
+    def _write(self, name: str, key: str, row: Row | None) -> None:
+        table = self._tables.get(name)
+        if table is None:
+            raise StoreError(
+                f"{self.path}: the core stores into a table {name!r} that the schema does not have"
+            )
+        stored_key: int | str = int(key) if table.key_is_integer else key
+        if row is None:
+            self._db.execute(table.delete, (stored_key,))
+            return
+        unknown = sorted(set(row) - {table.key, *table.columns})
+        assert row.get(table.key, stored_key) == stored_key, f"{name} {key} holds another key"
+        if unknown:
+            raise StoreError(f"{self.path}: the schema has no column {name}.{unknown[0]}")
+        self._db.execute(table.upsert, (stored_key, *(row.get(column) for column in table.columns)))
+
+    def _log(self, event: Event) -> None:
+        self._sequence += 1
+        data = json.dumps(dict(event.data), default=_plain, separators=(",", ":"))
+        self._db.execute(
+            "INSERT OR REPLACE INTO event (slot, sequence, at_us, kind, data) VALUES (?, ?, ?, ?, ?)",
+            (self._sequence % self._events_max, self._sequence, event.at_us, event.kind, data),
+        )
+
+    def _set(self, key: str, value: Scalar) -> None:
+        self._db.execute("INSERT OR REPLACE INTO daemon (key, value) VALUES (?, ?)", (key, value))
+
+
+def _make_private_file(path: Path) -> None:
+    # Created with its mode before SQLite opens it: there is no moment in which others can read it.
+    # The -wal and -shm files take the mode of the database.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+
+
+def _migrations() -> list[str]:
+    """The scripts of `migrations/`, number 1 first; gaps are a packaging error."""
+    folder = resources.files("gateway.store") / "migrations"
+    numbered = sorted(
+        (int(match[1]), entry.read_text("utf-8"))
+        for entry in folder.iterdir()
+        if (match := _MIGRATION_NAME.fullmatch(entry.name))
+    )
+    assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
+    return [script for _, script in numbered]
+
+
+def _describe(db: sqlite3.Connection, name: str) -> _Table:
+    """What the schema says of a table: the only names that ever stand in an SQL text."""
+    info = db.execute(f'PRAGMA table_info("{name}")').fetchall()
+    key = next(row for row in info if row[5])
+    columns = tuple(row[1] for row in info if not row[5])
+    quoted = [f'"{column}"' for column in (key[1], *columns)]
+    marks = ", ".join("?" * len(quoted))
+    updates = ", ".join(f"{column} = excluded.{column}" for column in quoted[1:])
+    names = ", ".join(quoted)
+    return _Table(
+        key=key[1],
+        key_is_integer=key[2] == "INTEGER",
+        columns=columns,
+        upsert=f'INSERT INTO "{name}" ({names}) VALUES ({marks})'
+        f" ON CONFLICT ({quoted[0]}) DO UPDATE SET {updates}",
+        delete=f'DELETE FROM "{name}" WHERE {quoted[0]} = ?',
+        select=f'SELECT {names} FROM "{name}" ORDER BY rowid',
+    )
+
+
+def _plain(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"{path}: the database is damaged ({why}); put a backup in its place, or move it away to start anew"
+    )
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into one line that says what to do."""
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError):
+        raise  # a value of a wrong type: the program's mistake, not the disk's
+    except sqlite3.OperationalError as error:
+        raise StoreError(f"{path}: cannot be written ({error}); check free space and permissions") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    except OSError as error:
+        where = error.filename or path
+        raise StoreError(f"{where}: {error.strerror}; choose a data_dir this user may write to") from error

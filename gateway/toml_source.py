@@ -1,0 +1,92 @@
+"""A TOML text whose mistakes are reported with the line they stand on, all of them in one reading."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["GIVEN_UP", "Source", "parse"]
+
+REPAIRS_MAX = 50
+GIVEN_UP = "__given_up_"
+"""How the sections begin whose header could not be read; nothing in them is judged."""
+
+_SYNTAX_LINE = re.compile(r"(.*) \(at line (\d+), column \d+\)")
+_HEADER = re.compile(r"\s*\[+\s*([A-Za-z0-9_.\"' -]+?)\s*\]+\s*(#.*)?$")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+(?:\s*\.\s*[A-Za-z0-9_\"'-]+)*)\s*=")
+
+
+@dataclass(slots=True)
+class Source:
+    """The file's text, where each key stands in it, and the mistakes found so far."""
+
+    name: str
+    text: str
+    mistakes: list[tuple[int, str]] = field(default_factory=list)
+    bad: set[tuple[str, ...]] = field(default_factory=set)
+    from_environment: dict[tuple[str, ...], str] = field(default_factory=dict)
+    _lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path, line in _positions(self.text):
+            self._lines.setdefault(path, line)  # of a key given twice, the first is the one in force
+
+    def mistake(self, path: tuple[str, ...], problem: str, remedy: str) -> None:
+        self.bad.add(path)
+        key = ".".join(path)
+        variable = self.from_environment.get(path[:2])
+        if variable is not None:
+            self.mistakes.append((1 << 30, f"environment {variable}: {key}: {problem}; {remedy}"))
+            return
+        line = next((self._lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self._lines), 1)
+        self.mistakes.append((line, f"{self.name}:{line}: {key}: {problem}; {remedy}"))
+
+
+def _positions(text: str) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Key path -> line number, for the TOML that people write (strings over many lines are skipped)."""
+    section: tuple[str, ...] = ()
+    inside: str | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if inside is None:
+            if match := _HEADER.match(line):
+                section = _path(match[1])
+                yield section, number
+            elif match := _KEY.match(line):
+                path = (*section, *_path(match[1]))
+                for depth in range(len(section) + 1, len(path) + 1):
+                    yield path[:depth], number
+        for quotes in ('"""', "'''"):
+            if line.count(quotes) % 2 and inside in (None, quotes):
+                inside = quotes if inside is None else None
+
+
+def _path(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in dotted.split("."))
+
+
+def parse(source: Source) -> dict[str, Any]:
+    """The document; a line that is not TOML is reported and taken out, so that the rest is read too."""
+    lines = source.text.splitlines()
+    for attempt in range(REPAIRS_MAX):
+        try:
+            return tomllib.loads("\n".join(lines))
+        except (ValueError, RecursionError) as error:
+            match = _SYNTAX_LINE.match(str(error))
+            if match is not None:
+                number, why = int(match[2]), match[1]
+            elif isinstance(error, tomllib.TOMLDecodeError):
+                number, why = len(lines), str(error)
+            else:  # a number of thousands of digits, arrays in arrays in arrays: the longest line
+                number = 1 + max(range(len(lines)), key=lambda index: len(lines[index]))
+                why = "a value is absurdly large"
+            line = f"{source.name}:{number}: not TOML: {why}; write `key = value`, texts in quotes"
+            source.mistakes.append((number, line))
+            if not lines[number - 1] or (match is None and isinstance(error, tomllib.TOMLDecodeError)):
+                break  # a text or an array that never ends: what follows cannot be told apart
+            # A header stays a header, or the keys below it would seem to belong to the section above.
+            header = lines[number - 1].lstrip().startswith("[")
+            lines[number - 1] = f"[{GIVEN_UP}{attempt}]" if header else ""
+    return {}

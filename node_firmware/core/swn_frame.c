@@ -1,0 +1,262 @@
+/* Bytes to values and back; see swn_frame.h. */
+#include "swn_frame.h"
+
+#include <string.h>
+
+#include "swn_math.h"
+
+enum {
+    ROUND_SIZE = 19,
+    ACK_HEADER = 5,
+    BLOCK_HEADER = 14,
+    QUERY_HEADER = 6,
+    SCHEDULE_SIZE = 9,
+    RICE_K_MAX = 9
+};
+
+static void put16(uint8_t *out, uint16_t value)
+{
+    out[0] = (uint8_t)(value & 0xFFu);
+    out[1] = (uint8_t)(value >> 8);
+}
+
+static uint8_t nibbles(int8_t low, int8_t high)
+{
+    return (uint8_t)(((unsigned)low & 15u) | ((unsigned)high & 15u) << 4);
+}
+
+/* The head of both learning frames: type, round, model version, context, number of examples. */
+static void put_learning(uint8_t *out, uint8_t type, uint16_t round, uint16_t version, uint8_t context, uint8_t num)
+{
+    out[0] = type;
+    put16(out + 1, round);
+    put16(out + 3, version);
+    out[5] = context;
+    out[6] = num;
+}
+
+size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room)
+{
+    size_t size = SWN_PROTOTYPES_HEADER;
+    uint8_t mask = 0;
+    unsigned label;
+    unsigned i;
+
+    if (message->dims < 2 || message->dims > SWN_Z || message->dims % 2 != 0 || message->context >= SWN_CONTEXT_MAX ||
+        message->num_examples == 0) {
+        return 0;
+    }
+    for (label = 0; label < SWN_CLASSES; label++) {
+        if (message->means[label].count > 0) {
+            mask = (uint8_t)(mask | 1u << label);
+            size += 2u + message->dims / 2u;
+        }
+    }
+    if (mask == 0 || size > room) {
+        return 0;
+    }
+    put_learning(out, 1, message->round, message->model_version, message->context, message->num_examples);
+    out[7] = message->dims;
+    out[8] = mask;
+    out += SWN_PROTOTYPES_HEADER;
+    for (label = 0; label < SWN_CLASSES; label++) {
+        const swn_class_mean_t *mean = &message->means[label];
+        if (mean->count > 0) {
+            *out++ = mean->count;
+            *out++ = mean->scale;
+            for (i = 0; i < message->dims; i += 2) {
+                *out++ = nibbles(mean->q[i], mean->q[i + 1]);
+            }
+        }
+    }
+    return size;
+}
+
+size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, size_t room)
+{
+    if (room < SWN_TOP_K_HEADER || message->context >= SWN_CONTEXT_MAX || message->num_examples == 0 ||
+        message->rice_k > RICE_K_MAX || message->count == 0) {
+        return 0;
+    }
+    put_learning(out, 2, message->round, message->model_version, message->context, message->num_examples);
+    put16(out + 7, message->magnitude);
+    out[9] = message->rice_k;
+    out[SWN_TOP_K_COUNT_AT] = message->count;
+    return SWN_TOP_K_HEADER;
+}
+
+size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room)
+{
+    const uint8_t *p = message->probabilities;
+
+    if (room < SWN_ANSWER_SIZE || message->context >= SWN_CONTEXT_MAX || p[0] + p[1] + p[2] != 255) {
+        return 0;
+    }
+    out[0] = 1;
+    put16(out + 1, message->query_id);
+    out[3] = message->context;
+    memcpy(out + 4, p, SWN_CLASSES);
+    put16(out + 7, message->head_version);
+    out[9] = message->age;
+    out[10] = message->flags;
+    return SWN_ANSWER_SIZE;
+}
+
+size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
+{
+    if (room < SWN_STATUS_SIZE || (message->humidity_half > 200 && message->humidity_half != 255)) {
+        return 0;
+    }
+    out[0] = 1;
+    out[1] = SWN_PROTOCOL;
+    put16(out + 2, message->model_version);
+    put16(out + 4, message->model_id);
+    out[6] = message->battery;
+    out[7] = message->labelled;
+    out[8] = message->flags;
+    put16(out + 9, (uint16_t)message->temperature_centi);
+    out[11] = message->humidity_half;
+    put16(out + 12, message->rain_tenth);
+    out[14] = message->risk;
+    out[15] = message->multicast_received;
+    return SWN_STATUS_SIZE;
+}
+
+static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)
+{
+    if (size != ROUND_SIZE || data[5] > SWN_MODE_TOP_K_SIGN) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->round = swn_get16(data + 1);
+    out->model_version = swn_get16(data + 3);
+    out->mode = data[5];
+    out->cohort = data[6];
+    out->spread_s = swn_get16(data + 7);
+    out->close_in_s = swn_get32(data + 9);
+    out->next_window_s = swn_get32(data + 13);
+    out->window_s = swn_get16(data + 17);
+    return SWN_DOWNLINK_ROUND;
+}
+
+static swn_downlink_kind_t read_ack(const uint8_t *data, size_t size, swn_ack_t *out)
+{
+    if (size <= ACK_HEADER) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->round = swn_get16(data + 1);
+    out->first_index = swn_get16(data + 3);
+    out->bitmap = data + ACK_HEADER;
+    out->bitmap_size = size - ACK_HEADER;
+    return SWN_DOWNLINK_ACK;
+}
+
+uint16_t swn_piece_size(uint16_t length, uint8_t count)
+{
+    return (uint16_t)(((uint32_t)length + count - 1u) / count);
+}
+
+static swn_downlink_kind_t read_block(const uint8_t *data, size_t size, swn_piece_t *out)
+{
+    uint32_t piece;
+    uint32_t before_last;
+
+    if (size <= BLOCK_HEADER) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->version = swn_get16(data + 1);
+    out->base_version = swn_get16(data + 3);
+    out->kind = data[5];
+    out->length = swn_get16(data + 6);
+    out->crc32 = swn_get32(data + 8);
+    out->index = data[12];
+    out->count = data[13];
+    out->piece = data + BLOCK_HEADER;
+    if (out->kind > SWN_BLOCK_FULL || out->length == 0 || out->length > SWN_BLOCK_SIZE_MAX ||
+        out->index >= out->count) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    piece = swn_piece_size(out->length, out->count);
+    before_last = piece * (uint32_t)(out->count - 1);
+    if (before_last >= out->length) {
+        return SWN_DOWNLINK_MALFORMED; /* the last piece would be empty */
+    }
+    out->piece_size = (uint16_t)(out->index + 1 < out->count ? piece : out->length - before_last);
+    return size - BLOCK_HEADER == out->piece_size ? SWN_DOWNLINK_BLOCK : SWN_DOWNLINK_MALFORMED;
+}
+
+static swn_downlink_kind_t read_query(const uint8_t *data, size_t size, swn_query_t *out)
+{
+    int follow;
+
+    if (size < QUERY_HEADER) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->query_id = swn_get16(data + 1);
+    out->flags = data[3];
+    out->context = data[4];
+    out->reply_in_s = data[5];
+    follow = (out->flags & SWN_QUERY_FEATURES) != 0;
+    out->features = follow ? data + QUERY_HEADER : NULL;
+    if (size != (follow ? (size_t)QUERY_HEADER + SWN_FEATURES : (size_t)QUERY_HEADER) ||
+        (out->context >= SWN_CONTEXT_MAX && out->context != SWN_CONTEXT_OWN)) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    return SWN_DOWNLINK_QUERY;
+}
+
+static swn_downlink_kind_t read_schedule(const uint8_t *data, size_t size, swn_schedule_t *out)
+{
+    if (size != SCHEDULE_SIZE) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->next_window_s = swn_get32(data + 1);
+    out->window_s = swn_get16(data + 5);
+    out->status_period_min = swn_get16(data + 7);
+    return SWN_DOWNLINK_SCHEDULE;
+}
+
+swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t size, swn_downlink_t *out)
+{
+    if (size == 0 || size > SWN_PAYLOAD_MAX) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    if (f_port == SWN_PORT_LEARNING) {
+        switch (data[0]) {
+        case 1:
+            return read_round(data, size, &out->round);
+        case 2:
+            return read_ack(data, size, &out->ack);
+        case 3:
+            return read_block(data, size, &out->block);
+        default:
+            return SWN_DOWNLINK_MALFORMED;
+        }
+    }
+    if (f_port == SWN_PORT_ASKING && data[0] == 1) {
+        return read_query(data, size, &out->query);
+    }
+    if (f_port == SWN_PORT_STATUS && data[0] == 1) {
+        return read_schedule(data, size, &out->schedule);
+    }
+    return SWN_DOWNLINK_MALFORMED;
+}
+
+uint8_t swn_ack_has(const swn_ack_t *ack, uint16_t node_index)
+{
+    const uint32_t bit = (uint32_t)node_index - ack->first_index;
+
+    if (node_index < ack->first_index || bit / 8u >= ack->bitmap_size) {
+        return 0;
+    }
+    return (uint8_t)(ack->bitmap[bit / 8u] >> (bit % 8u) & 1u);
+}
+
+uint8_t swn_hash8(uint16_t node_index, uint16_t round)
+{
+    uint32_t mixed = (uint32_t)node_index * 2654435761u + (uint32_t)round * 40503u + 0x9E3779B9u;
+
+    mixed ^= mixed >> 15;
+    mixed *= 2246822519u;
+    mixed ^= mixed >> 13;
+    return (uint8_t)(mixed >> 24);
+}

@@ -1,0 +1,168 @@
+/* The application frames: bytes to values and back (docs/SPEC.md; twin of swarm/wire/app.py).
+ *
+ * All numbers are little endian; the first byte is the type, whose meaning depends on FPort and direction.
+ * Writers return the size, or 0 when the frame does not fit or says what the protocol cannot say.
+ * swn_frame_read() accepts exactly what the protocol allows and reads no byte beyond `size`; the views it
+ * returns point into the caller's bytes.
+ */
+#ifndef SWN_FRAME_H
+#define SWN_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "swn_model.h"
+
+enum { SWN_PORT_LEARNING = 10, SWN_PORT_ASKING = 11, SWN_PORT_STATUS = 12 };
+enum { SWN_PROTOCOL = 1 };
+
+enum {
+    SWN_PAYLOAD_MAX = 222,
+    SWN_BLOCK_SIZE_MAX = 2048,
+    SWN_PROTOTYPES_HEADER = 9,
+    SWN_TOP_K_HEADER = 11,
+    SWN_TOP_K_COUNT_AT = 10,
+    SWN_ANSWER_SIZE = 11,
+    SWN_STATUS_SIZE = 16
+};
+
+enum { SWN_MODE_NONE = 0, SWN_MODE_PROTOTYPES = 1, SWN_MODE_TOP_K_SIGN = 2 };
+enum { SWN_BLOCK_HEADS = 0, SWN_BLOCK_DELTA = 1, SWN_BLOCK_FULL = 2 };
+enum { SWN_NO_BASE = 0xFFFF };
+enum { SWN_CONTEXT_OWN = 255 };
+enum { SWN_QUERY_OWN_READINGS = 1, SWN_QUERY_FEATURES = 2 };
+enum { SWN_ANSWER_OWN_READINGS = 1, SWN_ANSWER_NO_HUMIDITY = 2, SWN_ANSWER_NO_RAIN = 4 };
+enum { SWN_STATUS_NO_HUMIDITY = 1, SWN_STATUS_NO_RAIN = 2, SWN_STATUS_WANTS_SCHEDULE = 4, SWN_STATUS_FAULT = 8 };
+
+/* Uplinks. */
+
+/* Mean of one class: z[i] = q[i] * scale / 8, q in -8..7. */
+typedef struct swn_class_mean {
+    uint8_t count; /* 0: the class is absent */
+    uint8_t scale;
+    int8_t q[SWN_Z];
+} swn_class_mean_t;
+
+typedef struct swn_prototypes {
+    uint16_t round;
+    uint16_t model_version;
+    uint8_t context;
+    uint8_t num_examples;
+    uint8_t dims; /* even, 2..32 */
+    swn_class_mean_t means[SWN_CLASSES];
+} swn_prototypes_t;
+
+/* The header of a top-k frame; its bitstream follows (swn_top_k_encode). */
+typedef struct swn_top_k_header {
+    uint16_t round;
+    uint16_t model_version;
+    uint16_t magnitude;
+    uint8_t context;
+    uint8_t num_examples;
+    uint8_t rice_k;
+    uint8_t count;
+} swn_top_k_header_t;
+
+typedef struct swn_answer {
+    uint16_t query_id;
+    uint16_t head_version;
+    uint8_t context;
+    uint8_t probabilities[SWN_CLASSES]; /* sum 255 */
+    uint8_t age;                        /* of the freshest reading in 10 min; 255 unknown */
+    uint8_t flags;
+} swn_answer_t;
+
+typedef struct swn_report {
+    uint16_t model_version;
+    uint16_t model_id;
+    int16_t temperature_centi;
+    uint16_t rain_tenth; /* since the last status; 65535 missing */
+    uint8_t battery;
+    uint8_t labelled;
+    uint8_t flags;
+    uint8_t humidity_half;
+    uint8_t risk; /* class << 6 | its probability >> 2 */
+    uint8_t multicast_received;
+} swn_report_t;
+
+size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room);
+size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room);
+size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room);
+
+/* Downlinks. */
+
+typedef struct swn_round {
+    uint32_t close_in_s;
+    uint32_t next_window_s;
+    uint16_t round;
+    uint16_t model_version;
+    uint16_t spread_s;
+    uint16_t window_s;
+    uint8_t mode;
+    uint8_t cohort;
+} swn_round_t;
+
+typedef struct swn_ack {
+    const uint8_t *bitmap;
+    size_t bitmap_size;
+    uint16_t round;
+    uint16_t first_index;
+} swn_ack_t;
+
+typedef struct swn_piece {
+    const uint8_t *piece;
+    uint32_t crc32;
+    uint16_t version;
+    uint16_t base_version;
+    uint16_t length;
+    uint16_t piece_size;
+    uint8_t kind;
+    uint8_t index;
+    uint8_t count;
+} swn_piece_t;
+
+typedef struct swn_query {
+    const uint8_t *features; /* 56 two's complement bytes, or NULL */
+    uint16_t query_id;
+    uint8_t flags;
+    uint8_t context; /* SWN_CONTEXT_OWN: the node's */
+    uint8_t reply_in_s;
+} swn_query_t;
+
+typedef struct swn_schedule {
+    uint32_t next_window_s;
+    uint16_t window_s;
+    uint16_t status_period_min;
+} swn_schedule_t;
+
+typedef enum swn_downlink_kind {
+    SWN_DOWNLINK_MALFORMED = 0,
+    SWN_DOWNLINK_ROUND,
+    SWN_DOWNLINK_ACK,
+    SWN_DOWNLINK_BLOCK,
+    SWN_DOWNLINK_QUERY,
+    SWN_DOWNLINK_SCHEDULE
+} swn_downlink_kind_t;
+
+typedef union swn_downlink {
+    swn_round_t round;
+    swn_ack_t ack;
+    swn_piece_t block;
+    swn_query_t query;
+    swn_schedule_t schedule;
+} swn_downlink_t;
+
+/* What the gateway said; `out` is set for everything but SWN_DOWNLINK_MALFORMED. */
+swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t size, swn_downlink_t *out);
+
+/* 1 when this ACK counts the update of a node. */
+uint8_t swn_ack_has(const swn_ack_t *ack, uint16_t node_index);
+
+/* Bytes of each piece but the last: ceil(length / count); count must not be 0. */
+uint16_t swn_piece_size(uint16_t length, uint8_t count);
+
+/* The node's lot in a round: it takes part when this is <= the announced cohort. */
+uint8_t swn_hash8(uint16_t node_index, uint16_t round);
+
+#endif

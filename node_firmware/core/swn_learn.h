@@ -1,0 +1,72 @@
+/* What a node learns from: a ring of daily samples, and the two kinds of update made from them.
+ *
+ * Theory of operation.  Each noon adds one sample (the trunk's hidden vector: the trunk never changes, so
+ * it is computed once); its label is told later.  When a round asks for an update, one is composed and
+ * stays pending until the ACK of that round arrives, the next update is composed, or the node drops it:
+ *   prototypes   class means of z over the labelled samples not reported yet; those samples become
+ *                reported with the ACK and are free to be sent again without it.
+ *   top_k_sign   local training from the current global parameters over all labelled samples; the change
+ *                is added to the residual, the largest coordinates of the residual travel as signs, and
+ *                what travelled is subtracted from it with the ACK.
+ */
+#ifndef SWN_LEARN_H
+#define SWN_LEARN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "swn_block.h"
+#include "swn_model.h"
+#include "swn_train.h"
+
+enum { SWN_SAMPLES_MAX = 64, SWN_TRAIN_EPOCHS = 4, SWN_DIMS_MAX_DR0 = 20 };
+
+enum { SWN_SAMPLE_NEW = 0, SWN_SAMPLE_PENDING = 1, SWN_SAMPLE_REPORTED = 2 };
+
+typedef struct swn_day_sample {
+    swn_example_t example;
+    uint8_t state;
+    uint16_t day;
+} swn_day_sample_t;
+
+typedef struct swn_learner {
+    swn_day_sample_t samples[SWN_SAMPLES_MAX];
+    int16_t residual[SWN_LOCAL_SIZE];
+    swn_top_k_t pending;    /* what the pending top-k update carries */
+    uint16_t pending_round;
+    uint8_t pending_mode;   /* SWN_MODE_NONE: no update waits for its ACK */
+    uint8_t next;           /* slot of the next sample */
+    uint8_t used;           /* samples so far, at most 64 */
+    uint8_t labelled;       /* of them with a label */
+} swn_learner_t;
+
+void swn_learner_init(swn_learner_t *learner);
+
+/* A new day's sample, still without label; the oldest makes room. */
+void swn_learner_add(swn_learner_t *learner, uint16_t day, const int8_t hidden[SWN_HIDDEN]);
+
+/* The true class of a day; 0 when there is no such sample without a label. */
+uint8_t swn_learner_label(swn_learner_t *learner, uint16_t day, uint8_t label);
+
+/* Whose parameters an update is made from, and for which frame. */
+typedef struct swn_update {
+    const swn_model_t *model;
+    const swn_parameters_t *parameters;
+    uint64_t seed; /* of the training, top_k_sign only */
+    uint16_t round;
+    uint8_t mode; /* SWN_MODE_PROTOTYPES, SWN_MODE_TOP_K_SIGN */
+    uint8_t context;
+    uint8_t payload_max;
+    uint8_t epochs; /* of the training; 0: SWN_TRAIN_EPOCHS */
+} swn_update_t;
+
+/* Composes the update into `out` (payload_max bytes); 0 when there is nothing to say. */
+size_t swn_learner_compose(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
+
+/* The gateway counted the update of this round; 0 when it is not the pending one. */
+uint8_t swn_learner_acknowledge(swn_learner_t *learner, uint16_t round);
+
+/* The pending update will not reach the gateway any more. */
+void swn_learner_drop(swn_learner_t *learner);
+
+#endif

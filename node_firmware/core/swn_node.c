@@ -1,0 +1,587 @@
+/* The node's state machine; see swn_node.h. */
+#include "swn_node.h"
+
+#include <string.h>
+
+#include "swn_math.h"
+
+#define SECOND_US ((int64_t)1000000)
+#define HOUR_US (3600 * SECOND_US)
+
+enum {
+    STATUS_PERIOD_MIN_S = 60,
+    MISSED_HOURS_MAX = 72,
+    FLAT_TEMPERATURE_HOURS = 12,
+    FLAT_HUMIDITY_HOURS = 24,
+    ABSENT_HOURS = 6,
+    AGE_STEP_S = 600,
+    AGE_UNKNOWN = 255,
+    AGE_MAX = 254,
+    RAIN_MAX = SWN_RAIN_MISSING - 1
+};
+
+/* Chance ------------------------------------------------------------------------------------------- */
+
+/* Evenly in 0 .. range - 1 (range 0: 0); the bias of 2^-32 * range does not matter here. */
+static uint32_t random_below(swn_node_t *node, uint32_t range)
+{
+    return (uint32_t)((uint64_t)swn_xorshift32(&node->prng) * range >> 32);
+}
+
+static int64_t random_us(swn_node_t *node, uint32_t range_ms)
+{
+    return (int64_t)random_below(node, range_ms) * 1000;
+}
+
+static int64_t status_delay_us(swn_node_t *node)
+{
+    const uint32_t period_s = node->config.status_period_s;
+
+    return (int64_t)random_below(node, period_s) * SECOND_US + random_us(node, 1000);
+}
+
+/* Life --------------------------------------------------------------------------------------------- */
+
+int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us)
+{
+    memset(node, 0, sizeof *node);
+    if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
+        config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
+        port->listen == NULL) {
+        return -1;
+    }
+    node->config = *config;
+    node->port = port;
+    if (port->random32 != NULL) {
+        node->config.seed ^= (uint64_t)port->random32(port->ctx) << 32;
+        node->config.seed ^= port->random32(port->ctx);
+    }
+    node->prng = swn_seed32(node->config.seed);
+    node->day = config->first_day;
+    node->battery = 255;
+    node->update_due_us = SWN_NEVER_US;
+    node->busy_until_us = now_us;
+    node->window_from_us = now_us;
+    node->window_until_us = now_us;
+    node->status_due_us = now_us + status_delay_us(node);
+    swn_history_init(&node->history);
+    swn_learner_init(&node->learner);
+    swn_parameters_init(&node->parameters, config->model);
+    return 0;
+}
+
+uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
+{
+    if (key == SWN_NVM_PARAMETERS && size == sizeof node->parameters) {
+        memcpy(&node->parameters, data, size);
+        return 1;
+    }
+    if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
+        memcpy(node->learner.residual, data, size);
+        return 1;
+    }
+    return 0;
+}
+
+void swn_set_battery(swn_node_t *node, uint8_t battery)
+{
+    node->battery = battery;
+}
+
+void swn_set_payload_max(swn_node_t *node, uint8_t payload_max)
+{
+    if (payload_max >= SWN_STATUS_SIZE && payload_max <= SWN_PAYLOAD_MAX) {
+        node->config.payload_max = payload_max;
+    }
+}
+
+/* Sensing ------------------------------------------------------------------------------------------ */
+
+static void close_day(swn_node_t *node)
+{
+    swn_season_t *season = &node->season;
+    int8_t hidden[SWN_HIDDEN];
+    uint8_t experts[SWN_TOP_K];
+    swn_verdict_t verdict;
+    swn_day_t day;
+    uint8_t crop;
+
+    node->season_before = *season;
+    swn_history_day(&node->history, &day);
+    season->mildew = swn_mildew_next(season->mildew, day.warm_run, day.hot);
+    for (crop = 0; crop < SWN_CROPS; crop++) {
+        season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
+    }
+    verdict = swn_rule(node->config.context, &day, season->mildew);
+    swn_features(&node->history, verdict,
+                 node->config.context < SWN_CROPS ? node->season_before.yesterday[node->config.context] : 0,
+                 node->day_x);
+    node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
+    if (node->day_sampled) {
+        (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
+        swn_learner_add(&node->learner, node->day, hidden);
+    }
+    node->day++;
+    node->days_closed++;
+    node->hours_in_day = 0;
+}
+
+static uint8_t hours_of_same(uint8_t count, int same)
+{
+    return (uint8_t)(!same ? 0 : count < UINT8_MAX ? count + 1 : count);
+}
+
+/* Compares with the reading before: a sensor that never moves is suspected. */
+static void watch_sensors(swn_node_t *node, const swn_sample_t *sample)
+{
+    const swn_history_t *history = &node->history;
+    const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
+    const int missing = sample->temperature_centi == SWN_TEMPERATURE_MISSING;
+    const int still = !missing && sample->temperature_centi == history->temperature_centi[last];
+    /* Saturated air may rest at 100 % for days. */
+    const int stuck = sample->humidity_half < SWN_HUMIDITY_MAX && sample->humidity_half == history->humidity_half[last];
+
+    node->flat_temperature = hours_of_same(node->flat_temperature, still);
+    node->flat_humidity = hours_of_same(node->flat_humidity, stuck);
+    node->absent = hours_of_same(node->absent, missing);
+}
+
+static uint8_t take_hour(swn_node_t *node, const swn_sample_t *sample)
+{
+    watch_sensors(node, sample);
+    swn_history_add(&node->history, sample);
+    node->hours_in_day = (uint8_t)(node->hours_in_day < UINT8_MAX ? node->hours_in_day + 1 : UINT8_MAX);
+    if (sample->hour != SWN_NOON_HOUR) {
+        return 0;
+    }
+    close_day(node);
+    return 1;
+}
+
+/* Hours between the last reading and this one pass as missing, so that days keep their count. */
+static uint8_t pass_missed_hours(swn_node_t *node, int64_t now_us, uint8_t hour)
+{
+    const int64_t since_us = now_us - node->sensed_us;
+    int64_t missed = (since_us + HOUR_US / 2) / HOUR_US - 1;
+    uint8_t closed = 0;
+    swn_sample_t none;
+
+    if (missed > MISSED_HOURS_MAX) {
+        const int64_t days = (missed - MISSED_HOURS_MAX + 23) / 24;
+        node->day = (uint16_t)(node->day + (uint64_t)days);
+        missed -= 24 * days;
+    }
+    memset(&none, 0, sizeof none);
+    none.temperature_centi = SWN_TEMPERATURE_MISSING;
+    none.humidity_half = SWN_HUMIDITY_MISSING;
+    none.rain_tenth = SWN_RAIN_MISSING;
+    for (; missed > 0; missed--) {
+        none.hour = (uint8_t)((hour + 96 - missed) % 24);
+        closed |= take_hour(node, &none);
+    }
+    return closed;
+}
+
+uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample)
+{
+    swn_sample_t reading = *sample;
+    uint8_t closed = 0;
+
+    reading.hour = (uint8_t)(reading.hour % 24);
+    if (node->config.flags & SWN_NO_HUMIDITY_SENSOR) {
+        reading.humidity_half = SWN_HUMIDITY_MISSING;
+    }
+    if (node->config.flags & SWN_NO_RAIN_SENSOR) {
+        reading.rain_tenth = SWN_RAIN_MISSING;
+    }
+    if (node->readings > 0) {
+        closed = pass_missed_hours(node, now_us, reading.hour);
+    }
+    closed |= take_hour(node, &reading);
+    if (reading.rain_tenth != SWN_RAIN_MISSING) {
+        node->rain_tenth += reading.rain_tenth;
+        node->rain_tenth = node->rain_tenth > RAIN_MAX ? RAIN_MAX : node->rain_tenth;
+        node->rain_seen = 1;
+    }
+    if (reading.temperature_centi != SWN_TEMPERATURE_MISSING) {
+        node->valid_us = now_us;
+    }
+    node->sensed_us = now_us;
+    node->readings++;
+    return closed;
+}
+
+uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label)
+{
+    return swn_learner_label(&node->learner, day, label);
+}
+
+/* Inference ---------------------------------------------------------------------------------------- */
+
+/* Between two noons "the day" is the last 24 h; the memory it continues is that of the nearer noon. */
+swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES])
+{
+    const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
+    swn_verdict_t verdict;
+    swn_day_t day;
+
+    swn_history_day(&node->history, &day);
+    verdict = swn_rule(context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
+    swn_features(&node->history, verdict, context < SWN_CROPS ? season->yesterday[context] : 0, x);
+    return verdict;
+}
+
+static void infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
+                          uint8_t probabilities[SWN_CLASSES])
+{
+    int8_t hidden[SWN_HIDDEN];
+    int8_t z[SWN_Z];
+    int32_t logits[SWN_CLASSES];
+    uint8_t experts[SWN_TOP_K];
+
+    (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
+    swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
+    swn_head_logits(node->parameters.heads[context], z, logits);
+    swn_softmax(logits, probabilities);
+}
+
+void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES])
+{
+    infer_context(node, node->config.context, x, probabilities);
+}
+
+void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES])
+{
+    int8_t x[SWN_FEATURES];
+
+    (void)swn_own_features(node, node->config.context, x);
+    swn_infer(node, x, probabilities);
+}
+
+/* Downlinks ---------------------------------------------------------------------------------------- */
+
+static void plan_window(swn_node_t *node, int64_t now_us, uint32_t next_window_s, uint16_t window_s)
+{
+    const int64_t from_us = now_us + (int64_t)next_window_s * SECOND_US;
+    const int64_t until_us = from_us + (int64_t)window_s * SECOND_US;
+    const int64_t moved_us = from_us - node->window_from_us;
+
+    if (window_s == 0) {
+        return;
+    }
+    /* Repeated announcements say the same within their own rounding to seconds. */
+    if (until_us - node->window_until_us == moved_us && moved_us > -2 * SECOND_US && moved_us < 2 * SECOND_US) {
+        return;
+    }
+    node->window_from_us = from_us;
+    node->window_until_us = until_us;
+    node->port->listen(node->port->ctx, from_us - node->config.guard_us, until_us);
+}
+
+static void forget_update(swn_node_t *node)
+{
+    if (node->update_due_us != SWN_NEVER_US) {
+        node->dropped++;
+        if (node->update_size > 0) {
+            swn_learner_drop(&node->learner);
+        }
+    }
+    node->update_due_us = SWN_NEVER_US;
+    node->update_size = 0;
+}
+
+static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
+{
+    uint32_t spread_s = round->spread_s;
+
+    plan_window(node, now_us, round->next_window_s, round->window_s);
+    if (node->round_known && node->round == round->round) {
+        return;
+    }
+    forget_update(node);
+    node->round = round->round;
+    node->round_known = 1;
+    if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
+        swn_hash8(node->config.node_index, round->round) > round->cohort) {
+        return;
+    }
+    if (spread_s > round->close_in_s - SWN_UPDATE_GUARD_S) {
+        spread_s = round->close_in_s - SWN_UPDATE_GUARD_S;
+    }
+    node->update_mode = round->mode;
+    node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + random_us(node, spread_s * 1000u);
+    node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
+}
+
+static void on_ack(swn_node_t *node, const swn_ack_t *ack)
+{
+    const uint8_t mode = node->learner.pending_mode;
+
+    if (!swn_ack_has(ack, node->config.node_index) || !swn_learner_acknowledge(&node->learner, ack->round)) {
+        return;
+    }
+    if (mode == SWN_MODE_TOP_K_SIGN && node->port->nvm_write != NULL) {
+        node->port->nvm_write(node->port->ctx, SWN_NVM_RESIDUAL, node->learner.residual, sizeof node->learner.residual);
+    }
+}
+
+static void on_block(swn_node_t *node, const swn_piece_t *piece)
+{
+    switch (swn_block_take(&node->block, piece, &node->parameters)) {
+    case SWN_BLOCK_APPLIED:
+        if (node->port->nvm_write != NULL) {
+            node->port->nvm_write(node->port->ctx, SWN_NVM_PARAMETERS, &node->parameters, sizeof node->parameters);
+        }
+        break;
+    case SWN_BLOCK_REFUSED:
+        node->refused++;
+        break;
+    case SWN_PIECE_IGNORED:
+    case SWN_PIECE_STORED:
+        break;
+    }
+}
+
+static swn_pending_answer_t *answer_slot(swn_node_t *node, uint16_t query_id)
+{
+    swn_pending_answer_t *free_slot = NULL;
+    unsigned i;
+
+    for (i = 0; i < SWN_ANSWERS_MAX; i++) {
+        swn_pending_answer_t *slot = &node->answers[i];
+        if (slot->waiting && slot->query_id == query_id) {
+            return NULL; /* the same question again */
+        }
+        if (!slot->waiting) {
+            free_slot = slot;
+        }
+    }
+    node->dropped += free_slot == NULL;
+    return free_slot;
+}
+
+static uint8_t age_of_readings(const swn_node_t *node, int64_t now_us)
+{
+    int64_t steps;
+
+    if (swn_history_valid(&node->history) == 0) {
+        return AGE_UNKNOWN;
+    }
+    steps = (now_us - node->valid_us) / (AGE_STEP_S * SECOND_US);
+    return (uint8_t)(steps < 0 ? 0 : steps > AGE_MAX ? AGE_MAX : steps);
+}
+
+static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
+{
+    swn_pending_answer_t *slot = answer_slot(node, query->query_id);
+    swn_answer_t answer;
+    int8_t x[SWN_FEATURES];
+
+    if (slot == NULL) {
+        return;
+    }
+    memset(&answer, 0, sizeof answer);
+    answer.query_id = query->query_id;
+    answer.context = query->context == SWN_CONTEXT_OWN ? node->config.context : query->context;
+    answer.head_version = node->parameters.model_version;
+    if (query->features != NULL) {
+        memcpy(x, query->features, SWN_FEATURES);
+        answer.age = AGE_UNKNOWN;
+    } else {
+        (void)swn_own_features(node, answer.context, x);
+        answer.age = age_of_readings(node, now_us);
+        answer.flags = (uint8_t)(SWN_ANSWER_OWN_READINGS |
+                                 (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
+                                 (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
+    }
+    infer_context(node, answer.context, x, answer.probabilities);
+    slot->waiting = (uint8_t)(swn_frame_answer(&answer, slot->frame, sizeof slot->frame) > 0);
+    slot->query_id = query->query_id;
+    slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
+    slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
+}
+
+static void on_schedule(swn_node_t *node, int64_t now_us, const swn_schedule_t *schedule)
+{
+    plan_window(node, now_us, schedule->next_window_s, schedule->window_s);
+    if (schedule->status_period_min > 0 && schedule->status_period_min * 60u != node->config.status_period_s) {
+        node->config.status_period_s = schedule->status_period_min * 60u;
+        node->status_due_us = now_us + status_delay_us(node);
+    }
+}
+
+void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size, uint8_t multicast,
+            int8_t snr_db)
+{
+    swn_downlink_t message;
+
+    node->snr_db = snr_db;
+    node->multicast_received = (uint8_t)(node->multicast_received + (multicast ? 1u : 0u));
+    switch (swn_frame_read(f_port, data, size, &message)) {
+    case SWN_DOWNLINK_ROUND:
+        on_round(node, now_us, &message.round);
+        break;
+    case SWN_DOWNLINK_ACK:
+        on_ack(node, &message.ack);
+        break;
+    case SWN_DOWNLINK_BLOCK:
+        on_block(node, &message.block);
+        break;
+    case SWN_DOWNLINK_QUERY:
+        on_query(node, now_us, &message.query);
+        break;
+    case SWN_DOWNLINK_SCHEDULE:
+        on_schedule(node, now_us, &message.schedule);
+        break;
+    case SWN_DOWNLINK_MALFORMED:
+        node->refused++;
+        break;
+    }
+}
+
+/* Uplinks ------------------------------------------------------------------------------------------ */
+
+/* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */
+static uint8_t transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size)
+{
+    const int result = node->port->tx(node->port->ctx, f_port, data, size);
+
+    if (result == 0) {
+        node->sent++;
+        return 1;
+    }
+    node->busy_until_us = now_us + (result > 0 ? result : SWN_RETRY_S) * SECOND_US + random_us(node, SWN_RETRY_S * 1000u);
+    return 0;
+}
+
+static void send_answers(swn_node_t *node, int64_t now_us)
+{
+    unsigned i;
+
+    for (i = 0; i < SWN_ANSWERS_MAX && node->busy_until_us <= now_us; i++) {
+        swn_pending_answer_t *slot = &node->answers[i];
+        if (slot->waiting && slot->due_us <= now_us &&
+            transmit(node, now_us, SWN_PORT_ASKING, slot->frame, SWN_ANSWER_SIZE)) {
+            slot->waiting = 0;
+        }
+    }
+}
+
+static void give_up_late(swn_node_t *node, int64_t now_us)
+{
+    unsigned i;
+
+    for (i = 0; i < SWN_ANSWERS_MAX; i++) {
+        if (node->answers[i].waiting && node->answers[i].until_us < now_us) {
+            node->answers[i].waiting = 0;
+            node->dropped++;
+        }
+    }
+    if (node->update_due_us != SWN_NEVER_US && node->update_close_us < now_us) {
+        forget_update(node);
+    }
+}
+
+static void send_update(swn_node_t *node, int64_t now_us)
+{
+    if (node->update_size == 0) {
+        swn_update_t update;
+
+        memset(&update, 0, sizeof update);
+        update.model = node->config.model;
+        update.parameters = &node->parameters;
+        update.seed = node->config.seed + (uint64_t)node->round * 0x9E3779B97F4A7C15u;
+        update.round = node->round;
+        update.mode = node->update_mode;
+        update.context = node->config.context;
+        update.payload_max = node->config.payload_max;
+        update.epochs = node->config.epochs;
+        node->update_size = (uint8_t)swn_learner_compose(&node->learner, &update, node->update_frame);
+    }
+    if (node->update_size == 0 ||
+        transmit(node, now_us, SWN_PORT_LEARNING, node->update_frame, node->update_size)) {
+        node->update_due_us = SWN_NEVER_US;
+        node->update_size = 0;
+    }
+}
+
+static uint8_t suspects_fault(const swn_node_t *node)
+{
+    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= FLAT_HUMIDITY_HOURS ||
+                     node->absent >= ABSENT_HOURS);
+}
+
+static uint8_t risk_byte(const swn_node_t *node)
+{
+    uint8_t p[SWN_CLASSES];
+    unsigned best = 0;
+    unsigned i;
+
+    if (swn_history_valid(&node->history) == 0) {
+        return 0; /* class low with probability 0: nothing is known */
+    }
+    swn_infer_own(node, p);
+    for (i = 1; i < SWN_CLASSES; i++) {
+        best = p[i] > p[best] ? i : best;
+    }
+    return (uint8_t)(best << 6 | p[best] >> 2);
+}
+
+static void send_status(swn_node_t *node, int64_t now_us)
+{
+    const swn_history_t *history = &node->history;
+    const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
+    const int64_t period_us = (int64_t)node->config.status_period_s * SECOND_US;
+    uint8_t frame[SWN_STATUS_SIZE];
+    swn_report_t report;
+    size_t size;
+
+    report.model_version = node->parameters.model_version;
+    report.model_id = (uint16_t)(swn_model_crc32(node->config.model) & 0xFFFFu);
+    report.temperature_centi = history->temperature_centi[last];
+    report.humidity_half = history->humidity_half[last];
+    report.rain_tenth = (uint16_t)(node->rain_seen ? node->rain_tenth : SWN_RAIN_MISSING);
+    report.battery = node->battery;
+    report.labelled = node->learner.labelled;
+    report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
+                             (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
+                             (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
+                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
+    report.risk = risk_byte(node);
+    report.multicast_received = node->multicast_received;
+    size = swn_frame_status(&report, frame, sizeof frame);
+    if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+        node->rain_tenth = 0;
+        node->rain_seen = 0;
+        /* The next of the node's own phases, however late this one went out. */
+        node->status_due_us += ((now_us - node->status_due_us) / period_us + 1) * period_us;
+    }
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+int64_t swn_poll(swn_node_t *node, int64_t now_us)
+{
+    int64_t next_us;
+    unsigned i;
+
+    give_up_late(node, now_us);
+    send_answers(node, now_us);
+    if (node->update_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_update(node, now_us);
+    }
+    if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_status(node, now_us);
+    }
+    next_us = earlier(node->status_due_us, node->update_due_us);
+    for (i = 0; i < SWN_ANSWERS_MAX; i++) {
+        if (node->answers[i].waiting) {
+            next_us = earlier(next_us, node->answers[i].due_us);
+        }
+    }
+    next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
+    return next_us > now_us ? next_us : now_us + 1;
+}

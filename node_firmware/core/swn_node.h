@@ -1,0 +1,163 @@
+/* The node: what one LoRa microcontroller of the swarm does between its sensors and its LoRaWAN stack.
+ *
+ * Theory of operation.  Everything happens inside five calls, none of which blocks or allocates:
+ *   swn_sense()  once an hour: keeps 48 h of readings; the reading taken at noon (of the hour that ends
+ *                then) closes a day and makes one sample (features, the crop's rule, hidden vector);
+ *   swn_label()  the true class of a closed day, told later;
+ *   swn_rx()     a downlink, already decrypted by the LoRaWAN stack; hostile bytes change nothing;
+ *   swn_poll()   sends what is due and says when it wants to be called again;
+ *   swn_infer_own() / swn_infer()  the risk now, or for given features.
+ * Outgoing messages wait in fixed slots (answers, one update, the status).  When the port's tx says
+ * "busy" they stay and are tried again; an answer is given up after 10 minutes and an update at the
+ * round's close, and both are counted in `dropped`.
+ * Rounds: a ROUND names a cohort; if the node's lot is in it, the update is composed and sent at a random
+ * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h).
+ * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
+ *
+ * Time is int64 microseconds of any clock that never goes back.  All chance comes from config.seed (and
+ * port->random32, where there is one): the same calls give the same bytes.
+ */
+#ifndef SWN_NODE_H
+#define SWN_NODE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "swn_block.h"
+#include "swn_features.h"
+#include "swn_frame.h"
+#include "swn_learn.h"
+#include "swn_model.h"
+#include "swn_rules.h"
+
+#define SWN_NEVER_US INT64_MAX
+
+enum {
+    SWN_ANSWERS_MAX = 4,         /* queries that can wait for their answer */
+    SWN_ANSWER_LIFE_S = 600,     /* after that nobody waits any more */
+    SWN_UPDATE_GUARD_S = 5,      /* silence after an announcement */
+    SWN_RETRY_S = 5,             /* after "busy", plus as much again at random */
+    SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
+    SWN_NOON_HOUR = 12,
+    SWN_CROPS = 4                /* contexts with a rule */
+};
+
+enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2 };       /* keys of port->nvm_write */
+
+/* The world below the node. tx and listen must be there; the others may be NULL. */
+typedef struct swn_port {
+    void *ctx;
+    /* 0: taken. Otherwise busy (duty cycle, join, radio): try again, after that many seconds if > 0. */
+    int (*tx)(void *ctx, uint8_t f_port, const uint8_t *data, size_t size);
+    /* Open the multicast receiver from .. until; a later call replaces a window that has not begun. */
+    void (*listen)(void *ctx, int64_t from_us, int64_t until_us);
+    /* True randomness, mixed into the seed once. */
+    uint32_t (*random32)(void *ctx);
+    /* Keep these bytes over a reset; hand them back to swn_recall() after swn_init(). */
+    void (*nvm_write)(void *ctx, uint8_t key, const void *data, size_t size);
+} swn_port_t;
+
+typedef struct swn_config {
+    const swn_model_t *model;  /* opened by swn_model_open(); shared by any number of nodes */
+    uint64_t seed;
+    uint32_t status_period_s;  /* 60 .. */
+    uint32_t guard_us;         /* how long before a window the receiver opens: the clock's error */
+    uint16_t node_index;
+    uint16_t first_day;        /* number of the noon-to-noon day in which the node starts */
+    uint8_t context;           /* its crop, 0..7 */
+    uint8_t flags;             /* SWN_NO_... */
+    uint8_t payload_max;       /* application bytes of an uplink at its data rate, 16..222 */
+    uint8_t epochs;            /* of local training; 0: the default */
+} swn_config_t;
+
+typedef struct swn_pending_answer {
+    int64_t due_us;
+    int64_t until_us;
+    uint16_t query_id;
+    uint8_t waiting; /* 0: the slot is free */
+    uint8_t frame[SWN_ANSWER_SIZE];
+} swn_pending_answer_t;
+
+/* Memory of the rules that reach beyond 48 h: as of the last noon, and as of the noon before. */
+typedef struct swn_season {
+    swn_mildew_t mildew;
+    uint8_t yesterday[SWN_CROPS]; /* class of the last closed day by each crop's rule */
+} swn_season_t;
+
+/* Owned by the caller; fields are for reading only. */
+typedef struct swn_node {
+    swn_config_t config;
+    const swn_port_t *port;
+    int64_t sensed_us;        /* last reading; valid when readings > 0 */
+    int64_t valid_us;         /* last reading with a temperature */
+    int64_t status_due_us;
+    int64_t update_due_us;    /* SWN_NEVER_US: none */
+    int64_t update_close_us;
+    int64_t busy_until_us;
+    int64_t window_from_us;   /* of the announced multicast window */
+    int64_t window_until_us;
+    uint32_t prng;
+    uint32_t rain_tenth;      /* since the last status */
+    uint32_t readings;
+    uint32_t refused;         /* downlinks that were no valid frame, and blocks that failed their check */
+    uint32_t dropped;         /* answers and updates that could not be sent in time */
+    uint32_t sent;
+    swn_season_t season;
+    swn_season_t season_before;
+    uint16_t day;             /* number of the running noon-to-noon day */
+    uint16_t days_closed;
+    uint16_t round;           /* last announced */
+    uint8_t round_known;
+    uint8_t update_mode;
+    uint8_t update_size;      /* 0: not composed yet */
+    uint8_t hours_in_day;
+    uint8_t battery;
+    uint8_t multicast_received;
+    uint8_t rain_seen;
+    uint8_t flat_temperature; /* hours without any change */
+    uint8_t flat_humidity;
+    uint8_t absent;           /* hours without a temperature */
+    int8_t snr_db;            /* of the last downlink */
+    int8_t day_x[SWN_FEATURES]; /* of the last closed day */
+    uint8_t day_sampled;      /* that day had enough readings for a sample */
+    uint8_t update_frame[SWN_PAYLOAD_MAX];
+    swn_pending_answer_t answers[SWN_ANSWERS_MAX];
+    swn_history_t history;
+    swn_learner_t learner;
+    swn_parameters_t parameters;
+    swn_block_t block;
+} swn_node_t;
+
+/* 0, or -1 when a field of the config is out of its range or the port lacks tx or listen. */
+int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us);
+
+/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day (day_x is new). */
+uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample);
+
+/* The true class (0..2) of a day; 0 when the node has no unlabelled sample of it. */
+uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label);
+
+void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size, uint8_t multicast,
+            int8_t snr_db);
+
+/* Sends what is due; returns when it wants to be called again (later than now_us). */
+int64_t swn_poll(swn_node_t *node, int64_t now_us);
+
+/* Features and rule of the last 48 h as they stand, for a context's rule. */
+swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES]);
+
+/* Probabilities in 1/255 (sum 255) by the node's own readings, or by given features, of its own crop. */
+void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES]);
+void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES]);
+
+/* Battery as LoRaWAN DevStatus (0 external, 1..254, 255 unknown), for the next status. */
+void swn_set_battery(swn_node_t *node, uint8_t battery);
+
+/* The data rate changed: application bytes of an uplink from now on (16..222, else ignored). */
+void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);
+
+/* After swn_init(): what nvm_write was given before the reset. 0 when it is not of this version. */
+uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size);
+
+#endif

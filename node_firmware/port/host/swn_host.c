@@ -1,0 +1,270 @@
+/* The host port; see swn_host.h. */
+#include "swn_host.h"
+
+#include <string.h>
+
+#define ALIGNMENT ((uint64_t)16)
+
+static uint64_t aligned(uint64_t size)
+{
+    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static uint32_t outbox_max(uint32_t count)
+{
+    return count * SWN_OUTBOX_PER_NODE + SWN_HOST_SPARE;
+}
+
+static uint32_t listens_max(uint32_t count)
+{
+    return count * SWN_LISTENS_PER_NODE + SWN_HOST_SPARE;
+}
+
+uint64_t swn_host_size(uint32_t count, uint64_t image_size)
+{
+    return aligned(sizeof(swn_host_t)) + aligned(image_size) + aligned(count * (uint64_t)sizeof(swn_node_t)) +
+           aligned(count * (uint64_t)sizeof(swn_host_slot_t)) + aligned(count) +
+           aligned(outbox_max(count) * (uint64_t)sizeof(swn_sent_t)) +
+           aligned(listens_max(count) * (uint64_t)sizeof(swn_listening_t));
+}
+
+/* The port's callbacks ----------------------------------------------------------------------------- */
+
+static int host_tx(void *ctx, uint8_t f_port, const uint8_t *data, size_t size)
+{
+    const swn_host_slot_t *slot = ctx;
+    swn_host_t *host = slot->host;
+    swn_sent_t *sent;
+
+    if (host->busy[slot->index] != 0) {
+        return host->busy[slot->index];
+    }
+    if (host->outbox_used >= host->outbox_max || size > SWN_PAYLOAD_MAX) {
+        return -1;
+    }
+    sent = &host->outbox[host->outbox_used++];
+    sent->index = slot->index;
+    sent->f_port = f_port;
+    sent->size = (uint8_t)size;
+    memcpy(sent->data, data, size);
+    return 0;
+}
+
+static void host_listen(void *ctx, int64_t from_us, int64_t until_us)
+{
+    const swn_host_slot_t *slot = ctx;
+    swn_host_t *host = slot->host;
+    swn_listening_t *listening;
+
+    if (host->listens_used >= host->listens_max) {
+        host->listens_lost++;
+        return;
+    }
+    listening = &host->listens[host->listens_used++];
+    listening->from_us = from_us;
+    listening->until_us = until_us;
+    listening->index = slot->index;
+}
+
+/* Life --------------------------------------------------------------------------------------------- */
+
+static void *take(uint8_t **next, uint64_t size)
+{
+    uint8_t *start = *next;
+
+    *next += aligned(size);
+    return start;
+}
+
+static void lay_out(swn_host_t *host)
+{
+    uint8_t *next = (uint8_t *)host + aligned(sizeof *host);
+    uint32_t i;
+
+    host->image = take(&next, host->image_size);
+    host->nodes = take(&next, host->count * (uint64_t)sizeof(swn_node_t));
+    host->slots = take(&next, host->count * (uint64_t)sizeof(swn_host_slot_t));
+    host->busy = take(&next, host->count);
+    host->outbox = take(&next, host->outbox_max * (uint64_t)sizeof(swn_sent_t));
+    host->listens = take(&next, host->listens_max * (uint64_t)sizeof(swn_listening_t));
+    for (i = 0; i < host->count; i++) {
+        swn_host_slot_t *slot = &host->slots[i];
+        slot->host = host;
+        slot->index = i;
+        slot->port.ctx = slot;
+        slot->port.tx = host_tx;
+        slot->port.listen = host_listen;
+        slot->port.random32 = NULL;
+        slot->port.nvm_write = NULL;
+        host->nodes[i].port = &slot->port;
+        host->nodes[i].config.model = &host->model;
+    }
+}
+
+swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size)
+{
+    const uint64_t size = swn_host_size(count, image_size);
+
+    memset(host, 0, size);
+    host->memory_size = size;
+    host->image_size = image_size;
+    host->count = count;
+    host->outbox_max = outbox_max(count);
+    host->listens_max = listens_max(count);
+    lay_out(host);
+    memcpy(host->image, image, image_size);
+    return swn_model_open(&host->model, host->image, image_size);
+}
+
+int swn_host_link(swn_host_t *host)
+{
+    if (host->memory_size != swn_host_size(host->count, host->image_size) ||
+        host->outbox_max != outbox_max(host->count) || host->listens_max != listens_max(host->count)) {
+        return -1;
+    }
+    lay_out(host);
+    return swn_model_open(&host->model, host->image, host->image_size) == SWN_OK ? 0 : -1;
+}
+
+int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us)
+{
+    swn_config_t full = *config;
+
+    full.model = &host->model;
+    return swn_init(&host->nodes[index], &full, &host->slots[index].port, now_us);
+}
+
+int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
+{
+    swn_node_t *node = &host->nodes[index];
+    const swn_config_t config = node->config;
+    const swn_parameters_t parameters = node->parameters;
+    int16_t residual[SWN_LOCAL_SIZE];
+
+    memcpy(residual, node->learner.residual, sizeof residual);
+    if (swn_init(node, &config, &host->slots[index].port, now_us) != 0) {
+        return -1;
+    }
+    (void)swn_recall(node, SWN_NVM_PARAMETERS, &parameters, sizeof parameters);
+    (void)swn_recall(node, SWN_NVM_RESIDUAL, residual, sizeof residual);
+    return 0;
+}
+
+/* Batches ------------------------------------------------------------------------------------------ */
+
+void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi, const uint8_t *humidity_half,
+                    const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        swn_sample_t sample;
+
+        sample.temperature_centi = temperature_centi[i];
+        sample.humidity_half = humidity_half[i];
+        sample.rain_tenth = rain_tenth[i];
+        sample.hour = hour;
+        closed[i] = swn_sense(&host->nodes[i], now_us, &sample);
+    }
+}
+
+uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels)
+{
+    uint32_t taken = 0;
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        taken += swn_label(&host->nodes[i], day, labels[i]);
+    }
+    return taken;
+}
+
+void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint8_t f_port,
+                 const uint8_t *data, uint32_t size, uint8_t multicast, int8_t snr_db)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        swn_rx(&host->nodes[indices[i]], now_us, f_port, data, size, multicast, snr_db);
+    }
+}
+
+void swn_host_poll(swn_host_t *host, int64_t now_us, int64_t *next_us)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        next_us[i] = swn_poll(&host->nodes[i], now_us);
+    }
+}
+
+void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, uint8_t *probabilities)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        swn_infer(&host->nodes[indices[i]], x + (size_t)i * SWN_FEATURES, probabilities + (size_t)i * SWN_CLASSES);
+    }
+}
+
+void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        int8_t hidden[SWN_HIDDEN];
+        uint8_t experts[SWN_TOP_K];
+
+        (void)swn_features_to_hidden(&host->model, x + (size_t)i * SWN_FEATURES, hidden, experts);
+        swn_hidden_to_z(&host->model, host->nodes[indices[i]].parameters.adapter, hidden, z + (size_t)i * SWN_Z);
+    }
+}
+
+void swn_host_day_features(const swn_host_t *host, int8_t *x)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        memcpy(x + (size_t)i * SWN_FEATURES, host->nodes[i].day_x, SWN_FEATURES);
+    }
+}
+
+void swn_host_own_features(const swn_host_t *host, int8_t *x)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        (void)swn_own_features(&host->nodes[i], host->nodes[i].config.context, x + (size_t)i * SWN_FEATURES);
+    }
+}
+
+void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        (void)swn_features_to_hidden(model, x + (size_t)i * SWN_FEATURES, hidden + (size_t)i * SWN_HIDDEN,
+                                     experts + (size_t)i * SWN_TOP_K);
+    }
+}
+
+void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden, int8_t *z)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        swn_hidden_to_z(model, adapter, hidden + (size_t)i * SWN_HIDDEN, z + (size_t)i * SWN_Z);
+    }
+}
+
+void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        int32_t logits[SWN_CLASSES];
+
+        swn_head_logits(head, z + (size_t)i * SWN_Z, logits);
+        swn_softmax(logits, probabilities + (size_t)i * SWN_CLASSES);
+    }
+}

@@ -1,0 +1,101 @@
+/* The host port: an array of nodes in one block of the caller's memory, driven in batches by Python or a test.
+ *
+ * The memory holds, in this order: swn_host_t, the model image, the nodes, their ports, the busy bytes,
+ * the outbox and the listening windows.  There is no clock and no chance here: what a node sends lies in
+ * the outbox until it is cleared, and `busy` says for each node what its tx answers (0: taken, n: busy, try
+ * again in n seconds).  A full outbox answers busy, too.  Copying the block away and back (then
+ * swn_host_link()) is a complete snapshot.
+ */
+#ifndef SWN_HOST_H
+#define SWN_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "swn_node.h"
+
+enum { SWN_OUTBOX_PER_NODE = 4, SWN_LISTENS_PER_NODE = 2, SWN_HOST_SPARE = 64 };
+
+typedef struct swn_sent {
+    uint32_t index; /* of the node in the array */
+    uint8_t f_port;
+    uint8_t size;
+    uint8_t data[SWN_PAYLOAD_MAX];
+} swn_sent_t;
+
+typedef struct swn_listening {
+    int64_t from_us;
+    int64_t until_us;
+    uint32_t index;
+} swn_listening_t;
+
+typedef struct swn_host swn_host_t;
+
+/* What the port's callbacks know of their node. */
+typedef struct swn_host_slot {
+    swn_port_t port;
+    swn_host_t *host;
+    uint32_t index;
+} swn_host_slot_t;
+
+struct swn_host {
+    uint64_t memory_size;
+    uint64_t image_size;
+    uint32_t count;
+    uint32_t outbox_used;
+    uint32_t outbox_max;
+    uint32_t listens_used;
+    uint32_t listens_max;
+    uint32_t listens_lost; /* windows that found no room */
+    swn_model_t model;
+    uint8_t *image;
+    swn_node_t *nodes;
+    swn_host_slot_t *slots;
+    uint8_t *busy;
+    swn_sent_t *outbox;
+    swn_listening_t *listens;
+};
+
+/* Bytes of memory that `count` nodes and an image of this size need. */
+uint64_t swn_host_size(uint32_t count, uint64_t image_size);
+
+/* Lays out the block (aligned to 16) and opens the model; the nodes are still to be started.
+ * Returns the model's status. */
+swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size);
+
+/* Sets all pointers again after the block was copied; 0, or -1 when the block is not one of this build. */
+int swn_host_link(swn_host_t *host);
+
+/* Starts one node (config->model is set here); -1 when the config is out of range. */
+int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
+
+/* Power fails and returns: parameters and residual survive (NVM), all else is lost. */
+int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
+
+/* One hour for all nodes; closed[i] tells whether node i closed a day. */
+void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi, const uint8_t *humidity_half,
+                    const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);
+
+/* One label for each node (255: none); returns how many were taken. */
+uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels);
+
+/* The same downlink for some nodes. */
+void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint8_t f_port,
+                 const uint8_t *data, uint32_t size, uint8_t multicast, int8_t snr_db);
+
+void swn_host_poll(swn_host_t *host, int64_t now_us, int64_t *next_us);
+
+/* Batches over (node, features[56]) pairs: probabilities[3], z[32] with the node's adapter. */
+void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, uint8_t *probabilities);
+void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z);
+
+/* Features of all nodes: of the last closed day, or as they stand now; experts chosen by the trunk. */
+void swn_host_day_features(const swn_host_t *host, int8_t *x);
+void swn_host_own_features(const swn_host_t *host, int8_t *x);
+
+/* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[3]. */
+void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
+void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden, int8_t *z);
+void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities);
+
+#endif

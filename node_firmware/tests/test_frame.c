@@ -1,0 +1,222 @@
+/* The application frames against tests/vectors/app_frames.json (app_frames.h is made from it), and hostile bytes. */
+#include <string.h>
+
+#include "app_frames.h"
+#include "expect.h"
+#include "swn_train.h"
+
+#define COUNT(vectors) (sizeof(vectors) / sizeof(vectors)[0])
+
+/* Encoded bytes equal the vector's, and are refused when one byte of room is missing. */
+static void expect_bytes(const swn_vector_bytes_t *raw, const uint8_t *got, size_t size)
+{
+    if (size != raw->size || memcmp(got, raw->bytes, raw->size) != 0) {
+        printf("vector %s differs\n", raw->name);
+        EXPECT(0);
+    }
+}
+
+static void test_uplinks(void)
+{
+    uint8_t out[SWN_PAYLOAD_MAX];
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_PROTOTYPES); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_PROTOTYPES[i].raw;
+        expect_bytes(raw, out, swn_frame_prototypes(&VECTORS_PROTOTYPES[i].value, out, raw->size));
+        EXPECT_EQ(swn_frame_prototypes(&VECTORS_PROTOTYPES[i].value, out, raw->size - 1), 0);
+    }
+    for (i = 0; i < COUNT(VECTORS_ANSWER); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_ANSWER[i].raw;
+        expect_bytes(raw, out, swn_frame_answer(&VECTORS_ANSWER[i].value, out, raw->size));
+        EXPECT_EQ(swn_frame_answer(&VECTORS_ANSWER[i].value, out, raw->size - 1), 0);
+    }
+    for (i = 0; i < COUNT(VECTORS_STATUS); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_STATUS[i].raw;
+        expect_bytes(raw, out, swn_frame_status(&VECTORS_STATUS[i].value, out, raw->size));
+        EXPECT_EQ(swn_frame_status(&VECTORS_STATUS[i].value, out, raw->size - 1), 0);
+    }
+}
+
+/* A change that is non-zero exactly at the vector's coordinates must give the vector's frame; vectors whose
+ * Rice parameter is not the shortest exercise the gateway's decoder only. */
+static void test_top_k(void)
+{
+    unsigned compared = 0;
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_TOP_K_SIGN); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_TOP_K_SIGN[i].raw;
+        swn_top_k_header_t header = VECTORS_TOP_K_SIGN[i].value.header;
+        int16_t delta[SWN_LOCAL_SIZE] = {0};
+        uint8_t out[256];
+        swn_top_k_t chosen;
+        size_t bits;
+        unsigned k;
+
+        for (k = 0; k < header.count && header.magnitude <= INT16_MAX; k++) {
+            const int16_t value = (int16_t)header.magnitude;
+            delta[VECTORS_TOP_K_SIGN[i].value.indices[k]] =
+                (int16_t)(VECTORS_TOP_K_SIGN[i].value.negative[k] ? -value : value);
+        }
+        bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE, out + SWN_TOP_K_HEADER, 240, &chosen);
+        if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count) {
+            continue;
+        }
+        header.magnitude = chosen.magnitude;
+        header.rice_k = chosen.rice_k;
+        header.count = chosen.count;
+        expect_bytes(raw, out, swn_frame_top_k_header(&header, out, sizeof out) + bits);
+        compared++;
+    }
+    printf("test_frame: %u of %u top-k vectors compared\n", compared, (unsigned)COUNT(VECTORS_TOP_K_SIGN));
+    EXPECT(compared >= 3);
+}
+
+static swn_downlink_kind_t read_vector(const swn_vector_bytes_t *raw, swn_downlink_t *out)
+{
+    /* Exactly the bytes, on the heap: the address sanitizer sees one too many. */
+    uint8_t *bytes = malloc(raw->size > 0 ? raw->size : 1);
+    swn_downlink_kind_t kind;
+
+    memcpy(bytes, raw->bytes, raw->size);
+    kind = swn_frame_read(raw->f_port, bytes, raw->size, out);
+    if (kind == SWN_DOWNLINK_BLOCK) {
+        EXPECT_EQ(memcmp(out->block.piece, raw->bytes + raw->size - out->block.piece_size, out->block.piece_size), 0);
+    }
+    if (kind == SWN_DOWNLINK_ACK) {
+        EXPECT_EQ(out->ack.bitmap_size, raw->size - 5);
+        EXPECT_EQ(memcmp(out->ack.bitmap, raw->bytes + 5, out->ack.bitmap_size), 0);
+    }
+    if (kind == SWN_DOWNLINK_QUERY && out->query.features != NULL) {
+        EXPECT_EQ(raw->size, 6 + SWN_FEATURES);
+        EXPECT_EQ(memcmp(out->query.features, raw->bytes + 6, SWN_FEATURES), 0);
+    }
+    free(bytes);
+    return kind;
+}
+
+static void test_rounds_and_acks(void)
+{
+    swn_downlink_t got;
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_ROUND_ANNOUNCE); i++) {
+        const swn_round_t *wanted = &VECTORS_ROUND_ANNOUNCE[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_ROUND_ANNOUNCE[i].raw, &got), SWN_DOWNLINK_ROUND);
+        EXPECT_EQ(got.round.round, wanted->round);
+        EXPECT_EQ(got.round.model_version, wanted->model_version);
+        EXPECT_EQ(got.round.mode, wanted->mode);
+        EXPECT_EQ(got.round.cohort, wanted->cohort);
+        EXPECT_EQ(got.round.spread_s, wanted->spread_s);
+        EXPECT_EQ(got.round.close_in_s, wanted->close_in_s);
+        EXPECT_EQ(got.round.next_window_s, wanted->next_window_s);
+        EXPECT_EQ(got.round.window_s, wanted->window_s);
+    }
+    for (i = 0; i < COUNT(VECTORS_ROUND_ACK); i++) {
+        EXPECT_EQ(read_vector(&VECTORS_ROUND_ACK[i].raw, &got), SWN_DOWNLINK_ACK);
+        EXPECT_EQ(got.ack.round, VECTORS_ROUND_ACK[i].value.round);
+        EXPECT_EQ(got.ack.first_index, VECTORS_ROUND_ACK[i].value.first_index);
+    }
+}
+
+static void test_blocks_queries_and_schedules(void)
+{
+    swn_downlink_t got;
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_BLOCK_PIECE); i++) {
+        const swn_piece_t *wanted = &VECTORS_BLOCK_PIECE[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_BLOCK_PIECE[i].raw, &got), SWN_DOWNLINK_BLOCK);
+        EXPECT_EQ(got.block.version, wanted->version);
+        EXPECT_EQ(got.block.base_version, wanted->base_version);
+        EXPECT_EQ(got.block.kind, wanted->kind);
+        EXPECT_EQ(got.block.length, wanted->length);
+        EXPECT_EQ(got.block.crc32, wanted->crc32);
+        EXPECT_EQ(got.block.index, wanted->index);
+        EXPECT_EQ(got.block.count, wanted->count);
+        EXPECT_EQ(got.block.piece_size, wanted->piece_size);
+    }
+    for (i = 0; i < COUNT(VECTORS_QUERY); i++) {
+        const swn_query_t *wanted = &VECTORS_QUERY[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_QUERY[i].raw, &got), SWN_DOWNLINK_QUERY);
+        EXPECT_EQ(got.query.query_id, wanted->query_id);
+        EXPECT_EQ(got.query.flags, wanted->flags);
+        EXPECT_EQ(got.query.context, wanted->context);
+        EXPECT_EQ(got.query.reply_in_s, wanted->reply_in_s);
+        EXPECT_EQ(got.query.features != NULL, VECTORS_QUERY[i].raw.size > 6);
+    }
+    for (i = 0; i < COUNT(VECTORS_SCHEDULE); i++) {
+        const swn_schedule_t *wanted = &VECTORS_SCHEDULE[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_SCHEDULE[i].raw, &got), SWN_DOWNLINK_SCHEDULE);
+        EXPECT_EQ(got.schedule.next_window_s, wanted->next_window_s);
+        EXPECT_EQ(got.schedule.window_s, wanted->window_s);
+        EXPECT_EQ(got.schedule.status_period_min, wanted->status_period_min);
+    }
+}
+
+static void test_refused(void)
+{
+    swn_downlink_t got;
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_REFUSED); i++) {
+        if (read_vector(&VECTORS_REFUSED[i], &got) != SWN_DOWNLINK_MALFORMED) {
+            printf("vector %s is accepted\n", VECTORS_REFUSED[i].name);
+            EXPECT(0);
+        }
+    }
+}
+
+/* Uplinks that the protocol cannot say are not written. */
+static void test_writers_refuse(void)
+{
+    uint8_t out[SWN_PAYLOAD_MAX];
+    swn_prototypes_t prototypes = VECTORS_PROTOTYPES[0].value;
+    swn_answer_t answer = VECTORS_ANSWER[0].value;
+    swn_report_t report = VECTORS_STATUS[0].value;
+    swn_top_k_header_t header = VECTORS_TOP_K_SIGN[0].value.header;
+
+    prototypes.dims = 21;
+    EXPECT_EQ(swn_frame_prototypes(&prototypes, out, sizeof out), 0);
+    prototypes.dims = 34;
+    EXPECT_EQ(swn_frame_prototypes(&prototypes, out, sizeof out), 0);
+    prototypes.dims = 20;
+    memset(prototypes.means, 0, sizeof prototypes.means);
+    EXPECT_EQ(swn_frame_prototypes(&prototypes, out, sizeof out), 0);
+    answer.probabilities[0]++;
+    EXPECT_EQ(swn_frame_answer(&answer, out, sizeof out), 0);
+    report.humidity_half = 201;
+    EXPECT_EQ(swn_frame_status(&report, out, sizeof out), 0);
+    header.rice_k = 10;
+    EXPECT_EQ(swn_frame_top_k_header(&header, out, sizeof out), 0);
+}
+
+/* Reference values of the lot, computed with swarm.wire.app.hash8. */
+static void test_lots(void)
+{
+    unsigned taken = 0;
+    unsigned i;
+
+    EXPECT_EQ(swn_hash8(0, 0), 45);
+    EXPECT_EQ(swn_hash8(1, 0), 165);
+    EXPECT_EQ(swn_hash8(0, 1), 23);
+    EXPECT_EQ(swn_hash8(999, 12), 246);
+    EXPECT_EQ(swn_hash8(65535, 65535), 113);
+    for (i = 0; i < 10000; i++) {
+        taken += swn_hash8((uint16_t)i, 3) <= 63;
+    }
+    EXPECT(taken > 2300 && taken < 2700); /* a quarter */
+}
+
+int main(void)
+{
+    test_uplinks();
+    test_top_k();
+    test_rounds_and_acks();
+    test_blocks_queries_and_schedules();
+    test_refused();
+    test_writers_refuse();
+    test_lots();
+    return expect_done("test_frame");
+}

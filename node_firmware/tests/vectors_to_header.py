@@ -1,0 +1,125 @@
+"""Turns tests/vectors/app_frames.json into the C tables that test_frame.c compares with.
+
+    python3 vectors_to_header.py ../../tests/vectors/app_frames.json app_frames.h
+
+Uplinks become values to encode with the bytes to get, downlinks bytes to decode with the values to get, and
+refused downlinks bytes alone.  Standard library only, so that the C tests need no Python packages.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Case = dict[str, Any]
+
+DIMS_MAX = 32
+CLASSES = 3
+
+HEAD = """/* Made by vectors_to_header.py from tests/vectors/app_frames.json: do not edit. */
+#include "swn_frame.h"
+
+typedef struct swn_vector_bytes {
+    const char *name;
+    size_t size;
+    uint8_t f_port;
+    uint8_t bytes[256];
+} swn_vector_bytes_t;
+
+typedef struct swn_top_k_vector {
+    swn_top_k_header_t header;
+    uint16_t indices[255];
+    uint8_t negative[255];
+} swn_top_k_vector_t;
+"""
+
+
+def braces(values: list[int]) -> str:
+    """A C initialiser of numbers."""
+    return "{" + ", ".join(str(int(value)) for value in values) + "}"
+
+
+def designated(fields: Case, names: list[str]) -> str:
+    """A C initialiser that names its members."""
+    return ", ".join(f".{name} = {fields[name]}" for name in names)
+
+
+def prototypes(fields: Case) -> str:
+    """`swn_prototypes_t`."""
+    means = {mean["label"]: mean for mean in fields["classes"]}
+    rows = []
+    for label in range(CLASSES):
+        mean = means.get(label, {"count": 0, "scale": 0, "q": [0]})
+        rows.append(f"{{{mean['count']}, {mean['scale']}, {braces(mean['q'])}}}")
+    names = ["round", "model_version", "context", "num_examples"]
+    dims = len(fields["classes"][0]["q"])
+    return f"{designated(fields, names)}, .dims = {dims}, .means = {{{', '.join(rows)}}}"
+
+
+def top_k(fields: Case) -> str:
+    """`swn_top_k_vector_t`."""
+    names = ["round", "model_version", "context", "num_examples", "magnitude", "rice_k"]
+    header = f"{{{designated(fields, names)}, .count = {len(fields['indices'])}}}"
+    return f"{header}, {braces(fields['indices'])}, {braces(fields['negative'])}"
+
+
+def answer(fields: Case) -> str:
+    """`swn_answer_t`."""
+    names = ["query_id", "context", "head_version", "age", "flags"]
+    return f"{designated(fields, names)}, .probabilities = {braces(fields['probabilities'])}"
+
+
+def plain(*names: str) -> Callable[[Case], str]:
+    """A struct whose members are the fields."""
+    return lambda fields: designated(fields, list(names))
+
+
+def piece(fields: Case) -> str:
+    """`swn_piece_t`; the test compares the piece with the bytes behind the header."""
+    names = ["version", "base_version", "length", "crc32", "index", "count"]
+    return f"{designated(fields, names)}, .kind = {fields['block_kind']}, .piece_size = {len(fields['piece']) // 2}"
+
+
+STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
+STATUS += ("rain_tenth", "risk", "multicast_received")
+ROUND = ("round", "model_version", "mode", "cohort", "spread_s", "close_in_s", "next_window_s", "window_s")
+KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
+    "prototypes": ("swn_prototypes_t", prototypes),
+    "top_k_sign": ("swn_top_k_vector_t", top_k),
+    "answer": ("swn_answer_t", answer),
+    "status": ("swn_report_t", plain(*STATUS)),
+    "round_announce": ("swn_round_t", plain(*ROUND)),
+    "round_ack": ("swn_ack_t", plain("round", "first_index")),
+    "block_piece": ("swn_piece_t", piece),
+    "query": ("swn_query_t", plain("query_id", "flags", "context", "reply_in_s")),
+    "schedule": ("swn_schedule_t", plain("next_window_s", "window_s", "status_period_min")),
+}
+
+
+def raw(case: Case) -> str:
+    """`swn_vector_bytes_t`."""
+    data = bytes.fromhex(case["hex"])
+    body = braces(list(data)) if data else "{0}"
+    return f'{{"{case["name"]}", {len(data)}, {case["f_port"]}, {body}}}'
+
+
+def text(cases: list[Case]) -> str:
+    """The whole header."""
+    parts = [HEAD]
+    for kind, (c_type, write) in KINDS.items():
+        chosen = [case for case in cases if case["fields"] and case["fields"]["kind"] == kind]
+        rows = [f"    {{{raw(case)}, {{{write(case['fields'])}}}}}," for case in chosen]
+        parts.append(f"static const struct {{\n    swn_vector_bytes_t raw;\n    {c_type} value;\n}} VECTORS_{kind.upper()}[] = {{")
+        parts.append("\n".join(rows) + "\n};\n")
+    refused = [case for case in cases if case["reason"] and case["direction"] == "down"]
+    parts.append("static const swn_vector_bytes_t VECTORS_REFUSED[] = {")
+    parts.append("\n".join(f"    {raw(case)}," for case in refused) + "\n};\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    source, target = sys.argv[1:]
+    Path(target).write_text(text(json.loads(Path(source).read_text(encoding="utf-8"))), encoding="utf-8")

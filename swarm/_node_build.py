@@ -1,0 +1,119 @@
+"""Builds the C node and its host port into the extension module `swarm._node` (cffi, API mode).
+
+`pip install -e .` builds it by way of setup.py; `python swarm/_node_build.py` rebuilds it in place.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = ("block", "features", "frame", "kernels", "learn", "math", "model", "node", "rules", "train")
+SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
+FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
+
+CDEF = """
+typedef struct {
+    uint16_t model_version; int16_t adapter[512]; int16_t heads[8][99]; ...;
+} swn_parameters_t;
+typedef struct { int16_t residual[611]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
+typedef struct {
+    uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
+    uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs; ...;
+} swn_config_t;
+typedef struct {
+    swn_config_t config; swn_parameters_t parameters; swn_learner_t learner;
+    int64_t status_due_us; int64_t update_due_us; int64_t update_close_us; int64_t window_from_us;
+    int64_t window_until_us; uint32_t readings; uint32_t refused; uint32_t dropped; uint32_t sent;
+    uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
+    uint8_t multicast_received; ...;
+} swn_node_t;
+typedef struct { ...; } swn_model_t;
+typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]; ...; } swn_sent_t;
+typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;
+typedef struct {
+    uint64_t memory_size; uint64_t image_size; uint32_t count; uint32_t outbox_used; uint32_t outbox_max;
+    uint32_t listens_used; uint32_t listens_lost; swn_model_t model; uint8_t *image; swn_node_t *nodes;
+    uint8_t *busy; swn_sent_t *outbox; swn_listening_t *listens; ...;
+} swn_host_t;
+
+uint64_t swn_host_size(uint32_t count, uint64_t image_size);
+int swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size);
+int swn_host_link(swn_host_t *host);
+int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
+int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
+void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi,
+                    const uint8_t *humidity_half, const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);
+uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels);
+void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint8_t f_port,
+                 const uint8_t *data, uint32_t size, uint8_t multicast, int8_t snr_db);
+void swn_host_poll(swn_host_t *host, int64_t now_us, int64_t *next_us);
+void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, uint8_t *p);
+void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z);
+void swn_host_day_features(const swn_host_t *host, int8_t *x);
+void swn_host_own_features(const swn_host_t *host, int8_t *x);
+void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
+void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden,
+                      int8_t *z);
+void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities);
+
+int64_t swn_poll(swn_node_t *node, int64_t now_us);
+void swn_set_battery(swn_node_t *node, uint8_t battery);
+void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);
+int swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
+int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
+void swn_model_adapter(const swn_model_t *view, int16_t *out);
+
+typedef struct { int32_t temperature_sum_centi; uint8_t wet_hours; uint8_t dry_hours; ...; } swn_spell_t;
+typedef struct { uint8_t index; uint8_t started; ...; } swn_mildew_t;
+typedef struct {
+    int32_t wet_sum_centi; int32_t humid_sum_centi; uint8_t wet_hours; uint8_t humid_hours; uint8_t warm_run;
+    uint8_t hot; uint8_t progress; ...;
+} swn_day_t;
+typedef struct { uint8_t risk; uint8_t index; ...; } swn_verdict_t;
+uint8_t swn_spell_hour(swn_spell_t *spell, int16_t temperature_centi, uint8_t wet);
+uint8_t swn_tomcast_severity(int32_t sum_centi, uint8_t hours);
+uint8_t swn_wallin_severity(int32_t sum_centi, uint8_t hours);
+swn_mildew_t swn_mildew_next(swn_mildew_t state, uint8_t warm_run, uint8_t hot);
+swn_verdict_t swn_rule(uint8_t context, const swn_day_t *day, swn_mildew_t mildew);
+uint8_t swn_is_humid(int32_t temperature_centi, int32_t dew_point_centi);
+uint8_t swn_rain_level(uint32_t rain_tenth);
+"""
+
+
+def builder(root: str) -> FFI:
+    """The module's builder with C files below `root` ("" for paths relative to setup.py)."""
+    ffi = FFI()
+    ffi.cdef(CDEF)
+    headers = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.h"))]
+    ffi.set_source(
+        "swarm._node",
+        '#include "swn_host.h"',
+        sources=[root + source for source in SOURCES],
+        include_dirs=[root + folder for folder in FOLDERS],
+        depends=[root + str(path.relative_to(ROOT)) for path in headers],
+        extra_compile_args=["-O2", "-std=c99"],
+    )
+    return ffi
+
+
+ffibuilder = builder("")
+
+
+def build_in_place() -> Path:
+    """Compiles in a temporary folder and puts only the module beside this file."""
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(builder(f"{ROOT}/").compile(tmpdir=folder))
+        target = ROOT / "swarm" / built.name
+        staged = target.with_suffix(".new")
+        shutil.copy(built, staged)
+        staged.replace(target)  # a running process keeps the module that it has mapped
+    return target
+
+
+if __name__ == "__main__":
+    print(build_in_place())  # noqa: T201

@@ -1,0 +1,56 @@
+"""What an operator may tell the core: values, validated before they come here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "SetMulticast"]
+
+
+@dataclass(frozen=True, slots=True)
+class AddNode:
+    """Register one node (or replace it when `dev_eui` is known: its frame counters then survive).
+
+    ABP needs `dev_addr`, `nwk_s_key`, `app_s_key`; OTAA needs `join_eui`, `app_key`.
+    `context` indexes the expert of its crop; `lat`, `lon` in degrees.
+    """
+
+    dev_eui: str
+    name: str
+    context: int
+    activation: Literal["abp", "otaa"]
+    plot: str = ""
+    lat: float | None = None
+    lon: float | None = None
+    node_index: int | None = None
+    dev_addr: int | None = None
+    nwk_s_key: bytes | None = field(default=None, repr=False)
+    app_s_key: bytes | None = field(default=None, repr=False)
+    join_eui: str = "0000000000000000"
+    app_key: bytes | None = field(default=None, repr=False)
+    rx1_delay_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNode:
+    """Forget a node, its session and its keys; its past updates stay in the model."""
+
+    dev_eui: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetMulticast:
+    """The group session all nodes of this cell were provisioned with (made once, at provisioning)."""
+
+    mc_addr: int
+    nwk_s_key: bytes = field(repr=False)
+    app_s_key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRound:
+    """Open the next round now instead of at its time."""
+
+
+Command = AddNode | RemoveNode | SetMulticast | OpenRound

@@ -1,0 +1,282 @@
+"""The sans-IO top of a cell: inputs in, effects out; the way of every frame in one place.
+
+Theory of operation.  An uplink walks, in this order:
+
+    on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
+    -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
+    -> rounds.on_update | asking.on_answer | status -> downlinks.answer (RX1/RX2 of this very uplink)
+
+and a round, when its quorum or deadline has come:
+
+    rounds.close -> federation.strategy (Flower) -> model.vector -> version + 1
+    -> rounds.announce: model.block -> downlinks.programme -> mac.scheduler -> mac.ledger -> Transmit
+
+A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine.
+There is no third way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
+the order given.  All state lives in rows that `Store` effects wrote: a coordinator made from the
+same rows goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from swarm.asking import Asking
+from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
+from swarm.config import SwarmConfig
+from swarm.downlinks import Downlinks, Pending
+from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
+from swarm.inference.plan import Query
+from swarm.mac import session as mac_session
+from swarm.mac.dedup import Deduplicator, Heard
+from swarm.mac.join import Device, answer_join
+from swarm.mac.session import Accepted, MulticastGroup
+from swarm.phy.link import SNR_LIMIT_DB
+from swarm.phy.regions import region
+from swarm.registry import Entry, Refused, Registry
+from swarm.rounds import Rounds
+from swarm.wire import app, lorawan
+
+__all__ = ["Coordinator"]
+
+SCHEDULE_PORT = 12
+SCHEDULE_EXPIRES_US = 600_000_000
+WANTS_SCHEDULE = 1 << 2
+
+
+class Coordinator:
+    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row."""
+
+    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
+        self.config = config
+        self.region = region(config.region)
+        self.counters: Counter[str] = Counter()
+        self.registry = Registry(self.region, rows, config.rx1_delay_s)
+        self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
+        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
+        self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
+        self._dedup = Deduplicator(config.dedup_us)
+
+    # -- inputs -----------------------------------------------------------------------------------
+
+    def on_uplink(self, now_us: int, rx: RxFrame) -> list[Effect]:
+        """A gateway heard a frame."""
+        effects = self.downlinks.heard_gateway(now_us, rx.gateway_id)
+        self._dedup.on_frame(now_us, rx)
+        return effects + self._count(self._drain(now_us))
+
+    def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
+        """A gateway gave a sign of life (PULL_DATA, stat)."""
+        return self._count(self.downlinks.heard_gateway(now_us, gateway_id))
+
+    def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
+        """A gateway said what became of a transmission (or the driver gave up waiting for its word)."""
+        return self._count(self.downlinks.on_tx_ack(now_us, ack))
+
+    def on_query(self, now_us: int, query: Query) -> list[Effect]:
+        """Somebody asks; the answer comes as an Event `query_answered` with this query's id."""
+        return self._count(self.asking.on_query(now_us, query))
+
+    def on_command(self, now_us: int, command: Command) -> list[Effect] | Refused:
+        """Do what an operator asked for, or say why not."""
+        match command:
+            case AddNode():
+                stores = self.registry.add(now_us, command)
+                if isinstance(stores, Refused):
+                    return stores
+                return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
+            case RemoveNode():
+                removed = self.registry.remove(command.dev_eui)
+                if isinstance(removed, Refused):
+                    return removed
+                self.downlinks.forget(command.dev_eui)
+                return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
+            case SetMulticast():
+                return self._set_multicast(command)
+            case OpenRound():
+                return self.rounds.open_now(now_us)
+
+    def poll(self, now_us: int) -> list[Effect]:
+        """Do all that is due at `now_us`."""
+        effects = self._drain(now_us)
+        effects += self.rounds.poll(now_us)
+        effects += self.asking.poll(now_us)
+        sent = self.downlinks.poll(now_us)
+        if any(isinstance(effect, Event) and effect.kind == "programme_sent" for effect in sent):
+            effects += self.rounds.on_programme_sent()
+        return self._count(effects + sent)
+
+    def poll_at(self) -> int | None:
+        """When `poll` has to be called next (us); None: only after another input."""
+        parts = (self._dedup, self.rounds, self.asking, self.downlinks)
+        times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
+        return min(times) if times else None
+
+    # -- the way of an uplink ---------------------------------------------------------------------
+
+    def _drain(self, now_us: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for heard in self._dedup.poll(now_us):
+            effects += self._uplink(now_us, heard)
+        return effects
+
+    def _uplink(self, now_us: int, heard: Heard) -> list[Effect]:
+        frame = lorawan.parse(heard.best.payload)
+        if isinstance(frame, Malformed):
+            return self._dropped(now_us, heard.best, frame)
+        if isinstance(frame, lorawan.JoinRequest):
+            return self._join(now_us, heard.best, frame)
+        entries = [entry for entry in self.registry.by_addr(frame.dev_addr) if entry.session is not None]
+        refusal = Malformed("unknown_device", f"DevAddr {frame.dev_addr:08x}")
+        for entry in entries:
+            assert entry.session is not None
+            before = entry.session.f_cnt_up
+            accepted = mac_session.accept(entry.session, frame)
+            if isinstance(accepted, Accepted):
+                if before is not None and not accepted.retransmission:
+                    entry.status.lost += accepted.f_cnt - before - 1
+                return self._accepted(now_us, heard, entry, accepted)
+            refusal = accepted
+        return self._dropped(now_us, heard.best, refusal)
+
+    def _accepted(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+        rx, session, status = heard.best, entry.session, entry.status
+        assert session is not None
+        dev_eui = entry.record.dev_eui
+        if not accepted.retransmission:
+            status.uplinks += 1
+        status.last_seen_us, status.rssi_dbm, status.snr_db, status.data_rate = (
+            now_us,
+            rx.rssi_dbm,
+            rx.snr_db,
+            rx.data_rate,
+        )
+        effects: list[Effect] = [
+            Store("session", dev_eui, session.to_row()),
+            Event(
+                "uplink",
+                now_us,
+                {
+                    "dev_eui": dev_eui,
+                    "node": entry.record.name,
+                    "f_cnt": accepted.f_cnt,
+                    "f_port": accepted.f_port,
+                    "data_rate": rx.data_rate,
+                    "rssi_dbm": rx.rssi_dbm,
+                    "snr_db": rx.snr_db,
+                    "gateway_id": rx.gateway_id,
+                    "size": len(rx.payload),
+                },
+            ),
+        ]
+        if not accepted.retransmission:
+            effects += self._application(now_us, rx, entry, accepted)
+        effects.append(Store("status", dev_eui, status.to_row()))
+        margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
+        f_opts = mac_session.mac_answers(
+            accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
+        )
+        return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
+
+    def _snr_limit_db(self, data_rate: int) -> float:
+        """The demodulation floor at this uplink data rate; 0 where there is none (FSK)."""
+        rate = self.region.uplink_data_rates.get(data_rate)
+        return SNR_LIMIT_DB.get(rate.spreading_factor, 0.0) if rate is not None else 0.0
+
+    def _application(self, now_us: int, rx: RxFrame, entry: Entry, accepted: Accepted) -> list[Effect]:
+        if not accepted.f_port:
+            return []
+        message = app.decode_uplink(accepted.f_port, accepted.payload)
+        match message:
+            case Malformed():
+                return self._dropped(now_us, rx, message)
+            case app.Prototypes() | app.TopKSign():
+                return self.rounds.on_update(now_us, entry, message)
+            case app.Answer():
+                return self.asking.on_answer(now_us, entry, message)
+            case app.Status():
+                return self._status(now_us, entry, message)
+
+    def _status(self, now_us: int, entry: Entry, message: app.Status) -> list[Effect]:
+        status = entry.status
+        status.model_version, status.battery = message.model_version, message.battery
+        status.labelled, status.flags, status.risk = message.labelled, message.flags, message.risk
+        status.temperature_centi, status.rain_tenth = message.temperature_centi, message.rain_tenth
+        status.humidity_half = message.humidity_half
+        if message.flags & WANTS_SCHEDULE:
+            period_min = self.config.status_period_min
+            self.downlinks.enqueue(
+                entry.record.dev_eui,
+                Pending(
+                    f_port=SCHEDULE_PORT,
+                    payload=lambda at_us: app.encode(self.rounds.schedule(at_us, period_min)),
+                    size=len(app.encode(self.rounds.schedule(now_us, period_min))),
+                    purpose=Purpose.ROUND,
+                    expires_us=now_us + SCHEDULE_EXPIRES_US,
+                    tag="schedule",
+                ),
+            )
+        return [Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
+
+    def _join(self, now_us: int, rx: RxFrame, request: lorawan.JoinRequest) -> list[Effect]:
+        entry = self.registry.get(request.dev_eui)
+        if entry is None or entry.record.app_key is None:
+            return self._dropped(now_us, rx, Malformed("unknown_device", f"DevEUI {request.dev_eui}"))
+        record = entry.record
+        assert record.app_key is not None
+        answer = answer_join(
+            Device(record.dev_eui, record.join_eui, record.app_key, record.dev_nonce, record.join_nonce),
+            request,
+            dev_addr=self.registry.free_address(self.config.net_id, record.node_index),
+            net_id=self.config.net_id,
+            region=self.region,
+            rx1_delay_s=self.config.rx1_delay_s,
+        )
+        if isinstance(answer, Malformed):
+            return self._dropped(now_us, rx, answer)
+        session, accept, device = answer
+        record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
+        self.registry.set_session(entry, session)
+        return [
+            Store("node", record.dev_eui, record.to_row()),
+            Store("session", record.dev_eui, session.to_row()),
+            Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),
+            *self.downlinks.join_accept(now_us, rx, accept, session),
+        ]
+
+    # -- the rest ---------------------------------------------------------------------------------
+
+    def _set_multicast(self, command: SetMulticast) -> list[Effect] | Refused:
+        """Take the group session over; the same keys keep their counter, or frames would repeat."""
+        known = self.downlinks.group
+        group = MulticastGroup(
+            mc_addr=command.mc_addr,
+            nwk_s_key=command.nwk_s_key,
+            app_s_key=command.app_s_key,
+            f_cnt=0,
+            frequency_hz=self.config.multicast.frequency_hz or self.region.rx2_frequency_hz,
+            data_rate=self._multicast_rate(),
+        )
+        if known is not None and (known.mc_addr, known.nwk_s_key) == (group.mc_addr, group.nwk_s_key):
+            group = replace(group, f_cnt=known.f_cnt)
+        self.downlinks.group = group
+        return [Store("multicast", "cell", group.to_row())]
+
+    def _multicast_rate(self) -> int:
+        rate = self.config.multicast.data_rate
+        return self.region.rx2_data_rate if rate is None else rate
+
+    def _dropped(self, now_us: int, rx: RxFrame, why: Malformed) -> list[Effect]:
+        data = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}
+        return [Event("dropped", now_us, data)]
+
+    def _count(self, effects: list[Effect]) -> list[Effect]:
+        """Keep the counters that the metrics show; one per kind of event, one per reason of a drop."""
+        for effect in effects:
+            if isinstance(effect, Event):
+                self.counters[effect.kind] += 1
+                if effect.kind == "dropped":
+                    self.counters[f"dropped:{effect.data['reason']}"] += 1
+        return effects

@@ -1,0 +1,367 @@
+"""Everything that leaves through a gateway: class A answers and the multicast programme.
+
+Theory of operation.  There are two ways to a node, and both take their slot from the gateway's
+`DownlinkScheduler`, which asks the airtime ledger:
+
+* *class A*: a frame waits in the node's own queue until the node is heard; it then goes into RX1,
+  or RX2 when RX1 is not free or not legal.  One frame for one uplink.
+* *multicast*: one ordered queue for the group.  Frame counters are given when a frame is built,
+  just before its slot, so they leave in order whatever was refused before.  The next frame is built
+  when the one before is about to end; a frame that the radio refused is tried again.
+
+A frame may be given as a function of its start, because announcements carry times counted from
+their own reception.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from swarm.effects import Effect, Event, Purpose, Row, RxFrame, Store, Transmit, TxAck
+from swarm.mac.ledger import AirtimeLedger
+from swarm.mac.scheduler import DownlinkScheduler, Refused, Slot
+from swarm.mac.session import MulticastGroup, Session, downlink
+from swarm.phy.regions import Region
+from swarm.wire.lorawan import DATA_OVERHEAD
+
+__all__ = ["PENDING_MAX", "PROGRAMME_MAX", "Downlinks", "Pending", "Programme"]
+
+PENDING_MAX = 8
+"""Frames that may wait for one node."""
+PROGRAMME_MAX = 4096
+"""Frames that may wait for the group."""
+GATEWAYS_MAX = 64
+GATEWAY_SILENT_US = 120_000_000
+"""A gateway not heard for so long is not asked to send (its PULL_DATA comes every few seconds)."""
+MULTICAST_TRIES = 3
+MULTICAST_LEAD_US = 300_000
+IN_FLIGHT_MAX = 1024
+AIRTIME_KEPT_US = 3_700_000_000
+"""Grants are stored a little longer than the sliding hour they are needed for after a restart."""
+
+Payload = bytes | Callable[[int], bytes]
+"""The application payload, or a function from the frame's start (us) to it."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """One frame waiting for its node to be heard."""
+
+    f_port: int
+    payload: Payload
+    size: int
+    purpose: Purpose
+    expires_us: int
+    tag: str = ""
+
+
+@dataclass(slots=True)
+class Programme:
+    """One multicast frame waiting for its turn; `last` marks the end of a window's programme."""
+
+    f_port: int
+    payload: Payload
+    size: int
+    purpose: Purpose
+    last: bool = False
+    tries: int = 0
+
+
+@dataclass(slots=True)
+class _InFlight:
+    slot: Slot
+    scheduler: DownlinkScheduler
+    programme: Programme | None
+    dev_eui: str | None
+
+
+@dataclass(slots=True)
+class _Gateway:
+    scheduler: DownlinkScheduler
+    ledger: AirtimeLedger
+    last_seen_us: int = -GATEWAY_SILENT_US
+
+
+@dataclass(slots=True)
+class Downlinks:
+    """The downlink side of one cell; created once by the coordinator."""
+
+    region: Region
+    lead_us: int
+    rows: Mapping[str, Mapping[str, Row]]
+    group: MulticastGroup | None = None
+    _gateways: dict[str, _Gateway] = field(default_factory=dict)
+    _pending: dict[str, deque[Pending]] = field(default_factory=dict)
+    _programme: deque[Programme] = field(default_factory=deque)
+    _in_flight: dict[int, _InFlight] = field(default_factory=dict)
+    _next_id: int = 1
+    _stored: deque[tuple[int, int]] = field(default_factory=deque)
+    _multicast_free_us: int = 0
+
+    def __post_init__(self) -> None:
+        row = self.rows.get("multicast", {}).get("cell")
+        self.group = MulticastGroup.from_row(row) if row is not None else None
+        for gateway_id, gateway_row in self.rows.get("gateway", {}).items():
+            self._gateway(gateway_id).last_seen_us = int(gateway_row["last_seen_us"] or 0)
+        for key, airtime in sorted(self.rows.get("airtime", {}).items(), key=lambda item: int(item[0])):
+            self._gateway(str(airtime["gateway_id"])).ledger.restore_row(airtime)
+            self._next_id = max(self._next_id, int(key) + 1)
+            self._stored.append((int(key), int(airtime["at_us"])))  # type: ignore[arg-type]
+        self.rows = {}
+
+    # -- gateways ---------------------------------------------------------------------------------
+
+    def heard_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
+        """A gateway gave a sign of life; it may now be asked to send."""
+        if gateway_id not in self._gateways and len(self._gateways) >= GATEWAYS_MAX:
+            return [Event("dropped", now_us, {"reason": "too_many_gateways", "gateway_id": gateway_id})]
+        gateway = self._gateway(gateway_id)
+        stale = now_us - gateway.last_seen_us > GATEWAY_SILENT_US // 2
+        gateway.last_seen_us = now_us
+        return [Store("gateway", gateway_id, {"last_seen_us": now_us})] if stale else []
+
+    def alive(self, now_us: int) -> list[str]:
+        """The gateways that can send now, in a fixed order."""
+        return sorted(
+            g for g, state in self._gateways.items() if now_us - state.last_seen_us <= GATEWAY_SILENT_US
+        )
+
+    def gateways(self) -> dict[str, int]:
+        """Gateway id -> when it was last heard (us)."""
+        return {gateway_id: state.last_seen_us for gateway_id, state in sorted(self._gateways.items())}
+
+    def ledger(self, gateway_id: str) -> AirtimeLedger:
+        return self._gateways[gateway_id].ledger
+
+    # -- class A ----------------------------------------------------------------------------------
+
+    def enqueue(self, dev_eui: str, pending: Pending) -> bool:
+        """Let a frame wait for its node; a frame with the same non-empty tag is replaced. False: full."""
+        queue = self._pending.setdefault(dev_eui, deque())
+        if pending.tag:
+            for index, waiting in enumerate(queue):
+                if waiting.tag == pending.tag:
+                    queue[index] = pending
+                    return True
+        if len(queue) >= PENDING_MAX:
+            return False
+        queue.append(pending)
+        return True
+
+    def forget(self, dev_eui: str) -> None:
+        self._pending.pop(dev_eui, None)
+
+    def waiting(self, dev_eui: str) -> int:
+        return len(self._pending.get(dev_eui, ()))
+
+    def answer(self, now_us: int, rx: RxFrame, session: Session, *, ack: bool, f_opts: bytes) -> list[Effect]:
+        """Use the receive windows after `rx`: the oldest waiting frame, or an empty one."""
+        pending = self._next_pending(now_us, session.dev_eui)
+        if pending is None and not ack and not f_opts:
+            return []
+        size = DATA_OVERHEAD + len(f_opts) + (pending.size if pending is not None else 0)
+        purpose = pending.purpose if pending is not None else Purpose.ACK
+        slot = self._class_a_slot(now_us, rx, session, size, purpose)
+        if isinstance(slot, Refused):
+            return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
+        payload = b""
+        if pending is not None:
+            self._pending[session.dev_eui].popleft()
+            payload = _payload(pending.payload, slot.at_us)
+        phy = downlink(
+            session,
+            f_port=pending.f_port if pending is not None else None,
+            payload=payload,
+            ack=ack,
+            f_pending=self.waiting(session.dev_eui) > 0,
+            f_opts=f_opts,
+        )
+        stores: list[Effect] = [Store("session", session.dev_eui, session.to_row())]
+        return stores + self._transmit(rx.gateway_id, slot, phy, purpose, dev_eui=session.dev_eui)
+
+    def join_accept(self, now_us: int, rx: RxFrame, phy: bytes, session: Session) -> list[Effect]:
+        """Send a join accept 5 s or 6 s after the request."""
+        slot = self._class_a_slot(now_us, rx, session, len(phy), Purpose.JOIN, join=True)
+        if isinstance(slot, Refused):
+            return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
+        return self._transmit(rx.gateway_id, slot, phy, Purpose.JOIN, dev_eui=session.dev_eui)
+
+    def _next_pending(self, now_us: int, dev_eui: str) -> Pending | None:
+        queue = self._pending.get(dev_eui)
+        while queue and queue[0].expires_us < now_us:
+            queue.popleft()
+        return queue[0] if queue else None
+
+    def _class_a_slot(
+        self, now_us: int, rx: RxFrame, session: Session, size: int, purpose: Purpose, *, join: bool = False
+    ) -> Slot | Refused:
+        return self._gateway(rx.gateway_id).scheduler.class_a(
+            now_us,
+            rx,
+            size,
+            rx1_delay_us=session.rx1_delay_us,
+            rx1_dr_offset=session.rx1_dr_offset,
+            rx2_frequency_hz=session.rx2_frequency_hz,
+            rx2_data_rate=session.rx2_data_rate,
+            purpose=purpose,
+            join=join,
+        )
+
+    # -- multicast --------------------------------------------------------------------------------
+
+    def programme(self, frames: list[Programme], not_before_us: int) -> bool:
+        """Queue frames for the group, all or none; False when there is no group or no room."""
+        if self.group is None or len(self._programme) + len(frames) > PROGRAMME_MAX:
+            return False
+        if not self._programme:
+            self._multicast_free_us = max(self._multicast_free_us, not_before_us)
+        self._programme.extend(frames)
+        return True
+
+    def programme_airtime_us(self, frames: list[Programme]) -> int:
+        """Time on air of a programme, one gateway, without the pauses that the duty cycle may force."""
+        assert self.group is not None
+        rate = self.group.data_rate
+        return sum(self.region.airtime_us(rate, DATA_OVERHEAD + frame.size, uplink=False) for frame in frames)
+
+    def busy(self) -> bool:
+        """Whether multicast frames still wait."""
+        return bool(self._programme)
+
+    def poll(self, now_us: int) -> list[Effect]:
+        """Build and send the next multicast frame when its turn has come."""
+        effects: list[Effect] = []
+        while self._programme and now_us >= self._multicast_free_us - MULTICAST_LEAD_US:
+            alive = self.alive(now_us)
+            if not alive:
+                self._multicast_free_us = now_us + 10_000_000
+                break
+            effects += self._send_multicast(now_us, alive)
+        return effects
+
+    def poll_at(self) -> int | None:
+        return self._multicast_free_us - MULTICAST_LEAD_US if self._programme else None
+
+    def _send_multicast(self, now_us: int, alive: list[str]) -> list[Effect]:
+        """One frame through every gateway, one after the other so that they cannot collide."""
+        group = self.group
+        assert group is not None
+        frame = self._programme[0]
+        size = DATA_OVERHEAD + frame.size
+        effects: list[Effect] = []
+        phy: bytes | None = None
+        start_us = max(now_us + MULTICAST_LEAD_US, self._multicast_free_us)
+        for gateway_id in alive:
+            gateway = self._gateways[gateway_id]
+            slot = gateway.scheduler.class_c(
+                start_us, size, group.frequency_hz, group.data_rate, frame.purpose, now_us=now_us
+            )
+            if isinstance(slot, Refused):
+                effects.append(Event("tx_failed", now_us, {"gateway_id": gateway_id, "error": slot.reason}))
+                continue
+            if phy is None:
+                if slot.at_us > now_us + 2 * MULTICAST_LEAD_US and slot.at_us > start_us:
+                    # The duty cycle or another frame makes us wait: build it when its time has come.
+                    gateway.scheduler.release(slot)
+                    self._multicast_free_us = slot.at_us
+                    return effects
+                phy = group.frame(frame.f_port, _payload(frame.payload, slot.at_us))
+                effects.append(Store("multicast", "cell", group.to_row()))
+            effects += self._transmit(gateway_id, slot, phy, frame.purpose, programme=frame)
+            start_us = slot.at_us + slot.airtime_us
+        if phy is None:
+            self._multicast_free_us = now_us + 10_000_000
+            return effects
+        self._programme.popleft()
+        self._multicast_free_us = start_us
+        if frame.last:
+            effects.append(Event("programme_sent", start_us, {}))
+        return effects
+
+    # -- what became of it ------------------------------------------------------------------------
+
+    def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
+        """A refused transmission gives its airtime back; a refused multicast frame is queued again."""
+        flight = self._in_flight.pop(ack.transmit_id, None)
+        if flight is None or ack.error is None:
+            return []
+        flight.scheduler.release(flight.slot)
+        effects: list[Effect] = [
+            Store("airtime", str(ack.transmit_id), None),
+            Event(
+                "tx_failed",
+                now_us,
+                {"transmit_id": ack.transmit_id, "error": ack.error, "dev_eui": flight.dev_eui},
+            ),
+        ]
+        frame = flight.programme
+        if frame is not None and frame.tries < MULTICAST_TRIES:
+            frame.tries += 1
+            self._programme.appendleft(frame)
+            self._multicast_free_us = max(self._multicast_free_us, now_us + MULTICAST_LEAD_US)
+        return effects
+
+    def _transmit(
+        self,
+        gateway_id: str,
+        slot: Slot,
+        phy: bytes,
+        purpose: Purpose,
+        *,
+        dev_eui: str | None = None,
+        programme: Programme | None = None,
+    ) -> list[Effect]:
+        transmit_id = self._next_id
+        self._next_id += 1
+        while len(self._in_flight) >= IN_FLIGHT_MAX:
+            del self._in_flight[next(iter(self._in_flight))]
+        gateway = self._gateways[gateway_id]
+        self._in_flight[transmit_id] = _InFlight(slot, gateway.scheduler, programme, dev_eui)
+        expired: list[Effect] = []
+        while self._stored and self._stored[0][1] < slot.at_us - AIRTIME_KEPT_US:
+            expired.append(Store("airtime", str(self._stored.popleft()[0]), None))
+        self._stored.append((transmit_id, slot.at_us))
+        data: dict[str, object] = {
+            "transmit_id": transmit_id,
+            "gateway_id": gateway_id,
+            "purpose": purpose.value,
+            "data_rate": slot.data_rate,
+            "frequency_hz": slot.frequency_hz,
+            "airtime_us": slot.airtime_us,
+            "size": len(phy),
+            "dev_eui": dev_eui,
+        }
+        return [
+            *expired,
+            Store(
+                "airtime", str(transmit_id), {"gateway_id": gateway_id, **AirtimeLedger.to_row(slot.grant)}
+            ),
+            Transmit(
+                transmit_id=transmit_id,
+                gateway_id=gateway_id,
+                payload=phy,
+                at_us=slot.at_us,
+                tmst_us=slot.tmst_us,
+                frequency_hz=slot.frequency_hz,
+                data_rate=slot.data_rate,
+                power_dbm=slot.power_dbm,
+                airtime_us=slot.airtime_us,
+                purpose=purpose,
+                multicast=programme is not None,
+            ),
+            Event("downlink", slot.at_us, data),
+        ]
+
+    def _gateway(self, gateway_id: str) -> _Gateway:
+        gateway = self._gateways.get(gateway_id)
+        if gateway is None:
+            ledger = AirtimeLedger(self.region)
+            gateway = _Gateway(DownlinkScheduler(self.region, ledger, lead_us=self.lead_us), ledger)
+            self._gateways[gateway_id] = gateway
+        return gateway
+
+
+def _payload(payload: Payload, at_us: int) -> bytes:
+    return payload if isinstance(payload, bytes) else payload(at_us)

@@ -1,0 +1,122 @@
+"""The vocabulary of the core: what goes in, and the effects that come out.
+
+The core never performs anything.  Each input (`on_uplink`, `on_tx_ack`, `on_query`, `on_command`,
+`poll`) returns effects in the order in which a driver has to perform them: a `Store` stands before
+every `Transmit` that depends on it, so that a frame counter is on disk before it is on the air.
+
+Times are integers in microseconds of the core's clock (Unix time in the daemon, time since the
+scenario's epoch in the simulator); `_us` always names that unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+__all__ = [
+    "Effect",
+    "Event",
+    "Malformed",
+    "Purpose",
+    "Row",
+    "RxFrame",
+    "Scalar",
+    "Store",
+    "Transmit",
+    "TxAck",
+]
+
+Scalar = int | float | str | bytes | None
+Row = dict[str, Scalar]
+
+
+class Purpose(StrEnum):
+    """Why a transmission is made; airtime is accounted and shown by purpose."""
+
+    JOIN = "join"
+    ACK = "ack"
+    QUERY = "query"
+    ROUND = "round"
+    MODEL = "model"
+    TELEMETRY = "telemetry"
+    REPAIR = "repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Bytes from outside that were refused: a value, never an exception."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RxFrame:
+    """One uplink as one gateway heard it.
+
+    `at_us` is the end of the packet on the core's clock, `tmst_us` the same instant on the
+    gateway's free-running 32-bit counter (it wraps every 71.6 min).  `data_rate` is the region's
+    uplink data-rate index.
+    """
+
+    payload: bytes
+    gateway_id: str
+    at_us: int
+    tmst_us: int
+    frequency_hz: int
+    data_rate: int
+    rssi_dbm: float
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class TxAck:
+    """What a gateway said of a `Transmit`: `error` is None when it was (or will be) sent."""
+
+    transmit_id: int
+    error: str | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send one PHYPayload through one gateway, starting at `at_us`.
+
+    `tmst_us` is set for class A answers (the gateway's own counter then rules, `at_us` is the
+    same instant on the core's clock) and None for class C, which the radio sends at `at_us`.
+    The airtime ledger has already granted `airtime_us`.
+    """
+
+    transmit_id: int
+    gateway_id: str
+    payload: bytes
+    at_us: int
+    tmst_us: int | None
+    frequency_hz: int
+    data_rate: int
+    power_dbm: float
+    airtime_us: int
+    purpose: Purpose
+    multicast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write one row (`row` None: delete it) of a table, by its primary key."""
+
+    table: str
+    key: str
+    row: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a person or a program may want to know; the structured log of the core."""
+
+    kind: str
+    at_us: int
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+Effect = Transmit | Store | Event

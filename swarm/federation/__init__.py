@@ -1,0 +1,1 @@
+"""Learning together: rounds, Flower strategies, prototypes and top-k signs."""

@@ -1,0 +1,175 @@
+"""Mode `prototypes`: what nodes report about their classes, summed up exactly.
+
+A node reports, per class, how many labelled samples it saw and the mean of their z.  Nothing else is
+needed to solve a head (`federation.discriminant`): the within-class covariance is the scatter of the
+nodes' means.  The statistics are integers and additive, so increments over a season sum up in any order
+to the same bits, and a head can be solved at any time.  A node whose acknowledgement was lost repeats an
+increment; its mean stays the mean, and its weight is capped, so the repetition does little.
+
+Units: z int8 with 32 = one public standard deviation; sums are kept in 1/8 z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.model.layout import CLASSES, Z_ONE, Z
+from swarm.model.vector import Float64
+from swarm.wire.app import Prototypes
+
+__all__ = [
+    "REPLY_SIZE",
+    "ROWS_MAX",
+    "Options",
+    "Prior",
+    "Statistics",
+    "flatten",
+    "is_plausible",
+    "reply_fault",
+]
+
+Int64 = NDArray[np.int64]
+
+ROWS_MAX = 65_536
+"""Rows (node, context) that the statistics hold at most."""
+SUM_ONE = 8 * Z_ONE
+"""Units of the sums in one standard deviation of z."""
+Z_MAX = 128
+"""Largest |mean z| that a frame may claim (an int4 step may round 127 up)."""
+CLASS_STRIDE = 1 + Z
+REPLY_SIZE = 2 + CLASSES * CLASS_STRIDE
+"""A reply as one flat array: context, dims, then per class the count and 32 sums in 1/8 z."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How heads are solved and accepted; strengths are in samples, the rest in fractions.
+
+    `count_cap`: samples that one node's class mean is worth at most.  `mean_shrink`: samples of the mean
+    over all contexts added to each class mean.  `identity_shrink`: samples of identity added to the
+    covariance.  `ridge`: share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the
+    fleet's class frequencies as prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a
+    context stands on its own; below, the head blends towards the shipped one, below `nodes_min` it stays.
+    `trim`: a mean farther from its class than this many median distances is left out (0: none is).
+    `prior_weight`: samples that the public means are worth at most.  `gain`: standard errors by which a new
+    head must beat the shipped one on nodes it was not solved from; `gain_min`: the least gain in expected
+    macro-F1 that is worth sending (both 0: always take the better head).
+    """
+
+    count_cap: float = 6.0
+    mean_shrink: float = 6.0
+    identity_shrink: float = 20.0
+    ridge: float = 0.3
+    balance: float = 0.5
+    nodes_full: float = 15.0
+    nodes_min: float = 5.0
+    trim: float = 2.5
+    prior_weight: float = 12.0
+    gain: float = 1.0
+    gain_min: float = 0.03
+
+    def __post_init__(self) -> None:
+        limits = {
+            "count_cap": (1.0, 255.0),
+            "mean_shrink": (0.0, 1e6),
+            "identity_shrink": (0.0, 1e6),
+            "ridge": (1e-6, 1e3),
+            "balance": (0.0, 1.0),
+            "nodes_full": (1.0, 1e6),
+            "nodes_min": (1.0, 1e6),
+            "trim": (0.0, 1e6),
+            "prior_weight": (0.0, 1e6),
+            "gain": (0.0, 1e3),
+            "gain_min": (0.0, 1.0),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"prototypes: {name} = {value}: must be {low:g}..{high:g}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prior:
+    """Public means of z, float64[contexts, 3, 32] in LSB, and counts float64[contexts, 3] (0: unknown)."""
+
+    means: Float64
+    counts: Float64
+
+
+def is_plausible(message: Prototypes) -> bool:
+    """Whether the claimed means can be means of int8 features, and the counts add up."""
+    steps = [max(map(abs, mean.q)) * mean.scale for mean in message.classes]
+    return max(steps) <= 8 * Z_MAX and sum(mean.count for mean in message.classes) == message.num_examples
+
+
+def flatten(message: Prototypes) -> Float64:
+    """The frame as the flat reply, float64[101]; all values are integers, so nothing is rounded."""
+    reply = np.zeros(REPLY_SIZE)
+    reply[0] = message.context
+    reply[1] = len(message.classes[0].q)
+    for mean in message.classes:
+        at = 2 + mean.label * CLASS_STRIDE
+        reply[at] = mean.count
+        reply[at + 1 : at + 1 + len(mean.q)] = np.array(mean.q) * (mean.scale * mean.count)
+    return reply
+
+
+class Statistics:
+    """What each node reported so far: per (context, node) counts and sums, int64[2, 3, 32].
+
+    Plane 0 counts samples per class and dimension (a node at a slow data rate reports fewer dimensions),
+    plane 1 holds the sums in 1/8 z.  Rows are never written in place.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, int], Int64] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, node_index: int, reply: Float64) -> bool:
+        """Add one flat reply; False when the table is full."""
+        key = (int(reply[0]), node_index)
+        if key not in self._rows and len(self._rows) >= ROWS_MAX:
+            return False
+        dims = int(reply[1])
+        per_class = reply[2:].reshape(CLASSES, CLASS_STRIDE).astype(np.int64)
+        row = np.zeros((2, CLASSES, Z), np.int64)
+        row[0, :, :dims] = per_class[:, :1]
+        row[1, :, :dims] = per_class[:, 1 : 1 + dims]
+        self._rows[key] = self._rows[key] + row if key in self._rows else row
+        return True
+
+    def context(self, context: int) -> Int64:
+        """The rows of one context, ascending by node: int64[nodes, 2, 3, 32]."""
+        keys = sorted(key for key in self._rows if key[0] == context)
+        return np.stack([self._rows[key] for key in keys]) if keys else np.zeros((0, 2, CLASSES, Z), np.int64)
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Everything as named arrays, for `load`."""
+        keys = sorted(self._rows)
+        rows = np.stack([self._rows[key] for key in keys]) if keys else np.zeros((0, 2, CLASSES, Z), np.int64)
+        return {"keys": np.array(keys, np.int64).reshape(len(keys), 2), "rows": rows}
+
+    def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace everything by what `arrays` returned."""
+        keys, rows = arrays["keys"].astype(np.int64), arrays["rows"].astype(np.int64)
+        if rows.shape != (len(keys), 2, CLASSES, Z) or keys.shape != (len(keys), 2):
+            raise ValueError(f"prototype statistics of shape {rows.shape}, {keys.shape}")
+        self._rows = {(int(c), int(n)): row for (c, n), row in zip(keys, rows, strict=True)}
+
+
+def reply_fault(reply: Float64, contexts: int) -> str | None:
+    """Why a flat reply cannot be added, or None."""
+    context, dims = reply[0], reply[1]
+    counts = reply[2::CLASS_STRIDE]
+    if not np.array_equal(reply, np.rint(reply)) or not 0 <= context < contexts or not 1 <= dims <= Z:
+        return "value"
+    sums = np.abs(reply[2:].reshape(CLASSES, CLASS_STRIDE)[:, 1:])
+    if counts.min() < 0 or counts.max() <= 0 or (sums > counts[:, np.newaxis] * (8 * Z_MAX)).any():
+        return "implausible"
+    return None

@@ -1,0 +1,379 @@
+"""One federated round at the gateway: which updates count, when it closes, what it makes of them.
+
+Theory of operation.  A round is OPEN from its announcement until enough replies came (`quorum`) or its
+time is over (`close_us`); then `close` hands the updates to a Flower strategy and the round is CLOSED.
+
+    OPEN --on_update--> OPEN        Accepted (store the row, then go on) or Refused(reason)
+    OPEN --due, close--> CLOSED     Closed(vector | None, ...): None keeps the old model
+
+What counts, per node: one update.
+- Of this round: accepted if the node is in the cohort and the frame is plausible.  A second one is refused
+  as `duplicate`; the node is acknowledged anyway, since the round's acknowledgement names all that count.
+- Of the previous round (it was late on the air): accepted as `late`, unless the previous round had
+  counted it (`duplicate`).  A class-mean increment is as good a day later, for statistics are additive; a
+  gradient is discounted.  The node was not acknowledged for it, so if it sends an update of this round too,
+  that one repeats what the late one held: it replaces the late one.
+- Older or from the future: `stale`, `wrong_round`.
+
+Staleness is counted in model versions (a late update is at least 1 stale).  In mode top_k_sign an update
+weighs 1 / (1 + staleness) and more than `staleness_max` is refused.  Class means do not depend on
+the head, so in mode prototypes any past version is welcome and counts in full.
+
+The round survives a restart: `to_row` and one row per update hold everything, and `from_row` on the same
+rows closes to the same bits (updates are sorted by node before anything is summed).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from swarm.effects import Row
+from swarm.federation import prototypes, top_k_sign
+from swarm.federation.cohort import in_cohort
+from swarm.federation.discriminant import ContextResult
+from swarm.federation.strategy import PROTOTYPES, FlowerStrategy, Reply, ReplyError
+from swarm.federation.top_k_sign import SignedUpdate
+from swarm.model.vector import VERSIONS, Float64, version_age
+from swarm.wire import app
+from swarm.wire.app import F_PORT_LEARNING, RoundAck, RoundMode, TopKSign
+
+__all__ = [
+    "REASONS",
+    "UPDATES_MAX",
+    "Accepted",
+    "Closed",
+    "Refused",
+    "Round",
+    "RoundState",
+    "discount",
+]
+
+UPDATES_MAX = 65_535
+"""One per node index."""
+ROUNDS = 1 << 16
+"""Round numbers count modulo this."""
+
+REASONS = (
+    "closed",
+    "wrong_mode",
+    "wrong_round",
+    "stale",
+    "duplicate",
+    "not_in_cohort",
+    "wrong_context",
+    "implausible",
+    "full",
+)
+"""Why an update is refused."""
+
+Update = app.Prototypes | TopKSign
+
+
+class RoundState(StrEnum):
+    """Where a round is in its life."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Store `row` under `key` in table `update` before the node may be acknowledged."""
+
+    num_examples: int
+    staleness: int
+    late: bool
+    key: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an update does not count; one of `REASONS`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Closed:
+    """What a round came to; `vector` None: keep the old model (`failure` says why)."""
+
+    vector: Float64 | None
+    updates: int
+    late: int
+    num_examples: int
+    errors: tuple[ReplyError, ...]
+    failure: str | None
+    contexts: tuple[ContextResult, ...] = ()
+
+    def metrics(self) -> dict[str, Any]:
+        """What is worth keeping in a row or an event: JSON values only."""
+        scores = [
+            {
+                "context": own.context,
+                "nodes": own.nodes,
+                "base": _score(own.base),
+                "new": _score(own.solved),
+                "share": own.share,
+            }
+            for own in self.contexts
+        ]
+        return {
+            "late": self.late,
+            "num_examples": self.num_examples,
+            "errors": len(self.errors),
+            "failure": self.failure,
+            "contexts": scores,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    node_index: int
+    message: Update
+    received_us: int
+    late: bool
+    staleness: int
+
+
+def discount(staleness: int) -> float:
+    """The weight of an update that is this many model versions old."""
+    return 1.0 / (1 + staleness)
+
+
+@dataclass(slots=True)
+class Round:
+    """One round; `quorum` counts replies, `contexts` are those of the model, times are core time.
+
+    `previous_accepted` are the node indices that the round before had counted.
+    """
+
+    number: int
+    mode: RoundMode
+    model_version: int
+    cohort: int
+    opened_us: int
+    close_us: int
+    quorum: int
+    contexts: int
+    staleness_max: int = 4
+    previous_accepted: frozenset[int] = frozenset()
+    state: RoundState = RoundState.OPEN
+    closed_us: int | None = None
+    refused: dict[str, int] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    _held: dict[str, _Held] = field(default_factory=dict)
+
+    def on_update(
+        self, dev_eui: str, node_index: int, message: Update, now_us: int, *, context: int | None = None
+    ) -> Accepted | Refused:
+        """Take or refuse one update; `context` is the node's provisioned one (None: not checked)."""
+        reason = self._fault(dev_eui, node_index, message, context)
+        if reason is not None:
+            self.refused[reason] = self.refused.get(reason, 0) + 1
+            return Refused(reason)
+        held = self._hold(dev_eui, node_index, message, now_us)
+        row: Row = {
+            "round": self.number,
+            "dev_eui": dev_eui,
+            "node_index": node_index,
+            "payload": app.encode(message),
+            "received_us": now_us,
+        }
+        return Accepted(message.num_examples, held.staleness, held.late, self.update_key(dev_eui), row)
+
+    def update_key(self, dev_eui: str) -> str:
+        """The primary key of a node's row in table `update`."""
+        return f"{self.number}/{dev_eui}"
+
+    def due(self, now_us: int) -> bool:
+        """Whether the round should be closed now: the quorum of this round's own updates, or the deadline."""
+        return self.state is RoundState.OPEN and (now_us >= self.close_us or self.updates >= self.quorum)
+
+    @property
+    def updates(self) -> int:
+        """Updates of this round that count (late ones of the previous round are not in it)."""
+        return sum(not held.late for held in self._held.values())
+
+    @property
+    def late(self) -> int:
+        """Updates of the previous round that count here."""
+        return sum(held.late for held in self._held.values())
+
+    @property
+    def accepted(self) -> frozenset[int]:
+        """Node indices whose update of this round counts: the next round's `previous_accepted`."""
+        return frozenset(held.node_index for held in self._held.values() if not held.late)
+
+    def close(self, now_us: int, strategy: FlowerStrategy, master: Float64) -> Closed:
+        """Aggregate what counts into the current `master` (float64[d]); the round is closed afterwards."""
+        assert self.state is RoundState.OPEN
+        assert (strategy.name == PROTOTYPES) == (self.mode is RoundMode.PROTOTYPES)
+        held = sorted(self._held.values(), key=lambda update: update.node_index)
+        done = strategy.aggregate(strategy.rounds + 1, master, self._replies(held, master))
+        closed = Closed(
+            vector=done.vector,
+            updates=self.updates,
+            late=self.late,
+            num_examples=sum(update.message.num_examples for update in held),
+            errors=done.errors,
+            failure=done.failure,
+            contexts=done.contexts,
+        )
+        self.state = RoundState.CLOSED
+        self.closed_us = now_us
+        self.result = closed.metrics()
+        return closed
+
+    def ack_frames(self, payload_max: int) -> list[bytes]:
+        """FPort 10 payloads that acknowledge every update counted here, those of the previous round first.
+
+        To be sent after the round is closed: a node acknowledged for a late update would leave it out of its
+        update of this round, which replaces the late one.
+        """
+        late = [held.node_index for held in self._held.values() if held.late]
+        own = [held.node_index for held in self._held.values() if not held.late]
+        previous = (self.number - 1) % ROUNDS
+        return _ack_frames(previous, late, payload_max) + _ack_frames(self.number, own, payload_max)
+
+    def to_row(self) -> Row:
+        """The row of table `round` (key: the number)."""
+        settings = {"quorum": self.quorum, "contexts": self.contexts, "staleness_max": self.staleness_max}
+        metrics = {**settings, "refused": self.refused, "result": self.result}
+        return {
+            "round": self.number,
+            "mode": int(self.mode),
+            "model_version": self.model_version,
+            "opened_us": self.opened_us,
+            "close_us": self.close_us,
+            "closed_us": self.closed_us,
+            "state": str(self.state),
+            "cohort": self.cohort,
+            "updates": self.updates,
+            "metrics": json.dumps(metrics, sort_keys=True),
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], update_rows: Iterable[Mapping[str, Any]]) -> Round:
+        """The round as it was stored; `update_rows` may hold all rows of table `update`, in any order.
+
+        Rows of the round before tell which late updates would be duplicates.
+        """
+        metrics = json.loads(row["metrics"])
+        made = cls(
+            number=row["round"],
+            mode=RoundMode(row["mode"]),
+            model_version=row["model_version"],
+            cohort=row["cohort"],
+            opened_us=row["opened_us"],
+            close_us=row["close_us"],
+            quorum=metrics["quorum"],
+            contexts=metrics["contexts"],
+            staleness_max=metrics["staleness_max"],
+            state=RoundState(row["state"]),
+            closed_us=row["closed_us"],
+            refused=metrics["refused"],
+            result=metrics["result"],
+        )
+        previous: set[int] = set()
+        for stored in update_rows:
+            message = app.decode_uplink(F_PORT_LEARNING, stored["payload"])
+            assert isinstance(message, app.Prototypes | TopKSign), message
+            if stored["round"] == made.number:
+                made._hold(stored["dev_eui"], stored["node_index"], message, stored["received_us"])
+            elif message.round == stored["round"] == (made.number - 1) % ROUNDS:
+                previous.add(stored["node_index"])
+        made.previous_accepted = frozenset(previous)
+        return made
+
+    def _fault(self, dev_eui: str, node_index: int, message: Update, context: int | None) -> str | None:
+        if self.state is RoundState.CLOSED:
+            return "closed"
+        if self._mode_of(message) is not self.mode:
+            return "wrong_mode"
+        if (order := self._order_fault(dev_eui, node_index, message)) is not None:
+            return order
+        if context is not None and message.context != context:
+            return "wrong_context"
+        if not self._is_plausible(message):
+            return "implausible"
+        return "full" if len(self._held) >= UPDATES_MAX and dev_eui not in self._held else None
+
+    def _order_fault(self, dev_eui: str, node_index: int, message: Update) -> str | None:
+        """Round number, repetition, cohort and model version."""
+        behind = (self.number - message.round) % ROUNDS
+        held = self._held.get(dev_eui)
+        if behind > 1:
+            return "stale" if behind < ROUNDS // 2 else "wrong_round"
+        if behind == 1:
+            if held is not None or node_index in self.previous_accepted:
+                return "duplicate"
+        elif held is not None and not held.late:
+            return "duplicate"
+        elif not in_cohort(node_index, self.number, self.cohort):
+            return "not_in_cohort"
+        age = version_age(message.model_version, self.model_version)
+        limit = self.staleness_max if self.mode is RoundMode.TOP_K_SIGN else VERSIONS // 2
+        return "stale" if age > limit else None
+
+    def _is_plausible(self, message: Update) -> bool:
+        if message.context >= self.contexts:
+            return False
+        if isinstance(message, app.Prototypes):
+            return prototypes.is_plausible(message)
+        return 0 < message.magnitude <= 32767
+
+    @staticmethod
+    def _mode_of(message: Update) -> RoundMode:
+        return RoundMode.PROTOTYPES if isinstance(message, app.Prototypes) else RoundMode.TOP_K_SIGN
+
+    def _hold(self, dev_eui: str, node_index: int, message: Update, received_us: int) -> _Held:
+        late = message.round != self.number
+        age = version_age(message.model_version, self.model_version)
+        staleness = max(age, 1) if late else age
+        self._held[dev_eui] = _Held(node_index, message, received_us, late, staleness)
+        return self._held[dev_eui]
+
+    def _replies(self, held: list[_Held], master: Float64) -> list[Reply]:
+        if self.mode is RoundMode.PROTOTYPES:
+            return [
+                Reply(update.node_index, prototypes.flatten(update.message), update.message.num_examples)
+                for update in held
+                if isinstance(update.message, app.Prototypes)
+            ]
+        signed = [
+            SignedUpdate(update.message, discount(update.staleness))
+            for update in held
+            if isinstance(update.message, TopKSign)
+        ]
+        vectors = top_k_sign.reply_vectors(master, self.contexts, signed)
+        return [
+            Reply(update.node_index, vector, update.message.num_examples)
+            for update, vector in zip(held, vectors, strict=True)
+        ]
+
+
+def _score(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else round(value, 4)
+
+
+def _ack_frames(number: int, indices: list[int], payload_max: int) -> list[bytes]:
+    """Bitmaps over ascending node indices; a gap longer than a frame starts a new one."""
+    room = 8 * (payload_max - 5)
+    frames: list[bytes] = []
+    todo = sorted(indices)
+    while todo:
+        first = todo[0]
+        covered = [index for index in todo if index < first + room]
+        bitmap = bytearray((covered[-1] - first) // 8 + 1)
+        for index in covered:
+            bitmap[(index - first) // 8] |= 1 << ((index - first) % 8)
+        frames.append(app.encode(RoundAck(number, first, bytes(bitmap))))
+        todo = todo[len(covered) :]
+    return frames

@@ -1,0 +1,65 @@
+"""Mode `top_k_sign`: from a node's signs to what a Flower strategy averages.
+
+A node sends the signs of the largest coordinates of its local change, all of one magnitude (LSB of the
+int16 parameters).  The reply that Flower sees is the master plus that change in real units, discounted
+by staleness.  Two corrections make a plain mean mean the right thing:
+
+- A head is learnt by the nodes of its own context only, yet Flower divides by the examples of all:
+  each head's change is scaled by (examples of all) / (examples of its context).
+- A magnitude above `MAGNITUDE_CAP` times the median of the round is cut to that: one node's scale
+  (two bytes in its frame) must not outweigh a thousand others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from swarm.model.layout import ADAPTER_ONE, ADAPTER_SIZE, HEAD_ONE, LOCAL_SIZE
+from swarm.model.vector import Float64, local_slices, vector_size
+from swarm.wire.app import TopKSign
+
+__all__ = ["MAGNITUDE_CAP", "SignedUpdate", "local_delta", "reply_vectors"]
+
+MAGNITUDE_CAP = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUpdate:
+    """One node's frame and its staleness discount (0..1)."""
+
+    message: TopKSign
+    discount: float
+
+
+def local_delta(message: TopKSign, magnitude: float) -> Float64:
+    """The change that the frame says, float64[611] in real units, with this magnitude in LSB."""
+    delta = np.zeros(LOCAL_SIZE)
+    delta[list(message.indices)] = np.where(message.negative, -magnitude, magnitude)
+    delta[:ADAPTER_SIZE] /= ADAPTER_ONE
+    delta[ADAPTER_SIZE:] /= HEAD_ONE
+    return delta
+
+
+def reply_vectors(master: Float64, contexts: int, updates: Sequence[SignedUpdate]) -> list[Float64]:
+    """What each node would have sent had it sent everything: master + its scaled change, float64[d] each."""
+    if not updates:
+        return []
+    cap = MAGNITUDE_CAP * float(np.median([update.message.magnitude for update in updates]))
+    examples = np.zeros(contexts)
+    for update in updates:
+        examples[update.message.context] += update.message.num_examples
+    total = float(examples.sum())
+    vectors = []
+    for update in updates:
+        message = update.message
+        delta = local_delta(message, min(float(message.magnitude), cap)) * update.discount
+        vector = master.copy()
+        adapter, head = local_slices(message.context)
+        vector[adapter] += delta[:ADAPTER_SIZE]
+        vector[head] += delta[ADAPTER_SIZE:] * (total / examples[message.context])
+        vectors.append(vector)
+    assert all(vector.shape == (vector_size(contexts),) for vector in vectors)
+    return vectors

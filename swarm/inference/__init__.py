@@ -1,0 +1,1 @@
+"""Answering together: whom to ask, and how answers become one."""

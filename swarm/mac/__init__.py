@@ -1,0 +1,1 @@
+"""Medium access: the airtime ledger, downlink slots, sessions, joins and the device side."""

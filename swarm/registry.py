@@ -1,0 +1,245 @@
+"""The directory of a cell: its nodes, their sessions, and what was last heard of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from swarm.commands import AddNode
+from swarm.effects import Row, Store
+from swarm.mac.session import Session
+from swarm.phy.regions import Region
+
+__all__ = ["NODES_MAX", "Entry", "NodeRecord", "NodeStatus", "Refused", "Registry"]
+
+_T = TypeVar("_T")
+
+NODES_MAX = 65_535
+"""Node indices travel as 16 bits."""
+
+
+@dataclass(slots=True)
+class NodeRecord:
+    """What was provisioned; see `AddNode` for the meaning of the fields."""
+
+    dev_eui: str
+    node_index: int
+    name: str
+    context: int
+    plot: str
+    lat: float | None
+    lon: float | None
+    activation: str
+    join_eui: str
+    app_key: bytes | None = field(repr=False)
+    dev_nonce: int | None
+    join_nonce: int
+    created_us: int
+
+    def to_row(self) -> Row:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "dev_eui"}
+
+    @classmethod
+    def from_row(cls, dev_eui: str, row: Mapping[str, object]) -> NodeRecord:
+        return cls(dev_eui=dev_eui, **{name: row[name] for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class NodeStatus:
+    """What was last heard; None where nothing was.  Units as in the STATUS frame (docs/SPEC.md)."""
+
+    last_seen_us: int | None = None
+    rssi_dbm: float | None = None
+    snr_db: float | None = None
+    data_rate: int | None = None
+    model_version: int | None = None
+    battery: int | None = None
+    labelled: int | None = None
+    flags: int | None = None
+    temperature_centi: int | None = None
+    humidity_half: int | None = None
+    rain_tenth: int | None = None
+    risk: int | None = None
+    uplinks: int = 0
+    lost: int = 0
+
+    def to_row(self) -> Row:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, object]) -> NodeStatus:
+        return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One node: its record, its session (None until joined) and its status."""
+
+    record: NodeRecord
+    session: Session | None
+    status: NodeStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command that was not carried out, and why."""
+
+    reason: str
+
+
+class Registry:
+    """All nodes, found by DevEUI, by index, or by DevAddr (several may share one)."""
+
+    def __init__(self, region: Region, rows: Mapping[str, Mapping[str, Row]], rx1_delay_s: int) -> None:
+        self._region = region
+        self._rx1_delay_s = rx1_delay_s
+        self._entries: dict[str, Entry] = {}
+        self._by_addr: dict[int, list[Entry]] = {}
+        self._by_index: dict[int, Entry] = {}
+        sessions, statuses = rows.get("session", {}), rows.get("status", {})
+        for dev_eui, row in rows.get("node", {}).items():
+            session = Session.from_row(dev_eui, sessions[dev_eui]) if dev_eui in sessions else None
+            status = NodeStatus.from_row(statuses[dev_eui]) if dev_eui in statuses else NodeStatus()
+            self._insert(Entry(NodeRecord.from_row(dev_eui, row), session, status))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """In the order of their indices, so that whoever sums over nodes does it in one order."""
+        return iter([self._by_index[index] for index in sorted(self._by_index)])
+
+    def get(self, dev_eui: str) -> Entry | None:
+        return self._entries.get(dev_eui)
+
+    def by_index(self, node_index: int) -> Entry | None:
+        return self._by_index.get(node_index)
+
+    def by_addr(self, dev_addr: int) -> list[Entry]:
+        return self._by_addr.get(dev_addr, [])
+
+    def add(self, now_us: int, spec: AddNode) -> list[Store] | Refused:
+        """Register `spec`; the returned stores are complete only when all are performed."""
+        known = self._entries.get(spec.dev_eui)
+        index = self._index_for(spec, known)
+        if isinstance(index, Refused):
+            return index
+        missing = _missing_keys(spec)
+        if missing is not None:
+            return Refused(missing)
+        record = NodeRecord(
+            dev_eui=spec.dev_eui,
+            node_index=index,
+            name=spec.name,
+            context=spec.context,
+            plot=spec.plot,
+            lat=spec.lat,
+            lon=spec.lon,
+            activation=spec.activation,
+            join_eui=spec.join_eui,
+            app_key=spec.app_key,
+            dev_nonce=known.record.dev_nonce if known else None,
+            join_nonce=known.record.join_nonce if known else 0,
+            created_us=known.record.created_us if known else now_us,
+        )
+        session = known.session if known else None
+        if spec.activation == "abp" and not _same_keys(session, spec):
+            session = self.session(
+                spec.dev_eui, _some(spec.dev_addr), _some(spec.nwk_s_key), _some(spec.app_s_key)
+            )
+            if spec.rx1_delay_s is not None:
+                session.rx1_delay_us = spec.rx1_delay_s * 1_000_000
+        if known is not None:
+            self._drop(known)
+        entry = Entry(record, session, known.status if known else NodeStatus())
+        self._insert(entry)
+        stores = [Store("node", spec.dev_eui, record.to_row())]
+        if session is not None:
+            stores.append(Store("session", spec.dev_eui, session.to_row()))
+        return stores
+
+    def remove(self, dev_eui: str) -> list[Store] | Refused:
+        entry = self._entries.get(dev_eui)
+        if entry is None:
+            return Refused(f"no node has the DevEUI {dev_eui}; `swarm nodes list` shows those there are")
+        self._drop(entry)
+        return [Store(table, dev_eui, None) for table in ("node", "session", "status")]
+
+    def session(self, dev_eui: str, dev_addr: int, nwk_s_key: bytes, app_s_key: bytes) -> Session:
+        """A fresh session with this cell's receive windows."""
+        return Session(
+            dev_eui=dev_eui,
+            dev_addr=dev_addr,
+            nwk_s_key=nwk_s_key,
+            app_s_key=app_s_key,
+            f_cnt_up=None,
+            f_cnt_down=0,
+            rx1_delay_us=self._rx1_delay_s * 1_000_000,
+            rx1_dr_offset=0,
+            rx2_frequency_hz=self._region.rx2_frequency_hz,
+            rx2_data_rate=self._region.rx2_data_rate,
+        )
+
+    def set_session(self, entry: Entry, session: Session) -> None:
+        """Replace an entry's session (after a join)."""
+        self._drop(entry)
+        entry.session = session
+        self._insert(entry)
+
+    def free_address(self, net_id: int, node_index: int) -> int:
+        """The DevAddr of a joining node: its index below the network's NwkID (TS001-1.0.4 section 6.1.1)."""
+        return ((net_id & 0x7F) << 25) | node_index
+
+    def _index_for(self, spec: AddNode, known: Entry | None) -> int | Refused:
+        if known is not None and spec.node_index in (None, known.record.node_index):
+            return known.record.node_index
+        if spec.node_index is None:
+            if len(self._entries) >= NODES_MAX:
+                return Refused(f"a cell holds at most {NODES_MAX} nodes")
+            index = len(self._by_index)
+            while index in self._by_index:
+                index += 1
+            return index
+        other = self._by_index.get(spec.node_index)
+        if other is not None and other.record.dev_eui != spec.dev_eui:
+            return Refused(
+                f"node_index {spec.node_index} belongs to {other.record.dev_eui}; give another or none"
+            )
+        if not 0 <= spec.node_index < NODES_MAX:
+            return Refused(f"node_index {spec.node_index} is outside 0..{NODES_MAX - 1}")
+        return spec.node_index
+
+    def _insert(self, entry: Entry) -> None:
+        self._entries[entry.record.dev_eui] = entry
+        self._by_index[entry.record.node_index] = entry
+        if entry.session is not None:
+            self._by_addr.setdefault(entry.session.dev_addr, []).append(entry)
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.record.dev_eui]
+        del self._by_index[entry.record.node_index]
+        if entry.session is not None:
+            self._by_addr[entry.session.dev_addr].remove(entry)
+
+
+def _missing_keys(spec: AddNode) -> str | None:
+    if spec.activation == "abp" and None in (spec.dev_addr, spec.nwk_s_key, spec.app_s_key):
+        return f"{spec.dev_eui}: an ABP node needs dev_addr, nwk_s_key and app_s_key"
+    if spec.activation == "otaa" and spec.app_key is None:
+        return f"{spec.dev_eui}: an OTAA node needs app_key (and its join_eui)"
+    return None
+
+
+def _same_keys(session: Session | None, spec: AddNode) -> bool:
+    """Whether re-adding keeps the session: same keys must keep their counters, or they would repeat."""
+    return session is not None and (session.dev_addr, session.nwk_s_key, session.app_s_key) == (
+        spec.dev_addr,
+        spec.nwk_s_key,
+        spec.app_s_key,
+    )
+
+
+def _some(value: _T | None) -> _T:
+    assert value is not None
+    return value

@@ -1,0 +1,469 @@
+"""The rounds of a cell, one after another: announce, gather, close, and keep the model they make.
+
+Theory of operation.  At `next_open_us` a multicast window begins, in which the nodes listen.  Its programme:
+
+    acknowledgements of the last round -> the model block, each frame `repeats` times -> ROUND
+
+ROUND comes last, so that what a node trains from is the model of this very window, and names the next
+window.  Then updates come in until the round is due (`federation.round`), the Flower strategy makes a
+new vector of them, and the block that takes the nodes there waits for the next window.
+
+What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
+is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
+
+Rows: `round` and `update` hold an open round, `model` the mirror and the float master, `strategy` the
+strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from swarm.config import SwarmConfig
+from swarm.downlinks import Downlinks, Programme
+from swarm.effects import Effect, Event, Purpose, Row, Store
+from swarm.federation.cohort import cohort_byte, in_cohort
+from swarm.federation.round import Accepted, Round, RoundState
+from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+from swarm.model import block
+from swarm.model.layout import CLASSES, CONTEXTS, HEAD_ROW, Z_ONE, Z
+from swarm.model.vector import Float64, Mirror
+from swarm.node import Model
+from swarm.phy.regions import Region
+from swarm.registry import Entry, Refused, Registry
+from swarm.wire import app
+from swarm.wire.app import BlockKind, RoundMode
+
+__all__ = ["HISTORY_MAX", "Rounds"]
+
+HISTORY_MAX = 400
+MODELS_KEPT = 8
+FULL_EVERY = 4
+ROUND_NUMBERS = 1 << 16
+POSTPONE_US = 10_000_000
+PROGRAMME_DELAY_US = 3_000_000
+"""From the opening of the window to its first frame: what two clocks may differ by."""
+WINDOW_MARGIN_S = 60
+SECOND_US = 1_000_000
+
+
+class Rounds:
+    """See the module; `current` is the open round or None, `next_open_us` the next window."""
+
+    def __init__(
+        self,
+        config: SwarmConfig,
+        registry: Registry,
+        downlinks: Downlinks,
+        region: Region,
+        rows: Mapping[str, Mapping[str, Row]],
+        model: bytes,
+    ) -> None:
+        self._learning = config.learning
+        self._repeats = config.multicast.repeats
+        self._registry = registry
+        self._downlinks = downlinks
+        self._region = region
+        self.replica = Model(model)
+        shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
+        self._base = Mirror(0, self.replica.adapter(), shipped)
+        self._block: block.Encoded | None = None
+        """What takes the nodes to the mirror, sent in every window; None while they have what was shipped."""
+        self._mirror, self._master = self._restored_model(rows.get("model", {}))
+        self._strategies = self._restored_strategies(rows.get("strategy", {}))
+        self._agreement: dict[str, tuple[int, int]] = {}
+        self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
+        self._window_s = config.learning.window_s
+        self.current: Round | None = None
+        self.last_round: int | None = None
+        self.next_open_us: int | None = None
+        self._retry_us = 0
+        self._announce = False
+        self._last: Round | None = None
+        self._update_keys: dict[int, list[str]] = {}
+        self._restore_rounds(rows)
+
+    # -- what others want to know -----------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The version that nodes have after the next window."""
+        return self._mirror.version
+
+    def digest(self) -> str:
+        """SHA-256 of the parameters as nodes will have them."""
+        return self._mirror.digest()
+
+    def mirror(self) -> Mirror:
+        """The nodes' parameters, bit for bit."""
+        return self._mirror
+
+    def history(self) -> list[dict[str, Any]]:
+        """The last closed rounds and the open one, oldest first."""
+        rows = list(self._history)
+        if self.current is not None:
+            rows.append(self._summary(self.current, None))
+        return rows
+
+    def schedule(self, at_us: int, status_period_min: int) -> app.Schedule:
+        """What a node needs to find the next window; its seconds count from `at_us`."""
+        return app.Schedule(self._next_window_s(at_us), self._window_s, status_period_min)
+
+    # -- the calendar -----------------------------------------------------------------------------
+
+    def poll(self, now_us: int) -> list[Effect]:
+        """Close the round that is due, open the next one at its time, announce what is still unannounced."""
+        effects: list[Effect] = []
+        if self.next_open_us is None:
+            effects += self._set_calendar(now_us + self._learning.period_s * SECOND_US)
+        if self.current is not None and self.current.due(now_us):
+            effects += self._close(now_us)
+        assert self.next_open_us is not None
+        if now_us >= max(self.next_open_us, self._retry_us):
+            effects += self._open_at_its_time(now_us, self.next_open_us)
+        elif self._announce and self.current is not None and self._downlinks.alive(now_us):
+            self._programme(self.current, now_us, now_us)
+        return effects
+
+    def poll_at(self) -> int | None:
+        if self.next_open_us is None:
+            return 0
+        next_us = max(self.next_open_us, self._retry_us)
+        return next_us if self.current is None else min(self.current.close_us, next_us)
+
+    def open_now(self, now_us: int) -> list[Effect] | Refused:
+        """Open the next round before its time, for the nodes that happen to listen."""
+        if self.current is not None:
+            return Refused(f"round {self.current.number} is open; it closes at its quorum or deadline")
+        reason = self._obstacle(now_us)
+        if reason is not None:
+            return Refused(f"no round can open: {reason}")
+        return self._open(now_us)
+
+    def _open_at_its_time(self, now_us: int, due_us: int) -> list[Effect]:
+        reason = self._obstacle(now_us)
+        if reason is None:
+            closed = self._close(now_us) if self.current is not None else []
+            return closed + self._open(now_us)
+        if now_us - due_us < self._window_s * SECOND_US // 2:
+            # The nodes listen for a while yet: a gateway that is late may still come.
+            self._retry_us = now_us + POSTPONE_US
+            return []
+        later_us = due_us + self._learning.period_s * SECOND_US
+        while later_us <= now_us:
+            later_us += self._learning.period_s * SECOND_US
+        return [Event("round_postponed", now_us, {"reason": reason}), *self._set_calendar(later_us)]
+
+    def _obstacle(self, now_us: int) -> str | None:
+        """Why no round can open now."""
+        if self._learning.mode == "none":
+            return "learning.mode is none"
+        if self._downlinks.group is None:
+            return "there is no multicast group yet; import the nodes that were provisioned"
+        if not self._downlinks.alive(now_us):
+            return "no gateway was heard in the last two minutes"
+        if not len(self._registry):
+            return "there are no nodes"
+        return None
+
+    def _set_calendar(self, at_us: int) -> list[Effect]:
+        if at_us == self.next_open_us:
+            return []
+        self.next_open_us = at_us
+        return [Store("meta", "next_open_us", {"value": str(at_us)})]
+
+    # -- one round --------------------------------------------------------------------------------
+
+    def _open(self, now_us: int) -> list[Effect]:
+        learning = self._learning
+        number = 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
+        cohort = cohort_byte(learning.cohort)
+        expected = self._expected(number, cohort)
+        self.current = Round(
+            number=number,
+            mode=self._mode(),
+            model_version=self._mirror.version,
+            cohort=cohort,
+            opened_us=now_us,
+            close_us=now_us + learning.close_s * SECOND_US,
+            quorum=max(1, math.ceil(learning.quorum * expected)),
+            contexts=self._mirror.contexts,
+            staleness_max=learning.staleness_max,
+            previous_accepted=self._last.accepted if self._last is not None else frozenset(),
+        )
+        self.last_round = number
+        self._agreement = {}
+        effects: list[Effect] = [
+            Store("round", str(number), self.current.to_row()),
+            Store("meta", "last_round", {"value": str(number)}),
+            *self._set_calendar(now_us + learning.period_s * SECOND_US),
+            Event(
+                "round_opened",
+                now_us,
+                {
+                    "round": number,
+                    "mode": self.current.mode.name.lower(),
+                    "expected": expected,
+                    "close_us": self.current.close_us,
+                },
+            ),
+        ]
+        self._programme(self.current, now_us, now_us + PROGRAMME_DELAY_US)
+        return effects
+
+    def _expected(self, number: int, cohort: int) -> int:
+        return sum(in_cohort(entry.record.node_index, number, cohort) for entry in self._registry)
+
+    def _mode(self) -> RoundMode:
+        if self._learning.mode == "prototypes":
+            return RoundMode.PROTOTYPES
+        gathered = self._strategies[PROTOTYPES].rounds
+        return RoundMode.PROTOTYPES if gathered < self._learning.prototype_rounds else RoundMode.TOP_K_SIGN
+
+    def on_update(self, now_us: int, entry: Entry, message: app.Prototypes | app.TopKSign) -> list[Effect]:
+        """A node's update: stored before it counts, or refused with the reason."""
+        record = entry.record
+        if self.current is None:
+            return [
+                Event(
+                    "update_refused",
+                    now_us,
+                    {"dev_eui": record.dev_eui, "round": message.round, "reason": "closed"},
+                )
+            ]
+        result = self.current.on_update(
+            record.dev_eui, record.node_index, message, now_us, context=record.context
+        )
+        if not isinstance(result, Accepted):
+            data = {"dev_eui": record.dev_eui, "round": message.round, "reason": result.reason}
+            return [Event("update_refused", now_us, data)]
+        self._update_keys.setdefault(self.current.number, []).append(result.key)
+        self._tally(record.dev_eui, message)
+        data = {
+            "round": self.current.number,
+            "dev_eui": record.dev_eui,
+            "num_examples": result.num_examples,
+            "staleness": result.staleness,
+            "late": result.late,
+        }
+        effects: list[Effect] = [Store("update", result.key, result.row), Event("update", now_us, data)]
+        return effects + (self._close(now_us) if self.current.due(now_us) else [])
+
+    def _close(self, now_us: int) -> list[Effect]:
+        current = self.current
+        assert current is not None
+        strategy = self._strategy(current.mode)
+        closed = current.close(now_us, strategy, self._master)
+        effects: list[Effect] = []
+        if closed.vector is not None:
+            self._master = closed.vector
+            effects += self._new_version(now_us, current)
+            effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
+        self._last, self.current = current, None
+        self._announce = False
+        score = self._score()
+        summary = self._summary(current, score)
+        self._history.append(summary)
+        row = current.to_row()
+        row["metrics"] = json.dumps({**json.loads(str(row["metrics"])), "summary": summary}, sort_keys=True)
+        effects.append(Store("round", str(current.number), row))
+        effects += self._forget_updates(current.number)
+        data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
+        return [*effects, Event("round_closed", now_us, data)]
+
+    def _new_version(self, now_us: int, current: Round) -> list[Effect]:
+        kind = block.choose(self._mirror, self._master)
+        if kind is None:
+            return []
+        contexts = None
+        if kind is BlockKind.HEADS:
+            # Every head that ever moved, so that a node that missed earlier windows is whole after this one.
+            moved = [
+                c
+                for c in range(self._mirror.contexts)
+                if not np.array_equal(self._mirror.heads[c], self._base.heads[c])
+            ]
+            contexts = sorted({*moved, *block.changed_contexts(self._mirror, self._master)})
+        elif (self._mirror.version + 1) % FULL_EVERY == 0:
+            kind = BlockKind.FULL
+        self._block = block.encode(self._mirror, self._master, kind, contexts)
+        self._mirror = self._block.mirror
+        version = self._mirror.version
+        row: Row = {
+            "vector": self._mirror.to_bytes(self._master),
+            "digest": self.digest(),
+            "made_us": now_us,
+            "round": current.number,
+            "kind": int(kind),
+            "base_version": self._block.base_version,
+            "block": self._block.data,
+        }
+        return [Store("model", str(version), row), Store("model", str(version - MODELS_KEPT), None)]
+
+    def _strategy(self, mode: RoundMode) -> FlowerStrategy:
+        return self._strategies[PROTOTYPES if mode is RoundMode.PROTOTYPES else self._learning.strategy]
+
+    def _forget_updates(self, number: int) -> list[Effect]:
+        """Updates of the round before last serve nothing any more."""
+        old = [key for key in self._update_keys if (number - key) % ROUND_NUMBERS >= 2]
+        return [
+            Store("update", key, None) for round_number in old for key in self._update_keys.pop(round_number)
+        ]
+
+    # -- the multicast programme ------------------------------------------------------------------
+
+    def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
+        """Queue this window's frames; the announcement is computed when it is built."""
+        group = self._downlinks.group
+        assert group is not None
+        room = self._region.payload_max(group.data_rate)
+        acknowledgements = self._last.ack_frames(room) if self._last is not None else []
+        pieces = self._block.frames(room) if self._block is not None else []
+        frames = [Programme(10, payload, len(payload), Purpose.ACK) for payload in acknowledgements]
+        for _ in range(self._repeats):
+            frames += [Programme(10, payload, len(payload), Purpose.MODEL) for payload in pieces]
+
+        def announce(at_us: int) -> bytes:
+            return app.encode(self._announcement(current, at_us))
+
+        size = len(announce(now_us))
+        for turn in range(self._repeats):
+            last = turn == self._repeats - 1
+            frames.append(
+                Programme(
+                    10,
+                    lambda at_us: app.encode(self._announcement(current, at_us)),
+                    size,
+                    Purpose.ROUND,
+                    last,
+                )
+            )
+        seconds = self._downlinks.programme_airtime_us(frames) / SECOND_US
+        # The next window must hold a programme like this one, with as much again for waiting and repairs.
+        self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + WINDOW_MARGIN_S)
+        self._announce = not self._downlinks.programme(frames, not_before_us)
+
+    def on_programme_sent(self) -> list[Effect]:
+        """The last frame of the programme is on its way: a restart need not announce this round again."""
+        return [Store("meta", "announced", {"value": str(self.last_round)})]
+
+    def _announcement(self, current: Round, at_us: int) -> app.RoundAnnounce:
+        learning = self._learning
+        close_in_s = max(0, (current.close_us - at_us) // SECOND_US)
+        return app.RoundAnnounce(
+            round=current.number,
+            model_version=current.model_version,
+            mode=current.mode,
+            cohort=current.cohort,
+            spread_s=max(1, min(learning.spread_s, close_in_s - WINDOW_MARGIN_S // 4, 0xFFFF)),
+            close_in_s=close_in_s,
+            next_window_s=self._next_window_s(at_us),
+            window_s=self._window_s,
+        )
+
+    def _next_window_s(self, at_us: int) -> int:
+        return max(0, ((self.next_open_us or at_us) - at_us) // SECOND_US)
+
+    # -- scores -----------------------------------------------------------------------------------
+
+    def _tally(self, dev_eui: str, message: app.Prototypes | app.TopKSign) -> None:
+        """Judge a node's class means with the model from before this round: validation on unseen data."""
+        if not isinstance(message, app.Prototypes):
+            return
+        agree = total = 0
+        head = self._mirror.heads[message.context].reshape(CLASSES, HEAD_ROW).astype(np.float64)
+        for mean in message.classes:
+            z = np.zeros(Z)
+            z[: len(mean.q)] = np.array(mean.q) * (mean.scale / 8.0)
+            logits = head[:, :Z] @ z + head[:, Z] * Z_ONE
+            total += mean.count
+            agree += mean.count if int(np.argmax(logits)) == mean.label else 0
+        self._agreement[dev_eui] = (agree, total)
+
+    def _score(self) -> float | None:
+        total = sum(count for _, count in self._agreement.values())
+        return sum(agree for agree, _ in self._agreement.values()) / total if total else None
+
+    def _summary(self, current: Round, score: float | None) -> dict[str, Any]:
+        return {
+            "round": current.number,
+            "mode": current.mode.name.lower(),
+            "updates": current.updates,
+            "late": current.late,
+            "model_version": self._mirror.version,
+            "score": score,
+            "state": str(current.state),
+            "opened_us": current.opened_us,
+            "closed_us": current.closed_us,
+        }
+
+    # -- restart ----------------------------------------------------------------------------------
+
+    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64]:
+        """The newest stored model, or the shipped heads with an adapter that does nothing yet."""
+        if not rows:
+            master = self._base.master()
+            return self._base, master
+        newest = max(rows.values(), key=lambda row: int(row["made_us"]))  # type: ignore[arg-type]
+        blob = newest["vector"]
+        assert isinstance(blob, bytes)
+        restored = Mirror.from_bytes(blob)
+        if not isinstance(restored, tuple):
+            raise ValueError(
+                f"the stored model is damaged: {restored.detail}; restore the data directory from a backup"
+            )
+        mirror, master = restored
+        data = newest["block"]
+        assert isinstance(data, bytes)
+        kind, base_version = BlockKind(int(newest["kind"])), int(newest["base_version"])  # type: ignore[arg-type]
+        self._block = block.Encoded(kind, mirror.version, base_version, data, mirror)
+        return mirror, master
+
+    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
+        learning = self._learning
+        options = {learning.strategy: learning.options, PROTOTYPES: {}}
+        if learning.mode == "prototypes":
+            options = {PROTOTYPES: learning.options}
+        strategies = {}
+        for name in options:
+            strategies[name] = FlowerStrategy(name, options[name])
+            if name in rows:
+                state = rows[name]["state"]
+                assert isinstance(state, bytes)
+                strategies[name].restore(state)
+        return strategies
+
+    def _restore_rounds(self, rows: Mapping[str, Mapping[str, Row]]) -> None:
+        meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}
+        if "last_round" not in meta:
+            return
+        self.last_round = int(str(meta["last_round"]))
+        self.next_open_us = int(str(meta["next_open_us"]))
+        updates = rows.get("update", {})
+        for key, row in updates.items():
+            self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
+        stored = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
+        for row in stored[-HISTORY_MAX:]:
+            summary = json.loads(str(row["metrics"])).get("summary")
+            if summary is not None:
+                self._history.append(summary)
+        for row in stored[-2:]:
+            restored = Round.from_row(row, updates.values())
+            if restored.state is RoundState.OPEN:
+                self.current = restored
+            else:
+                self._last = restored
+        if self.current is None:
+            return
+        self._announce = meta.get("announced") != meta["last_round"]
+        for row in updates.values():
+            if row["round"] == self.current.number:
+                message = app.decode_uplink(app.F_PORT_LEARNING, bytes(row["payload"]))  # type: ignore[arg-type]
+                assert isinstance(message, app.Prototypes | app.TopKSign)
+                self._tally(str(row["dev_eui"]), message)

@@ -1,0 +1,1 @@
+"""Cryptography of the air interface; nothing here knows a frame's layout beyond its bytes."""

@@ -1,0 +1,357 @@
+"""The command line: fast to start, one line for each mistake, and a whole life of a daemon in a process."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cli import run
+from gateway.commands.nodes import read_nodes
+from gateway.commands.output import CommandError, ago
+from swarm.security.lorawan import AesKey, cipher_payload, data_mic
+from swarm.wire.lorawan import encode_data
+
+ROOT = Path(__file__).parents[2]
+GATEWAY = bytes.fromhex("aa555a0000000000")
+NODE = {
+    "dev_eui": "70b3d57ed0000001",
+    "name": "north-1",
+    "crop": "grape",
+    "activation": "abp",
+    "plot": "grape-003",
+    "lat": 47.1,
+    "lon": 7.2,
+    "dev_addr": "00010001",
+    "nwk_s_key": "01" * 16,
+    "app_s_key": "02" * 16,
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("SWARM_")]:
+        monkeypatch.delenv(variable)
+
+
+def swarm(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, list[str]]:
+    """Exit code, standard output, lines of standard error."""
+    code = run(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err.splitlines()
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a command that could not do what was asked."""
+    code, _, lines = swarm(capsys, *arguments)
+    assert code == 2
+    assert len(lines) == 1
+    return lines[0]
+
+
+# -- alone -------------------------------------------------------------------------------------------
+
+
+def test_start_up_imports_nothing_heavy() -> None:
+    script = "import sys, gateway.cli; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    heavy = {
+        "flwr",
+        "numpy",
+        "fastapi",
+        "uvicorn",
+        "httpx",
+        "torch",
+        "cryptography",
+        "simulations",
+        "asyncio",
+    }
+    assert heavy.isdisjoint(modules.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "", "gateway", "gateway run", "gateway init", "gateway check", "sim", "sim run", "sim live",
+        "sim list", "nodes", "nodes list", "nodes import", "rounds list", "ask", "airtime", "events",
+        "pilot plan", "pilot provision", "model inspect",
+    ],
+)  # fmt: skip
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = swarm(capsys, *command.split(), "--help")
+    assert code == 0
+    assert command in ("", "gateway", "sim", "nodes") or f"Example: swarm {command}" in " ".join(out.split())
+
+
+def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = swarm(
+        capsys, "airtime", "--sf", "12", "--bandwidth", "125000", "--payload", "64", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["airtime_us"] == 2_793_472
+    assert json.loads(out)["frames_per_hour"] == {"0.1%": 1, "1%": 12, "10%": 128}
+    assert "46.336 ms" in swarm(capsys, "airtime", "--sf", "7", "--payload", "13")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("airtime --sf 99", "spreading_factor 99"),
+        ("airtime --sf seven", "see `swarm airtime --help`"),
+        ("nonsense", "No such command 'nonsense'"),
+        ("gateway check", "swarm.toml: there is no such file; `swarm gateway init` writes one"),
+        ("gateway check -c /proc/1/mem", "/proc/1/mem"),
+        ("gateway run", "there is no such file"),
+        ("gateway init -c nowhere/swarm.toml", "nowhere/swarm.toml: No such file or directory"),
+        ("nodes list", "there is no token; start the daemon"),
+        ("nodes list -c other.toml", "other.toml: there is no such file"),
+        ("nodes show 123", "123: is no DevEUI"),
+        ("nodes import missing.csv", "missing.csv: No such file or directory"),
+        ("ask", "say what to ask about"),
+        ("ask here --deadline soon", "'soon' is no duration"),
+        ("ask --features 1,2,3 --crop grape", "56 whole numbers"),
+        ("sim run no_such_scenario", "no_such_scenario"),
+        ("sim live smoke --gateway nowhere", "'nowhere' is no address"),
+        ("sim run smoke --nodes 0", "nodes"),
+        ("pilot plan missing.csv gateways.csv", "missing.csv"),
+        ("model inspect missing.swm", "missing.swm: No such file"),
+    ],
+)
+def test_each_mistake_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], arguments: str, says: str
+) -> None:
+    code, _, lines = swarm(capsys, *arguments.split())
+    assert code == 2
+    assert lines
+    assert all(line.startswith("swarm: ") for line in lines)
+    assert says in lines[0]
+    assert "Traceback" not in "".join(lines)
+
+
+def test_a_daemon_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARM_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SWARM_TOKEN", "x")
+    for command in ("nodes list", "rounds list --json", "airtime", "events", "ask grape-003"):
+        assert "no gateway answers there" in refused(capsys, *command.split())
+
+
+def test_init_never_overwrites_and_check_names_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert swarm(capsys, "gateway", "init")[0] == 0
+    assert swarm(capsys, "gateway", "check")[:2] == (0, "swarm.toml: no mistakes\n")
+    path = Path("swarm.toml")
+    path.write_text(path.read_text().replace("port = 1700", "port = -1").replace("k = 5", "k = 0"))
+    before = path.read_bytes()
+    assert "is there already" in refused(capsys, "gateway", "init")
+    assert path.read_bytes() == before
+    code, _, lines = swarm(capsys, "gateway", "check")
+    assert code == 2
+    assert [re.sub(r":\d+:", ":", line).split(": ")[1:3] for line in lines] == [
+        ["swarm.toml", "udp.port"],
+        ["swarm.toml", "asking.k"],
+    ]
+
+
+def test_check_knows_flowers_strategies(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("swarm.toml").write_text('[learning]\nmode = "top_k_sign"\nstrategy = "FedMagic"\n')
+    assert "FedAdam" in refused(capsys, "gateway", "check")
+    Path("swarm.toml").write_text('[learning]\nmode = "top_k_sign"\n[learning.options]\nettta = 1.0\n')
+    assert "ettta" in refused(capsys, "gateway", "check")
+    Path("swarm.toml").write_text('[learning]\nmode = "top_k_sign"\nstrategy = "FedAvg"\n')
+    assert swarm(capsys, "gateway", "check")[0] == 0
+
+
+def test_a_broken_data_directory_ends_the_daemon_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("swarm.toml").write_text("")
+    Path("swarm-data").mkdir()
+    Path("swarm-data/swarm.db").write_bytes(b"this is no database" * 100)
+    assert "swarm.db: the database is damaged" in refused(capsys, "gateway", "run")
+    Path("swarm.toml").write_text('[gateway]\ndata_dir = "swarm.toml/below"\n')
+    assert "choose a data_dir this user may write to" in refused(capsys, "gateway", "run")
+
+
+def test_the_shipped_model_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = swarm(capsys, "model", "inspect", "--json")
+    assert code == 0
+    assert json.loads(out)["contexts"] == [0, 1]
+    Path("bad.swm").write_bytes(b"SWM!" * 20)
+    assert "bad.swm: is no sound container" in refused(capsys, "model", "inspect", "bad.swm")
+
+
+def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [one["name"] for one in json.loads(swarm(capsys, "sim", "list", "--json")[1])]
+    assert "smoke" in names
+    assert all(name in swarm(capsys, "sim", "list")[1] for name in names)
+
+
+def test_node_tables(tmp_path: Path) -> None:
+    table = tmp_path / "nodes.csv"
+    table.write_text(
+        "\ufeffdev_eui,name,context,activation,lat,app_key\n70b3d57ed0000001,a,grape,otaa,47.5,00\n\n"
+    )
+    assert read_nodes(table) == (
+        [
+            {
+                "dev_eui": "70b3d57ed0000001",
+                "name": "a",
+                "crop": "grape",
+                "activation": "otaa",
+                "lat": 47.5,
+                "app_key": "00",
+            }
+        ],
+        None,
+    )
+    table.write_text("dev_eui,name,lat\na,b,north\nc,d\ne,f,1,2\n")
+    with pytest.raises(CommandError) as mistakes:
+        read_nodes(table)
+    assert [line.split(": ")[0] for line in str(mistakes.value).splitlines()] == [
+        f"{table}:{n}" for n in (2, 3, 4)
+    ]
+    table.write_text("dev_eui,colour\n")
+    with pytest.raises(CommandError, match="'colour': unknown columns"):
+        read_nodes(table)
+    table.write_text("{}[")
+    with pytest.raises(CommandError, match="is not JSON"):
+        read_nodes(table)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s ago"), (119, "119 s ago"), (120, "2 min ago"), (7200, "2 h ago"), (10**6, "11 d ago")],
+)
+def test_ago(seconds: int, text: str) -> None:
+    assert ago(5_000_000, 5_000_000 + seconds * 1_000_000) == text
+
+
+# -- with a daemon -----------------------------------------------------------------------------------
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """A daemon in a process of its own, and a packet forwarder's socket to it."""
+
+    def __init__(self, process: subprocess.Popen[str], udp_port: int) -> None:
+        self.process = process
+        self.radio = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.radio.connect(("127.0.0.1", udp_port))
+        self.radio.settimeout(20)
+
+    def uplink(self, f_cnt: int) -> None:
+        """Send one frame of the node and wait until the daemon has it."""
+        addr = 0x10001
+        cipher = cipher_payload(AesKey(b"\x02" * 16), b"hello", uplink=True, dev_addr=addr, f_cnt=f_cnt)
+        frame = encode_data(uplink=True, dev_addr=addr, f_cnt=f_cnt, f_port=99, frm_payload=cipher)
+        phy = frame + data_mic(AesKey(b"\x01" * 16), frame, uplink=True, dev_addr=addr, f_cnt=f_cnt)
+        packet = {
+            "tmst": 1_000_000 * f_cnt,
+            "freq": 868.1,
+            "stat": 1,
+            "datr": "SF7BW125",
+            "rssi": -80,
+            "lsnr": 5.5,
+            "data": base64.b64encode(phy).decode(),
+        }
+        self.radio.send(b"\x02\x00\x01\x00" + GATEWAY + json.dumps({"rxpk": [packet]}).encode())
+        assert self.radio.recv(100) == b"\x02\x00\x01\x01"
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@contextmanager
+def daemon(udp_port: int, http_port: int) -> Iterator[Running]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    Path("swarm.toml").write_text(
+        f'[udp]\nhost = "127.0.0.1"\nport = {udp_port}\n'
+        f'[http]\nport = {http_port}\n[learning]\nmode = "none"\n'
+    )
+    command = [sys.executable, "-m", "gateway.cli", "gateway", "run"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines: list[str] = []
+            while not lines or "Ctrl-C stops" not in lines[-1]:
+                lines.append(process.stdout.readline())
+                assert lines[-1], "".join(lines)
+            running = Running(process, udp_port)
+            yield running
+            running.radio.close()
+        finally:
+            process.kill()
+
+
+def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
+    """Import, uplinks, kill -9, restart: nothing accepted twice, nothing forgotten, and a clean end."""
+    ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+
+    def told(*arguments: str) -> Any:
+        code, out, lines = swarm(capsys, *arguments, "--json")
+        assert (code, lines) == (0, [])
+        return json.loads(out)
+
+    def uplinks() -> Any:
+        return told("nodes", "show", NODE["dev_eui"])["uplinks"]
+
+    Path("nodes.json").write_text(json.dumps({"nodes": [NODE]}))
+    with daemon(*ports) as first:
+        assert told("nodes", "list") == []
+        assert told("nodes", "import", "nodes.json") == {"added": 1, "multicast": False}
+        with subprocess.Popen(
+            [sys.executable, "-m", "gateway.cli", "events", "--kind", "uplink", "--count", "2", "--json"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as watcher:
+            assert watcher.stdout is not None
+            first.radio.settimeout(0.5)
+            shown: list[dict[str, Any]] = []
+            for f_cnt in range(100, 160):  # until the watcher is connected its events are nobody's
+                first.uplink(f_cnt)
+                if watcher.poll() is not None:
+                    break
+                told("nodes", "list")
+            shown = [json.loads(line) for line in watcher.communicate(timeout=20)[0].splitlines()]
+        assert len(shown) == 2
+        assert shown[0]["data"]["dev_eui"] == NODE["dev_eui"]
+        (listed,) = told("nodes", "list")
+        assert (listed["name"], listed["snr_db"], listed["lost"]) == ("north-1", 5.5, 0)
+        assert "key" not in "".join(listed)
+        assert told("rounds", "list") == []
+        assert told("airtime")[0]["gateway_id"] == GATEWAY.hex()
+        assert "is in use by process" in refused(capsys, "gateway", "run")
+        before, last = uplinks(), f_cnt
+        assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    with daemon(*ports) as second:
+        assert told("nodes", "import", "nodes.json") == {"added": 1, "multicast": False}
+        for f_cnt in (last - 1, last, last + 1):
+            second.uplink(f_cnt)
+        assert uplinks() == before + 1, "frames from before the crash count no second time"
+        assert told("nodes", "show", NODE["dev_eui"])["lost"] == 0
+        assert swarm(capsys, "nodes", "remove", "-y", NODE["dev_eui"])[0] == 0
+        assert "no node has the DevEUI" in refused(capsys, "nodes", "show", NODE["dev_eui"])
+        assert second.end(signal.SIGTERM) == 0

@@ -1,0 +1,316 @@
+"""Class means to heads: as good as central, robust to garbage, and silent where nothing is gained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from swarm.federation.discriminant import FOLDS, choose_heads, solve_head
+from swarm.federation.prototypes import (
+    REPLY_SIZE,
+    Options,
+    Prior,
+    Statistics,
+    flatten,
+    is_plausible,
+    reply_fault,
+)
+from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.model.layout import CLASSES, HEAD_ROW, HEAD_SIZE, Z_ONE, Z
+from swarm.model.vector import Mirror, head_slice, vector_size
+from swarm.wire import app
+
+CONTEXTS = 4
+Sample = tuple[int, int, np.ndarray, np.ndarray]
+
+
+class Fleet:
+    """Nodes with their own offsets and skewed labels; each context has its own class means.
+
+    `train` and `test` hold (node, context, z int8-valued [n, 32], label [n]).
+    """
+
+    def __init__(self, seed: int, nodes: int = 200, labels: int = 24, spread: float = 0.3) -> None:
+        draw = np.random.default_rng(seed)
+        self.means = draw.normal(size=(CLASSES, Z)) * 0.22 + draw.normal(size=(CONTEXTS, CLASSES, Z)) * 0.13
+        mixing = np.linalg.qr(draw.normal(size=(Z, Z)))[0] * np.sqrt(draw.uniform(0.1, 1.5, Z))
+        self.train: list[Sample] = []
+        self.test: list[Sample] = []
+        for node in range(nodes):
+            context = node % CONTEXTS
+            offset = draw.normal(size=Z) * spread
+            shares = draw.dirichlet([1.8, 0.75, 0.45])
+            for kept, count in ((self.train, labels), (self.test, 20)):
+                label = draw.choice(CLASSES, size=count, p=shares)
+                z = self.means[context][label] + offset + draw.normal(size=(count, Z)) @ mixing.T
+                kept.append((node, context, np.clip(np.rint(z * Z_ONE), -128, 127).astype(int), label))
+
+    def statistics(self, dims: int = Z, *, garbage: float = 0.0) -> Statistics:
+        draw = np.random.default_rng(1)
+        statistics = Statistics()
+        for node, context, z, label in self.train:
+            seen = draw.permutation(label) if draw.random() < garbage else label
+            wrong = draw.integers(-120, 120, z.shape) if seen is not label else z
+            assert statistics.add(node, flatten(message_of(context, wrong, seen, dims)))
+        return statistics
+
+    def central(self) -> np.ndarray:
+        """LDA per context with all samples in one place, float64[contexts, 99]."""
+        heads = np.zeros((CONTEXTS, CLASSES, HEAD_ROW))
+        for context in range(CONTEXTS):
+            z, label = self.pool(self.train, context)
+            mean = np.stack([z[label == c].mean(axis=0) for c in range(CLASSES)])
+            within = sum((z[label == c] - mean[c]).T @ (z[label == c] - mean[c]) for c in range(CLASSES))
+            weights = mean @ np.linalg.inv(within / len(z) + 0.02 * np.eye(Z))
+            prior = np.bincount(label, minlength=CLASSES) / len(label)
+            heads[context, :, :Z] = weights
+            heads[context, :, Z] = -0.5 * (weights * mean).sum(axis=1) + 0.5 * np.log(prior)
+        return heads.reshape(CONTEXTS, HEAD_SIZE)
+
+    def pool(self, samples: list[Sample], context: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = [(z, label) for _, c, z, label in samples if c == context]
+        return np.concatenate([z for z, _ in chosen]) / Z_ONE, np.concatenate([label for _, label in chosen])
+
+    def macro_f1(self, heads: np.ndarray) -> float:
+        """Mean over contexts of macro-F1 on the nodes' test samples."""
+        scores = []
+        for context in range(CONTEXTS):
+            z, label = self.pool(self.test, context)
+            head = heads[context].reshape(CLASSES, HEAD_ROW)
+            guess = (z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)
+            for c in range(CLASSES):
+                hits = int(((guess == c) & (label == c)).sum())
+                scores.append(2 * hits / max(1, int((guess == c).sum() + (label == c).sum())))
+        return float(np.mean(scores))
+
+
+def message_of(context: int, z: np.ndarray, label: np.ndarray, dims: int, number: int = 1) -> app.Prototypes:
+    """What a node would send: int4 class means."""
+    classes = []
+    for c in range(CLASSES):
+        if (label == c).any():
+            mean = z[label == c].mean(axis=0)[:dims]
+            scale = int(np.clip(np.ceil(np.abs(mean).max() * 8 / 7), 1, 255))
+            q = np.clip(np.rint(mean * 8 / scale), -8, 7).astype(int)
+            classes.append(app.ClassMean(c, int((label == c).sum()), scale, tuple(int(v) for v in q)))
+    return app.Prototypes(number, 0, context, len(label), tuple(classes))
+
+
+SHIPPED_NOTHING = np.zeros((CONTEXTS, HEAD_SIZE))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_int4_frame_per_node_comes_close_to_central(seed: int) -> None:
+    """Goal: at least .9 of a central LDA (macro-F1).  Method: 200 nodes with offsets, one frame each."""
+    fleet = Fleet(seed)
+    heads, results = choose_heads(fleet.statistics(), SHIPPED_NOTHING, Options())
+    central, federated = fleet.macro_f1(fleet.central()), fleet.macro_f1(heads)
+    assert central > 0.7
+    assert federated >= 0.9 * central
+    assert all(result.share == 1.0 for result in results)
+
+
+def test_expected_score_predicts_the_measured_one() -> None:
+    """The judge sees class means of held-out nodes only, yet must say what the head does on samples."""
+    fleet = Fleet(3, nodes=400)
+    heads, results = choose_heads(fleet.statistics(), SHIPPED_NOTHING, Options())
+    predicted = float(np.mean([result.solved for result in results]))
+    assert predicted == pytest.approx(fleet.macro_f1(heads), abs=0.06)
+
+
+def test_a_shipped_head_that_cannot_be_beaten_stays() -> None:
+    """Negative control.  Method: the shipped head is a central LDA of ten times the nodes."""
+    base = Fleet(7, nodes=2000).central()
+    fleet = Fleet(7, nodes=200)
+    heads, results = choose_heads(fleet.statistics(), base, Options())
+    kept = [c for c in range(CONTEXTS) if results[c].share == 0.0]
+    assert len(kept) >= 3
+    assert all(np.array_equal(heads[c], base[c]) for c in kept)
+    assert fleet.macro_f1(heads) >= fleet.macro_f1(base) - 0.02
+
+
+def test_a_bad_shipped_head_is_replaced() -> None:
+    fleet = Fleet(6)
+    base = fleet.central()[[1, 2, 3, 0]] + np.random.default_rng(1).normal(size=(CONTEXTS, HEAD_SIZE)) * 0.5
+    heads, results = choose_heads(fleet.statistics(), base, Options())
+    assert fleet.macro_f1(heads) > fleet.macro_f1(base) + 0.1
+    assert all(result.solved > result.base for result in results)
+
+
+def test_few_nodes_keep_the_shipped_head_or_lean_on_it() -> None:
+    base = np.random.default_rng(2).normal(size=(CONTEXTS, HEAD_SIZE)) * 0.1
+    for nodes, share in ((4 * CONTEXTS, 0.0), (9 * CONTEXTS, 9 / 15)):
+        fleet = Fleet(7, nodes=nodes)
+        heads, results = choose_heads(fleet.statistics(), base, Options(gain=0.0, gain_min=0.0))
+        assert max(result.share for result in results) <= share
+        if share == 0.0:
+            assert np.array_equal(heads, base) and all(np.isnan(result.base) for result in results)
+        else:
+            assert any(result.share == share for result in results)
+
+
+def test_slow_nodes_that_send_20_dims_help_too() -> None:
+    """Method: all send 20 of 32 dims; the shipped weights of the other 12 stay."""
+    fleet = Fleet(8)
+    base = fleet.central()
+    heads, results = choose_heads(fleet.statistics(dims=20), SHIPPED_NOTHING, Options())
+    weights = heads.reshape(CONTEXTS, CLASSES, HEAD_ROW)
+    assert not weights[:, :, 20:Z].any()
+    assert fleet.macro_f1(heads) > 0.5
+    blended, results = choose_heads(fleet.statistics(dims=20), base, Options(gain=0.0, gain_min=0.0))
+    for context, result in enumerate(results):
+        if result.share == 1.0:
+            rows = base[context].reshape(CLASSES, HEAD_ROW)[:, 20:Z]
+            kept = blended[context].reshape(CLASSES, HEAD_ROW)[:, 20:Z]
+            assert np.allclose(kept - kept[0], rows - rows[0])
+
+
+def test_mixed_dims_use_all_that_is_there() -> None:
+    fleet = Fleet(9)
+    slow, fast, mixed = Statistics(), Statistics(), Statistics()
+    for node, context, z, label in fleet.train:
+        slow.add(node, flatten(message_of(context, z, label, 20)))
+        fast.add(node, flatten(message_of(context, z, label, 32)))
+        mixed.add(node, flatten(message_of(context, z, label, 20 if node % 8 < 4 else 32)))
+    scores = [fleet.macro_f1(choose_heads(s, SHIPPED_NOTHING, Options())[0]) for s in (slow, mixed, fast)]
+    assert scores[0] < scores[1] <= scores[2] + 0.01
+
+
+def test_increments_sum_up_to_the_same_bits_in_any_order() -> None:
+    fleet = Fleet(10, nodes=40)
+    parts = []
+    for node, context, z, label in fleet.train:
+        parts += [(node, flatten(message_of(context, z[i : i + 8], label[i : i + 8], Z))) for i in (0, 8, 16)]
+    forward, backward = Statistics(), Statistics()
+    for node, reply in parts:
+        forward.add(node, reply)
+    for node, reply in reversed(parts):
+        backward.add(node, reply)
+    for name, array in forward.arrays().items():
+        assert np.array_equal(array, backward.arrays()[name])
+    one = choose_heads(forward, SHIPPED_NOTHING, Options())[0]
+    assert one.tobytes() == choose_heads(backward, SHIPPED_NOTHING, Options())[0].tobytes()
+
+
+def test_statistics_survive_arrays() -> None:
+    statistics = Fleet(11, nodes=12).statistics()
+    copy = Statistics()
+    copy.load(statistics.arrays())
+    assert len(copy) == 12
+    assert all(np.array_equal(value, copy.arrays()[key]) for key, value in statistics.arrays().items())
+    with pytest.raises(ValueError, match="shape"):
+        copy.load({"keys": np.zeros((2, 2)), "rows": np.zeros((3, 2, CLASSES, Z))})
+
+
+def test_garbage_costs_little() -> None:
+    """Method: every tenth node sends uniform noise under shuffled labels; trimming must help and suffice."""
+    clean = with_trim = without = 0.0
+    for seed in (12, 13, 14):
+        fleet = Fleet(seed)
+        poisoned = fleet.statistics(garbage=0.1)
+        clean += fleet.macro_f1(choose_heads(fleet.statistics(), SHIPPED_NOTHING, Options())[0]) / 3
+        with_trim += fleet.macro_f1(choose_heads(poisoned, SHIPPED_NOTHING, Options(trim=1.7))[0]) / 3
+        without += fleet.macro_f1(choose_heads(poisoned, SHIPPED_NOTHING, Options(trim=0.0))[0]) / 3
+    assert with_trim >= without - 0.005
+    assert with_trim >= clean - 0.03
+
+
+def test_colluding_extremes_are_trimmed() -> None:
+    """Method: every tenth node claims the same extreme mean for its classes; untrimmed it ruins the head."""
+    fleet = Fleet(15)
+    statistics = fleet.statistics()
+    for node in range(1000, 1020):
+        q = tuple([7] * 16 + [-8] * 16)
+        means = tuple(app.ClassMean(c, 85, 126, q) for c in range(CLASSES))
+        message = app.Prototypes(1, 0, node % CONTEXTS, 255, means)
+        assert is_plausible(message)
+        statistics.add(node, flatten(message))
+    clean = fleet.macro_f1(choose_heads(fleet.statistics(), SHIPPED_NOTHING, Options())[0])
+    trimmed = fleet.macro_f1(choose_heads(statistics, SHIPPED_NOTHING, Options())[0])
+    ruined = fleet.macro_f1(choose_heads(statistics, SHIPPED_NOTHING, Options(trim=0.0))[0])
+    assert trimmed >= clean - 0.02
+    assert ruined < clean - 0.05
+
+
+def test_count_cap_limits_what_one_node_says() -> None:
+    """Method: one node repeats the same false mean 200 times; capped it moves the head less."""
+    moved = {}
+    for cap in (6.0, 255.0):
+        fleet = Fleet(16, nodes=80)
+        statistics, loud = fleet.statistics(), fleet.statistics()
+        mean = app.ClassMean(0, 200, 40, tuple([7, -7] * 16))
+        loud.add(0, flatten(app.Prototypes(1, 0, 0, 200, (mean,))))
+        options = Options(count_cap=cap, trim=0.0)
+        before, after = solve_head(statistics.context(0), options), solve_head(loud.context(0), options)
+        moved[cap] = float(np.linalg.norm(after - before) / np.linalg.norm(before))
+    assert moved[6.0] < 0.5 * moved[255.0]
+
+
+def test_balance_favours_rare_classes() -> None:
+    fleet = Fleet(17)
+    z, label = fleet.pool(fleet.test, 0)
+    rare = {}
+    for balance in (0.0, 1.0):
+        head = solve_head(fleet.statistics().context(0), Options(balance=balance)).reshape(CLASSES, HEAD_ROW)
+        guess = (z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)
+        rare[balance] = float((guess[label == 2] == 2).mean())
+    assert rare[1.0] > rare[0.0]
+
+
+def test_a_class_that_no_node_of_the_context_saw_comes_from_elsewhere() -> None:
+    """Method: potato nodes never report `high`; other contexts, or public means, place it."""
+    fleet = Fleet(18)
+    statistics = Statistics()
+    for node, context, z, label in fleet.train:
+        seen = label < 2 if context == 2 else np.ones(len(label), bool)
+        if seen.any():
+            statistics.add(node, flatten(message_of(context, z[seen], label[seen], Z)))
+    z, label = fleet.pool(fleet.test, 2)
+    counts = np.full((CONTEXTS, CLASSES), 50.0)
+    prior = Prior(fleet.means * Z_ONE, counts)
+    recalls = []
+    for known in (None, prior):
+        heads, _ = choose_heads(statistics, SHIPPED_NOTHING, Options(balance=1.0), known)
+        head = heads[2].reshape(CLASSES, HEAD_ROW)
+        recalls.append(float(((z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)[label == 2] == 2).mean()))
+    assert recalls[0] > 0.4
+    assert recalls[1] > recalls[0]
+
+
+def test_plausibility_bounds() -> None:
+    def claim(q: int, scale: int) -> app.Prototypes:
+        return app.Prototypes(1, 0, 0, 3, (app.ClassMean(1, 3, scale, (q, 0)),))
+
+    assert is_plausible(claim(7, 146)) and not is_plausible(claim(7, 147))
+    assert is_plausible(claim(-8, 128)) and not is_plausible(claim(-8, 129))
+    assert reply_fault(flatten(claim(7, 146)), CONTEXTS) is None
+    assert reply_fault(flatten(claim(7, 147)), CONTEXTS) == "implausible"
+    assert reply_fault(np.zeros(REPLY_SIZE), CONTEXTS) == "value"
+    two = (app.ClassMean(0, 3, 5, (1, 1)), app.ClassMean(1, 4, 5, (1, 1)))
+    assert is_plausible(app.Prototypes(1, 0, 0, 7, two)) and not is_plausible(app.Prototypes(1, 0, 0, 8, two))
+
+
+def test_strategy_solves_heads_and_leaves_the_adapter() -> None:
+    """Method: through the Flower door and the int16 mirror, as a round does it."""
+    fleet = Fleet(19)
+    strategy = FlowerStrategy("prototypes")
+    master = np.zeros(vector_size(CONTEXTS))
+    master[:512] = 0.25
+    replies = [
+        Reply(node, flatten(message_of(context, z, label, Z)), len(label))
+        for node, context, z, label in fleet.train
+    ]
+    done = strategy.aggregate(1, master, replies)
+    assert done.vector is not None and np.array_equal(done.vector[:512], master[:512])
+    assert len(done.contexts) == CONTEXTS and done.contexts[0].nodes == 50
+    mirror = Mirror(0, np.zeros(512, np.int16), np.zeros((CONTEXTS, HEAD_SIZE), np.int16))
+    rounded = np.stack([np.rint(done.vector[head_slice(c)] * 256) / 256 for c in range(mirror.contexts)])
+    assert fleet.macro_f1(rounded) >= 0.9 * fleet.macro_f1(fleet.central())
+    assert np.abs(rounded).max() < 127
+
+
+def test_folds_need_as_many_nodes() -> None:
+    """Five nodes are the least that can be judged; four are not, whatever `nodes_min` says."""
+    fleet = Fleet(20, nodes=4 * CONTEXTS)
+    _, results = choose_heads(fleet.statistics(), SHIPPED_NOTHING, Options(nodes_min=1.0))
+    assert FOLDS == 5 and all(result.share == 0.0 for result in results)

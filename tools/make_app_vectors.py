@@ -1,0 +1,409 @@
+"""Writes tests/vectors/app_frames.json: application frames, their fields, and bytes that are no frame.
+
+The bytes are laid out here by hand from the table in `swarm/wire/app.py`, without its encoder, so that
+the file is a second opinion for the Python codec and for the C codec alike.  Each case is
+
+    {"name", "f_port", "direction": "up" | "down", "hex", "fields": {...} | null, "reason": null | ...}
+
+`fields` is null exactly when a receiver has to refuse the bytes; `reason` is then one of `f_port`,
+`type`, `size`, `value` (what the gateway reports; a node only has to refuse).  `fields["kind"]` names
+the message; byte strings are hex, booleans 0/1.  Every valid case
+holds in both directions, `fields -> hex` and `hex -> fields`.
+
+Run: python tools/make_app_vectors.py   (writes the same bytes each time)
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
+Case = dict[str, object]
+
+
+def le(value: int, size: int) -> str:
+    """Little-endian hex of a signed or unsigned number."""
+    return (value % (1 << 8 * size)).to_bytes(size, "little").hex()
+
+
+def noise(count: int, limit: int, seed: int) -> list[int]:
+    """Numbers 0..limit-1 of a small linear congruential generator: fixed for ever, no library involved."""
+    out = []
+    for _ in range(count):
+        seed = (seed * 1103515245 + 12345) % (1 << 31)
+        out.append((seed >> 8) % limit)
+    return out
+
+
+def case(name: str, f_port: int, direction: str, text: str, fields: Case) -> Case:
+    """A valid frame."""
+    return {
+        "name": name,
+        "f_port": f_port,
+        "direction": direction,
+        "hex": text,
+        "fields": fields,
+        "reason": None,
+    }
+
+
+def refused(name: str, f_port: int, direction: str, text: str, reason: str) -> Case:
+    """Bytes that are no frame."""
+    return {
+        "name": name,
+        "f_port": f_port,
+        "direction": direction,
+        "hex": text,
+        "fields": None,
+        "reason": reason,
+    }
+
+
+def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, list[int]]]) -> Case:
+    """Uplink 10/01; `head` = round, model_version, context, num_examples; class = label, count, scale, q."""
+    mask = 0
+    body = ""
+    for label, count, scale, q in classes:
+        mask |= 1 << label
+        body += le(count, 1) + le(scale, 1)
+        for even, odd in zip(q[::2], q[1::2], strict=True):
+            body += f"{odd % 16:x}{even % 16:x}"
+    text = "01" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1)
+    text += le(len(classes[0][3]), 1) + le(mask, 1) + body
+    fields: Case = {
+        "kind": "prototypes",
+        "round": head[0],
+        "model_version": head[1],
+        "context": head[2],
+        "num_examples": head[3],
+        "classes": [{"label": a, "count": b, "scale": c, "q": q} for a, b, c, q in classes],
+    }
+    return case(name, 10, "up", text, fields)
+
+
+def rice_text(indices: list[int], negative: list[int], rice_k: int) -> str:
+    """The coordinates as a string of 0 and 1."""
+    text = ""
+    previous = -1
+    for index, sign in zip(indices, negative, strict=True):
+        gap = index - previous - 1
+        text += "1" * (gap // 2**rice_k) + "0"
+        for bit in reversed(range(rice_k)):
+            text += str(gap // 2**bit % 2)
+        text += str(sign)
+        previous = index
+    return text
+
+
+def top_k_head(head: list[int], rice_k: int, count: int) -> str:
+    """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
+    text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
+    return text + le(rice_k, 1) + le(count, 1)
+
+
+def packed(bits: str) -> str:
+    """Bits, MSB first, with zero bits up to the next byte, as hex."""
+    while len(bits) % 8:
+        bits += "0"
+    return "".join(f"{int(bits[i : i + 8], 2):02x}" for i in range(0, len(bits), 8))
+
+
+def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int]) -> Case:
+    """Uplink 10/02."""
+    text = top_k_head(head, rice_k, len(indices)) + packed(rice_text(indices, negative, rice_k))
+    fields: Case = {
+        "kind": "top_k_sign",
+        "round": head[0],
+        "model_version": head[1],
+        "context": head[2],
+        "num_examples": head[3],
+        "magnitude": head[4],
+        "rice_k": rice_k,
+        "indices": indices,
+        "negative": negative,
+    }
+    return case(name, 10, "up", text, fields)
+
+
+def fixed(name: str, way: str, text: str, kind: str, layout: list[tuple[str, int, int]]) -> Case:
+    """A frame of plain numbers: `text` is `f_port:type`, the layout is (field, size, value)."""
+    f_port, kind_byte = text.split(":")
+    body = kind_byte + "".join(le(value, size) for _, size, value in layout)
+    fields: Case = {"kind": kind, **{field: value for field, _, value in layout}}
+    return case(name, int(f_port), way, body, fields)
+
+
+def answer(name: str, query_id: int, context: int, p: list[int], tail: list[int]) -> Case:
+    """Uplink 11/01; `tail` = head_version, age, flags."""
+    text = "01" + le(query_id, 2) + le(context, 1) + "".join(le(x, 1) for x in p)
+    text += le(tail[0], 2) + le(tail[1], 1) + le(tail[2], 1)
+    fields: Case = {
+        "kind": "answer",
+        "query_id": query_id,
+        "context": context,
+        "probabilities": p,
+        "head_version": tail[0],
+        "age": tail[1],
+        "flags": tail[2],
+    }
+    return case(name, 11, "up", text, fields)
+
+
+STATUS = [
+    ("model_version", 2),
+    ("model_id", 2),
+    ("battery", 1),
+    ("labelled", 1),
+    ("flags", 1),
+    ("temperature_centi", 2),
+    ("humidity_half", 1),
+    ("rain_tenth", 2),
+    ("risk", 1),
+    ("multicast_received", 1),
+]
+ROUND = [
+    ("round", 2),
+    ("model_version", 2),
+    ("mode", 1),
+    ("cohort", 1),
+    ("spread_s", 2),
+    ("close_in_s", 4),
+    ("next_window_s", 4),
+    ("window_s", 2),
+]
+SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
+
+
+def numbers(layout: list[tuple[str, int]], values: list[int]) -> list[tuple[str, int, int]]:
+    """A layout filled with values."""
+    return [(name, size, value) for (name, size), value in zip(layout, values, strict=True)]
+
+
+def status(name: str, values: list[int]) -> Case:
+    """Uplink 12/01."""
+    return fixed(name, "up", "12:0101", "status", numbers(STATUS, values))
+
+
+def announce(name: str, values: list[int]) -> Case:
+    """Downlink 10/01."""
+    return fixed(name, "down", "10:01", "round_announce", numbers(ROUND, values))
+
+
+def schedule(name: str, values: list[int]) -> Case:
+    """Downlink 12/01."""
+    return fixed(name, "down", "12:01", "schedule", numbers(SCHEDULE, values))
+
+
+def ack(name: str, number: int, first: int, bitmap: bytes) -> Case:
+    """Downlink 10/02."""
+    fields: Case = {"kind": "round_ack", "round": number, "first_index": first, "bitmap": bitmap.hex()}
+    return case(name, 10, "down", "02" + le(number, 2) + le(first, 2) + bitmap.hex(), fields)
+
+
+def block_text(head: list[int], piece: bytes) -> str:
+    """The bytes of a block piece; `head` = version, base_version, kind, length, crc32, index, count."""
+    sizes = [2, 2, 1, 2, 4, 1, 1]
+    return "03" + "".join(le(value, size) for value, size in zip(head, sizes, strict=True)) + piece.hex()
+
+
+def blocks(name: str, versions: tuple[int, int], kind: int, data: bytes, count: int) -> list[Case]:
+    """Downlink 10/03: every piece of one block; `versions` = version, base_version."""
+    version, base = versions
+    size = -(-len(data) // count)
+    crc = zlib.crc32(data)
+    cases = []
+    for index in range(count):
+        piece = data[index * size : index * size + size]
+        head = [version, base, kind, len(data), crc, index, count]
+        fields: Case = {
+            "kind": "block_piece",
+            "version": version,
+            "base_version": base,
+            "block_kind": kind,
+            "length": len(data),
+            "crc32": crc,
+            "index": index,
+            "count": count,
+            "piece": piece.hex(),
+        }
+        cases.append(case(f"{name}_{index}_of_{count}", 10, "down", block_text(head, piece), fields))
+    return cases
+
+
+def query(name: str, head: list[int], features: list[int] | None) -> Case:
+    """Downlink 11/01; `head` = query_id, flags, context, reply_in_s."""
+    text = "01" + le(head[0], 2) + le(head[1], 1) + le(head[2], 1) + le(head[3], 1)
+    text += "".join(le(x, 1) for x in features or [])
+    names = ("query_id", "flags", "context", "reply_in_s")
+    fields: Case = {"kind": "query", **dict(zip(names, head, strict=True)), "features": features}
+    return case(name, 11, "down", text, fields)
+
+
+def valid_uplinks() -> list[Case]:
+    """Frames that nodes send, the edges of every field included."""
+    q20 = [x - 8 for x in noise(60, 16, 1)]
+    q32 = [x - 8 for x in noise(32, 16, 2)]
+    three = [(0, 9, 40, q20[:20]), (1, 4, 77, q20[20:40]), (2, 255, 255, q20[40:])]
+    sparse = sorted(set(noise(60, 611, 3)))
+    signs = noise(len(sparse), 2, 4)
+    few = sorted(set(noise(12, 611, 5)))
+    return [
+        prototypes("prototypes_dr0_full", [7, 3, 1, 30], three),
+        prototypes("prototypes_one_class_32_dims", [1, 0, 0, 1], [(1, 1, 1, q32)]),
+        prototypes(
+            "prototypes_two_dims_extremes", [65535, 65535, 7, 255], [(0, 1, 255, [-8, 7]), (2, 1, 0, [7, -8])]
+        ),
+        prototypes("prototypes_high_only_zeros", [2, 5, 3, 12], [(2, 12, 0, [0] * 20)]),
+        top_k_sign("top_k_typical", [12, 4, 2, 25, 37], 3, sparse, signs),
+        top_k_sign("top_k_few_k5", [12, 4, 2, 25, 65535], 5, few, noise(len(few), 2, 6)),
+        top_k_sign("top_k_first_coordinate", [1, 1, 0, 1, 1], 0, [0], [0]),
+        top_k_sign("top_k_last_coordinate_k9", [1, 1, 0, 1, 1], 9, [610], [1]),
+        top_k_sign("top_k_last_coordinate_k0", [1, 1, 0, 1, 0], 0, [610], [1]),
+        top_k_sign("top_k_both_ends", [1, 1, 0, 1, 1], 6, [0, 610], [1, 0]),
+        top_k_sign("top_k_dense_255", [3, 2, 1, 64, 9], 0, list(range(255)), noise(255, 2, 7)),
+        top_k_sign("top_k_ends_on_a_byte", [3, 2, 1, 64, 9], 2, [1, 5], [1, 0]),
+        answer("answer_plain", 513, 1, [200, 50, 5], [9, 3, 1]),
+        answer("answer_certain_unknown_age", 65535, 0, [0, 0, 255], [65535, 255, 0]),
+        answer("answer_all_flags", 0, 7, [85, 85, 85], [0, 0, 7]),
+        answer("answer_reserved_flags_kept", 1, 3, [255, 0, 0], [1, 6, 0xF9]),
+        status("status_plain", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17]),
+        status("status_freezing", [3, 1, 1, 0, 4, -1275, 200, 0, 0, 0]),
+        status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
+        status("status_hot_external_power", [65535, 65535, 0, 255, 255, 32767, 0, 65534, 191, 128]),
+    ]
+
+
+def valid_downlinks() -> list[Case]:
+    """Frames that the gateway sends."""
+    heads = bytes(noise(101, 256, 8))
+    delta = bytes(noise(3 + 306, 256, 9))
+    full = bytes(noise(914, 256, 10))
+    biggest = bytes(noise(2048, 256, 11))
+    return [
+        announce("round_prototypes_all", [7, 3, 1, 255, 600, 86400, 43200, 60]),
+        announce("round_top_k_some", [8, 4, 2, 25, 3600, 604800, 86400, 300]),
+        announce("round_none", [0, 0, 0, 0, 0, 0, 0, 0]),
+        announce("round_largest", [65535, 65535, 2, 255, 65535, 2**32 - 1, 2**32 - 1, 65535]),
+        ack("ack_one_byte", 7, 0, b"\x81"),
+        ack("ack_nobody", 7, 40, b"\x00\x00"),
+        ack("ack_many", 65535, 65528, bytes(noise(46, 256, 12))),
+        *blocks("block_heads", (4, 0xFFFF), 0, heads, 3),
+        *blocks("block_delta", (5, 4), 1, delta, 9),
+        *blocks("block_full_dr3", (6, 0xFFFF), 2, full, 10)[::3],
+        *blocks("block_biggest", (65535, 65534), 2, biggest, 10)[8:],
+        *blocks("block_one_byte", (1, 0), 0, b"\x5a", 1),
+        *blocks("block_255_pieces", (9, 8), 1, bytes(noise(255, 256, 13)), 255)[253:],
+        query("query_own_readings", [513, 1, 255, 60], None),
+        query("query_features", [514, 2, 1, 0], [x - 128 for x in noise(56, 256, 14)]),
+        query("query_both_edges", [65535, 0xFF, 7, 255], [-128, 127] * 28),
+        query("query_neither", [0, 0, 0, 0], None),
+        schedule("schedule_plain", [7200, 60, 60]),
+        schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
+        schedule("schedule_zero", [0, 0, 0]),
+    ]
+
+
+def malformed_uplinks() -> list[Case]:
+    """Bytes that the gateway has to refuse."""
+    proto = "01" + "0700" + "0300" + "01" + "1e"
+    top = [1, 1, 0, 1, 1]
+    good_status = "0101" + "0300" + "0100" + "c80e00" + "6c08" + "83" + "2a00" + "6a" + "11"
+    return [
+        refused("port_without_frames", 13, "up", "01", "f_port"),
+        refused("port_200_is_not_ours", 200, "down", "01", "f_port"),
+        refused("empty_up", 10, "up", "", "size"),
+        refused("empty_down", 12, "down", "", "size"),
+        refused("type_0_up", 10, "up", "00", "type"),
+        refused("type_3_up", 10, "up", "03" + "00" * 20, "type"),
+        refused("type_2_on_11_up", 11, "up", "02" + "00" * 10, "type"),
+        refused("type_4_down", 10, "down", "04" + "00" * 20, "type"),
+        refused("type_255_down", 12, "down", "ff", "type"),
+        refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
+        refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),
+        refused("prototypes_fourth_class", 10, "up", proto + "02" + "08" + "010100", "value"),
+        refused("prototypes_odd_dims", 10, "up", proto + "03" + "01" + "01010000", "value"),
+        refused("prototypes_no_dims", 10, "up", proto + "00" + "01" + "0101", "value"),
+        refused("prototypes_34_dims", 10, "up", proto + "22" + "01" + "0101" + "00" * 17, "value"),
+        refused("prototypes_count_0", 10, "up", proto + "02" + "01" + "000100", "value"),
+        refused("prototypes_no_examples", 10, "up", "010700030001" + "00" + "02" + "01" + "010100", "value"),
+        refused("prototypes_context_8", 10, "up", "010700030008" + "01" + "02" + "01" + "010100", "value"),
+        refused("prototypes_one_byte_short", 10, "up", proto + "14" + "01" + "0101" + "00" * 9, "size"),
+        refused("prototypes_one_byte_long", 10, "up", proto + "14" + "01" + "0101" + "00" * 11, "size"),
+        refused("top_k_cut_in_head", 10, "up", "0201000100", "size"),
+        refused("top_k_no_bits", 10, "up", top_k_head(top, 0, 1), "size"),
+        refused("top_k_count_0", 10, "up", top_k_head(top, 0, 0) + "00", "value"),
+        refused("top_k_rice_k_10", 10, "up", top_k_head(top, 10, 1) + "0000", "value"),
+        refused(
+            "top_k_beyond_last", 10, "up", top_k_head(top, 9, 1) + packed(rice_text([611], [0], 9)), "value"
+        ),
+        refused("top_k_endless_ones", 10, "up", top_k_head(top, 0, 1) + "ff" * 90, "size"),
+        refused("top_k_far_beyond", 10, "up", top_k_head(top, 9, 1) + "ff" * 40 + "0000", "value"),
+        refused("top_k_cut_in_low_bits", 10, "up", top_k_head(top, 9, 1) + "00", "size"),
+        refused(
+            "top_k_one_coordinate_missing",
+            10,
+            "up",
+            top_k_head(top, 4, 3) + packed(rice_text([1, 2], [0, 0], 4)),
+            "size",
+        ),
+        refused("top_k_padding_set", 10, "up", top_k_head(top, 0, 1) + "01", "value"),
+        refused("top_k_spare_byte", 10, "up", top_k_head(top, 0, 1) + "0000", "size"),
+        refused("top_k_context_8", 10, "up", top_k_head([1, 1, 8, 1, 1], 0, 1) + "00", "value"),
+        refused("answer_short", 11, "up", "010102" + "00" * 7, "size"),
+        refused("answer_long", 11, "up", "010102" + "00" * 9, "size"),
+        refused("answer_sum_254", 11, "up", "01" + "0100" + "01" + "fe0000" + "0100" + "00" + "00", "value"),
+        refused("answer_sum_256", 11, "up", "01" + "0100" + "01" + "ff0100" + "0100" + "00" + "00", "value"),
+        refused("answer_sum_0", 11, "up", "01" + "0100" + "01" + "000000" + "0100" + "00" + "00", "value"),
+        refused(
+            "answer_context_255", 11, "up", "01" + "0100" + "ff" + "ff0000" + "0100" + "00" + "00", "value"
+        ),
+        refused("status_short", 12, "up", good_status[:-2], "size"),
+        refused("status_long", 12, "up", good_status + "00", "size"),
+        refused("status_protocol_2", 12, "up", "0102" + good_status[4:], "value"),
+        refused("status_humidity_201", 12, "up", good_status[:22] + "c9" + good_status[24:], "value"),
+    ]
+
+
+def malformed_downlinks() -> list[Case]:
+    """Bytes that a node has to refuse."""
+    piece = [4, 3, 1, 10, 1, 0, 2]
+    return [
+        refused("round_short", 10, "down", "01" + "00" * 17, "size"),
+        refused("round_long", 10, "down", "01" + "00" * 19, "size"),
+        refused("round_mode_3", 10, "down", "01" + "0700" + "0300" + "03" + "00" * 13, "value"),
+        refused("ack_without_bitmap", 10, "down", "02" + "0700" + "0000", "size"),
+        refused("block_without_piece", 10, "down", block_text(piece, b""), "size"),
+        refused("block_cut_in_head", 10, "down", block_text(piece, b"")[:-2], "size"),
+        refused("block_piece_short", 10, "down", block_text(piece, b"1234"), "value"),
+        refused("block_piece_long", 10, "down", block_text(piece, b"123456"), "value"),
+        refused("block_index_is_count", 10, "down", block_text([4, 3, 1, 10, 1, 2, 2], b"12345"), "value"),
+        refused("block_count_0", 10, "down", block_text([4, 3, 1, 10, 1, 0, 0], b"12345"), "value"),
+        refused("block_length_0", 10, "down", block_text([4, 3, 1, 0, 1, 0, 1], b"1"), "value"),
+        refused("block_length_2049", 10, "down", block_text([4, 3, 1, 2049, 1, 0, 100], b"1" * 21), "value"),
+        refused("block_kind_3", 10, "down", block_text([4, 3, 3, 5, 1, 0, 1], b"12345"), "value"),
+        refused("block_last_piece_empty", 10, "down", block_text([4, 3, 1, 5, 1, 0, 4], b"12"), "value"),
+        refused("block_last_piece_long", 10, "down", block_text([4, 3, 1, 9, 1, 1, 2], b"12345"), "value"),
+        refused("query_short", 11, "down", "01010001ff", "size"),
+        refused("query_features_missing", 11, "down", "0101000201" + "00", "size"),
+        refused("query_features_short", 11, "down", "0101000201" + "00" + "01" * 55, "size"),
+        refused("query_features_unannounced", 11, "down", "0101000101" + "00" + "01" * 56, "size"),
+        refused("query_context_8", 11, "down", "01" + "0100" + "01" + "08" + "00", "value"),
+        refused("schedule_short", 12, "down", "01" + "00" * 7, "size"),
+        refused("schedule_long", 12, "down", "01" + "00" * 9, "size"),
+    ]
+
+
+def text() -> str:
+    """The whole file."""
+    cases = valid_uplinks() + valid_downlinks() + malformed_uplinks() + malformed_downlinks()
+    names = [str(entry["name"]) for entry in cases]
+    if len(set(names)) != len(names):
+        raise ValueError("two cases have the same name")
+    return "[\n" + ",\n".join(json.dumps(entry) for entry in cases) + "\n]\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text(), encoding="utf-8")
+    print(f"{TARGET}: {len(json.loads(text()))} cases")
