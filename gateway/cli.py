@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gateway.commands import asking, gateway, model, nodes, pilot, sim
+from gateway.commands import asking, demo, gateway, model, nodes, pilot, sim
 from gateway.commands.output import CommandError
 
 __all__ = ["app", "main"]
@@ -28,6 +28,7 @@ app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(asking.rounds, name="rounds")
+app.command()(demo.demo)
 app.command()(asking.ask)
 app.command()(asking.airtime)
 app.command()(asking.events)

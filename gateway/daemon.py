@@ -260,7 +260,8 @@ class Daemon:
             try:
                 result = item.call(now_us)
             except ValueError as error:  # a question that makes no sense is the asker's, not the daemon's
-                item.answer.set_exception(error)
+                if not item.answer.done():  # the asker may have gone
+                    item.answer.set_exception(error)
                 continue
             answers.append((item, result))
             effects += [] if isinstance(result, Refused) else result

@@ -66,7 +66,7 @@ def make_token(data_dir: Path) -> str:
 def read_token(data_dir: Path) -> str | None:
     """The API's token, None when no daemon has run here yet."""
     try:
-        return (data_dir / TOKEN_FILE).read_text("ascii").strip() or None
+        return (data_dir / TOKEN_FILE).read_text("ascii", errors="replace").strip() or None
     except FileNotFoundError:
         return None
 

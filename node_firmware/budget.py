@@ -79,9 +79,13 @@ def main(name: str, size_tool: str, nm_tool: str, folder: str) -> int:
         return 1
     ram = node + data + bss + stack
     print(f"{name:<14} text {text:>6}  data {data}  bss {bss}  node {node}  stack {stack}  ram {ram}")
-    print(f"{'':<14} deepest: {' > '.join(step.rpartition(':')[2] for step in path if step in path)}")
+    print(f"{'':<14} deepest: {' > '.join(step.rpartition(':')[2] for step in path)}")
     over = 0
-    for what, used, limit in (("flash", text + data, FLASH_MAX), ("RAM", ram, RAM_MAX), ("static data", data + bss, 0)):
+    for what, used, limit in (
+        ("flash", text + data, FLASH_MAX),
+        ("RAM", ram, RAM_MAX),
+        ("static data", data + bss, 0),
+    ):
         if used > limit:
             print(f"{name}: {what} {used} B is over its budget of {limit} B")
             over = 1

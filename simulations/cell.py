@@ -136,11 +136,13 @@ class Cell:
         self._labels_from = len(plots.spin_up) - history_days
         self._heap: list[tuple[int, int, Kind, Any]] = []
         self._sequence = 0
+        self._outages = 0
         self.nodes = SwarmOfNodes(
             scenario, self.region, plots, identities, group, self.links, model, start_us
         )
         first_hour = start_us // HOUR_US
         self.nodes.learn_history(range(first_hour), self._labels_from)
+        self._open_announced_windows(start_us)
         self._wake_us = [0] * scenario.nodes
         for node in range(scenario.nodes):
             self._push(start_us, Kind.WAKE, node)
@@ -192,7 +194,7 @@ class Cell:
         """Queue a downlink; None, or the packet forwarder's word for why not."""
         error = self.radio.offer(now_us, downlink.start_us, downlink.airtime_us)
         if error is None:
-            self._push(downlink.start_us, Kind.DOWNLINK_START, downlink)
+            self._push(downlink.start_us, Kind.DOWNLINK_START, (downlink, self._outages))
         return error
 
     # -- the field --------------------------------------------------------------------------------
@@ -298,8 +300,9 @@ class Cell:
 
     # -- downlinks --------------------------------------------------------------------------------
 
-    def _downlink_start(self, now_us: int, downlink: Downlink) -> None:
-        if self.air.gateway_is_down(now_us):
+    def _downlink_start(self, now_us: int, what: tuple[Downlink, int]) -> None:
+        downlink, outages = what
+        if self._outages != outages:  # it was queued when the gateway lost its power
             self.traffic.downlinks_lost["outage"] += 1
             return
         end_us = now_us + downlink.airtime_us
@@ -387,6 +390,8 @@ class Cell:
             self._push(self.start_us + int(draws.random() * days * DAY_US), Kind.OUTAGE, hardship.outage_s)
 
     def _outage(self, now_us: int, seconds: int) -> None:
+        """The gateway is without power: deaf, dumb, and what it was to send is forgotten."""
+        self._outages += 1
         self.air.gateway_fails(now_us, now_us + seconds * 1_000_000)
         self.radio.clear()
 

@@ -18,13 +18,12 @@ from simulations.field.baselines import Dataset, Scores, compare, score_predicti
 from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import LABEL_NONE, firmware_nodes
 from swarm.model.layout import CLASSES, CONTEXTS, CONTEXTS_PUBLIC, FEATURES, HEAD_ONE, HEAD_ROW, Z
-from swarm.node import HUMIDITY_MISSING, RAIN_MISSING, TEMPERATURE_MISSING, Model, Nodes
+from swarm.node import Model, Nodes
 
 __all__ = ["Evaluation", "accuracy_table"]
 
 RULE_FEATURES = slice(48, 51)
 """Where the features say which class the published rule gives on the node's own sensors."""
-_NOON = 12
 _PAYLOAD_MAX = 51  # of an uplink; these nodes send none
 
 
@@ -75,19 +74,9 @@ def _season_features(scenario: Scenario, field: Field, model: bytes) -> NDArray[
     x = np.zeros((field.nodes, field.hours // 24, FEATURES), np.int8)
     for hour in range(field.hours):
         temperature, humidity, rain, clock = field.readings(hour)
-        nodes.sense((hour + 1) * hour_us, temperature, humidity, rain, (clock + 23) % 24)
-        if hour and hour % 24 == 0:
-            x[:, hour // 24 - 1] = nodes.day_features()[1]
-    # The last day is closed by the first reading after it, which here says nothing.
-    count = field.nodes
-    nodes.sense(
-        (field.hours + 1) * hour_us,
-        np.full(count, TEMPERATURE_MISSING, np.int16),
-        np.full(count, HUMIDITY_MISSING, np.uint8),
-        np.full(count, RAIN_MISSING, np.uint16),
-        _NOON,
-    )
-    x[:, -1] = nodes.day_features()[1]
+        nodes.sense((hour + 1) * hour_us, temperature, humidity, rain, clock)
+        if hour % 24 == 23:
+            x[:, hour // 24] = nodes.day_features()[1]
     return x
 
 

@@ -15,6 +15,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 from simulations.cell import DAY_US, GATEWAY_ID, Cell, Downlink
 from simulations.checkers import Checkers
@@ -77,7 +78,9 @@ class LiveGateway:
         self._send(self.forwarder.push_data(rx))
 
     def on_datagram(self, now_us: int, datagram: bytes) -> None:
-        """The daemon said something."""
+        """The daemon said something; without power nobody hears it."""
+        if self.cell.air.gateway_is_down(now_us):
+            return
         message = self.forwarder.on_datagram(datagram)
         match message:
             case Acknowledged():
@@ -133,8 +136,8 @@ class _Endpoint(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # No isinstance: before Python 3.12 the selector loop's transport is none by its class.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self.inbox.append(data)
@@ -214,10 +217,11 @@ async def _play(
         now_us = cell.start_us + int(elapsed_s * speed * 1e6)
         cell.run_until(now_us)
         _take_inbox(gateway, endpoint, now_us)
-        if elapsed_s >= due["keepalive"]:
+        powered = not cell.air.gateway_is_down(now_us)
+        if elapsed_s >= due["keepalive"] and powered:
             due["keepalive"] = elapsed_s + KEEPALIVE_S
             endpoint.send(forwarder.pull_data())
-        if elapsed_s >= due["status"]:
+        if elapsed_s >= due["status"] and powered:
             due["status"] = elapsed_s + STATUS_S
             endpoint.send(forwarder.status(time.strftime("%Y-%m-%d %H:%M:%S GMT", time.gmtime())))
         if elapsed_s >= due["report"]:

@@ -1,8 +1,8 @@
 """What a run came to: one JSON object, a table for people, and files for plotting.
 
-The digest is SHA-256 over the closed rounds (their model digests and counts of updates) and the counts
-of frames by their fate, in a fixed order: the same scenario and seed give the same digest on every
-machine and after a restart of the gateway in mid-round.
+The digest is SHA-256 over the closed rounds (their model digests and counts of updates), the counts of
+frames by their fate and the airtime both ways in us, in a fixed order: the same scenario and seed give
+the same digest on every machine and after a restart of the gateway in mid-round.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ class Report:
         return json.dumps(_plain(self.to_dict()), indent=1)
 
 
-def digest_of(rounds: list[dict[str, Any]], frames: Mapping[str, Any]) -> str:
+def digest_of(rounds: list[dict[str, Any]], frames: Mapping[str, Any], airtime_us: tuple[int, int]) -> str:
     """The digest of a run; see the module's docstring."""
     lines = [
         f"round {each['round']} {each['updates']} {each['model_version']} {each['digest']}" for each in rounds
     ]
     causes = ",".join(f"{cause}={count}" for cause, count in sorted(frames["lost_by_cause"].items()))
     lines.append(f"frames {frames['sent']} {frames['received']} {causes}")
+    lines.append(f"airtime {airtime_us[0]} {airtime_us[1]}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from swarm.config import Asking, Learning, Multicast, SwarmConfig
 from swarm.phy.link import NOISE_FIGURE_DB, PATH_LOSS_EXPONENT, SHADOWING_SD_DB
+from swarm.phy.regions import Region
 from swarm.phy.regions import region as region_of
 
 __all__ = [
@@ -35,6 +36,10 @@ __all__ = [
 SCENARIO_FOLDER = Path(__file__).parent / "scenarios"
 NODES_MAX = 10_000
 """Full-stack fidelity is meant for up to this many nodes."""
+UPLINK_PAYLOAD_MIN = 17
+"""A status; updates and answers are shorter or fit themselves to the data rate."""
+MULTICAST_PAYLOAD_MIN = 24
+"""An announcement has 19 B, a piece of a model block 15 B of header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A run of one cell: one gateway in the centre of a disc of `radius_m`.
+    """A run of one cell: one gateway (so far no more) in the centre of a disc of `radius_m`.
 
     `test_days` follow the `days` of the run and are never learned from.  `weather` names an hourly
     station CSV; empty, the seed makes the weather.
@@ -113,10 +118,14 @@ class Scenario:
     days: int = 10
     test_days: int = 15
     region: str = "eu868"
+    gateways: int = 1
     radius_m: float = 3_000.0
     activation: Literal["abp", "otaa"] = "abp"
     weather: str = ""
     status_period_min: int = 1_440
+    first_listen_s: int = 0
+    """Nodes are switched on with their receivers open for so long, as by an installer; 0: each asks for
+    the schedule of the multicast windows in its first status."""
     radio: Radio = field(default_factory=Radio)
     hardship: Hardship = field(default_factory=Hardship)
     queries: Queries = field(default_factory=Queries)
@@ -172,8 +181,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "nodes": (1, NODES_MAX),
     "days": (1, 3_650),
     "test_days": (1, 365),
+    "gateways": (1, 1),
     "radius_m": (10, 100_000),
     "status_period_min": (1, 65_535),
+    "first_listen_s": (0, 65_535),
     "radio.node_power_dbm": (-10, 30),
     "radio.noise_figure_db": (0, 20),
     "radio.node_height_m": (0, 50),
@@ -305,26 +316,46 @@ class _Reader:
     def across(self, scenario: Scenario) -> None:
         """What only several keys together can get wrong."""
         try:
-            data_rates = region_of(scenario.region).data_rates
+            region = region_of(scenario.region)
         except ValueError as error:
-            self._wrong("region", f"{error}; choose one of those")
+            self._wrong("region", f"{error}")
             return
-        for key in ("data_rate_min", "data_rate_max"):
-            rate = getattr(scenario.radio, key)
-            if rate not in data_rates or data_rates[rate].kind != "lora":
-                self._wrong(
-                    f"radio.{key}", f"{rate} is no LoRa data rate of {scenario.region}; see `docs/SPEC.md`"
-                )
-        if scenario.radio.data_rate_min > scenario.radio.data_rate_max:
-            self._wrong("radio.data_rate_min", "is above data_rate_max; swap them")
+        self._radio_fits(scenario, region)
+        self._multicast_fits(scenario, region)
         if scenario.learning.mode != "none" and scenario.learning.close_s > scenario.learning.period_s:
-            self._wrong(
-                "learning.close_s", "is longer than period_s; a round must close before the next opens"
-            )
+            self._wrong("learning.close_s", "is longer than period_s; close a round before the next opens")
         if scenario.weather and not Path(scenario.weather).is_file():
             self._wrong(
-                "weather", f"{scenario.weather} is no file; give the path of an hourly CSV or remove the key"
+                "weather", f"{scenario.weather} is no file; give the path of an hourly CSV or nothing"
             )
+
+    def _radio_fits(self, scenario: Scenario, region: Region) -> None:
+        radio = scenario.radio
+        for key in ("data_rate_min", "data_rate_max"):
+            rate = region.uplink_data_rates.get(getattr(radio, key))
+            if rate is None or rate.kind != "lora":
+                usable = [index for index, row in region.uplink_data_rates.items() if row.kind == "lora"]
+                what = f"{getattr(radio, key)} is no LoRa data rate of {region.name}"
+                self._wrong(f"radio.{key}", f"{what}; choose one of {', '.join(map(str, sorted(usable)))}")
+            elif (room := region.payload_max(rate.index, uplink=True)) < UPLINK_PAYLOAD_MIN:
+                what = f"{rate.index} of {region.name} carries {room} B, a status needs {UPLINK_PAYLOAD_MIN}"
+                self._wrong(f"radio.{key}", f"{what}; choose a faster one")
+        if radio.data_rate_min > radio.data_rate_max:
+            self._wrong("radio.data_rate_min", "is above data_rate_max; swap them")
+        if radio.node_power_dbm > region.max_eirp_dbm:
+            limit = f"{region.max_eirp_dbm:g} dBm EIRP of {region.name}"
+            self._wrong("radio.node_power_dbm", f"{radio.node_power_dbm:g} is above the {limit}; lower it")
+
+    def _multicast_fits(self, scenario: Scenario, region: Region) -> None:
+        given = scenario.multicast.data_rate
+        rate = region.rx2_data_rate if given is None else given
+        if rate not in region.downlink_data_rates:
+            self._wrong(
+                "multicast.data_rate", f"{rate} is no downlink data rate of {region.name}; choose another"
+            )
+        elif (room := region.payload_max(rate, uplink=False)) < MULTICAST_PAYLOAD_MIN:
+            what = f"data rate {rate} of {region.name} carries {room} B, a model block needs"
+            self._wrong("multicast.data_rate", f"{what} {MULTICAST_PAYLOAD_MIN}; choose a faster one")
 
     def _nested(self, kind: Any, value: object, key: str) -> object:
         if not isinstance(value, dict):

@@ -7,8 +7,8 @@ the node's LoRaWAN device turns into PHYPayloads with a start that its duty cycl
 windows allow, and windows in which to listen to multicast.  A device that has not joined yet says
 "busy", and the firmware tries again.
 
-Sensing is one call an hour for all nodes.  Its noon-to-noon days begin with the first reading whose hour
-is 12; readings are labelled with the hour in which they began, so that the firmware's days are the field's.
+Sensing is one call an hour for all nodes.  A reading carries the clock's hour at which it was taken; the one
+of 12 o'clock is the last of its noon-to-noon day, in the firmware as in the field.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from swarm.node import NodeConfig, Nodes
 from swarm.phy.link import best_spreading_factor
 from swarm.phy.regions import Region
 from swarm.prng import Prng
+from swarm.wire.app import F_PORT_STATUS, Schedule, encode
 
 __all__ = ["LABEL_NONE", "Sending", "SwarmOfNodes", "data_rates", "firmware_nodes", "shipped_model"]
 
@@ -140,6 +141,11 @@ class SwarmOfNodes:
             for node, device in enumerate(self.devices)
             if not device.joined
         }
+        if scenario.first_listen_s:
+            now_listening = encode(Schedule(0, scenario.first_listen_s, 0))
+            self.firmware.rx_many(
+                range(scenario.nodes), start_us, F_PORT_STATUS, now_listening, multicast=False
+            )
         for node in self.join_at_us:
             self.firmware.busy[node] = _BUSY_NOT_JOINED_S
 
@@ -161,7 +167,7 @@ class SwarmOfNodes:
     def sense(self, hour: int, now_us: int) -> None:
         """Every node takes the reading of hour `hour` of the field."""
         temperature, humidity, rain, clock = self._field.readings(hour)
-        self.firmware.sense(now_us, temperature, humidity, rain, (clock + 23) % 24)
+        self.firmware.sense(now_us, temperature, humidity, rain, clock)
 
     def label(self, day: int) -> int:
         """Every node is told the true class of its plot on field day `day`; how many could use it."""

@@ -42,6 +42,7 @@ SIGN_OF_LIFE_US = 60_000_000
 POLL_PAUSE_US = 100_000
 """A gateway that says it is due again at once is asked again after this."""
 SPIN_UP_DAYS = 3
+CURVE_POINTS = 10
 SECOND_US = 1_000_000
 
 Progress = Callable[[int, int], None]
@@ -272,6 +273,18 @@ class World:
 
     # -- the end ----------------------------------------------------------------------------------
 
+    def frames(self) -> dict[str, Any]:
+        """The report's `frames`."""
+        checkers = self.checkers
+        lost = dict(sorted(checkers.lost.items()))
+        return {"sent": checkers.sent, "received": checkers.received, "lost_by_cause": lost}
+
+    def digest(self) -> str:
+        """What two runs have in common when they were the same."""
+        traffic = self.cell.traffic
+        airtime_us = (sum(traffic.up_us.values()), sum(traffic.down_us.values()))
+        return digest_of(self.rounds, self.frames(), airtime_us)
+
     def finish(self) -> None:
         """Close the books: windows, versions, frames and updates."""
         now_us = self.cell.now_us
@@ -307,9 +320,11 @@ def run(
     evaluation = Evaluation(chosen, world.field, world.model)
     start = evaluation.score(world.cell.nodes.firmware)
     curve = [world.curve_point(evaluation)]
+    every = max(1, chosen.days // CURVE_POINTS)
     for day in range(1, chosen.days + 1):
         world.run_until(world.start_us + day * DAY_US)
-        curve.append(world.curve_point(evaluation))
+        if day % every == 0:
+            curve.append(world.curve_point(evaluation))
         if on_progress is not None:
             on_progress(day, chosen.days)
     world.finish()
@@ -323,11 +338,6 @@ def run(
 
 def _report(world: World, accuracy: dict[str, Any], curve: list[dict[str, float]]) -> Report:
     scenario, traffic, checkers = world.scenario, world.cell.traffic, world.checkers
-    frames = {
-        "sent": checkers.sent,
-        "received": checkers.received,
-        "lost_by_cause": dict(sorted(checkers.lost.items())),
-    }
     energy = world.cell.energy.per_node_day_mj(
         world.cell.windows.listened_us, world.cell.now_us - world.start_us
     )
@@ -337,7 +347,7 @@ def _report(world: World, accuracy: dict[str, Any], curve: list[dict[str, float]
         seed=scenario.seed,
         nodes=scenario.nodes,
         virtual_days=(world.cell.now_us - world.start_us) / DAY_US,
-        digest=digest_of(world.rounds, frames),
+        digest=world.digest(),
         rounds=world.rounds,
         accuracy=accuracy,
         airtime_s={
@@ -349,7 +359,7 @@ def _report(world: World, accuracy: dict[str, Any], curve: list[dict[str, float]
         energy_by_state_mj=energy,
         violations=checkers.violations.count,
         violations_explained=checkers.violations.explained,
-        frames=frames,
+        frames=world.frames(),
         downlinks={
             "sent": traffic.downlinks_sent,
             "received": traffic.downlinks_received,

@@ -12,7 +12,7 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ("block", "features", "frame", "kernels", "learn", "math", "model", "node", "rules", "train")
+CORE = ("block", "features", "frame", "kernels", "learn", "math", "model", "node", "rules", "sense", "train")
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
 
@@ -105,13 +105,16 @@ ffibuilder = builder("")
 
 
 def build_in_place() -> Path:
-    """Compiles in a temporary folder and puts only the module beside this file."""
+    """Compiles in a temporary folder and puts only the module beside this file, named as pip names it."""
+    target = ROOT / "swarm" / "_node.abi3.so"
     with tempfile.TemporaryDirectory() as folder:
-        built = Path(builder(f"{ROOT}/").compile(tmpdir=folder))
-        target = ROOT / "swarm" / built.name
+        built = builder(f"{ROOT}/").compile(tmpdir=folder)
         staged = target.with_suffix(".new")
         shutil.copy(built, staged)
         staged.replace(target)  # a running process keeps the module that it has mapped
+    for other in target.parent.glob("_node.*.so"):
+        if other != target:
+            other.unlink()  # an older build under another name would be imported first
     return target
 
 

@@ -186,7 +186,8 @@ class Asking:
         self._open[query.query_id] = waiting
         for target in made.targets:
             payload = made.frame(target)
-            pending = Pending(11, payload, len(payload), Purpose.QUERY, deadline_us)
+            tag = _tag(query.query_id)
+            pending = Pending(11, payload, len(payload), Purpose.QUERY, deadline_us, tag)
             self._downlinks.enqueue(target.dev_eui, pending)
         return effects
 
@@ -218,8 +219,8 @@ class Asking:
         assert query.features is not None and query.context is not None
         mirror = self._rounds.mirror()
         context = min(query.context, mirror.contexts - 1)
-        x = np.array(query.features, np.int8)
-        probabilities = self._rounds.replica.infer(x, mirror.heads[context], mirror.adapter)
+        x = np.array([query.features], np.int8)
+        (probabilities,) = self._rounds.replica.infer(x, mirror.heads[context], mirror.adapter)
         return local_answer(made, [int(share) for share in probabilities], mirror.version)
 
     def _settle(self, now_us: int, query_id: int) -> list[Effect]:
@@ -230,6 +231,8 @@ class Asking:
         return self._finish(now_us, query_id, waiting, combine(waiting.plan, waiting.answers))
 
     def _finish(self, now_us: int, query_id: int, waiting: _Open, answer: Answer) -> list[Effect]:
+        for target in waiting.plan.targets:
+            self._downlinks.withdraw(target.dev_eui, _tag(query_id))
         data: dict[str, Any] = {**asdict(answer), "latency_s": (now_us - waiting.asked_us) / SECOND_US}
         if waiting.plan.reason is not None:
             data["reason"] = waiting.plan.reason
@@ -256,3 +259,7 @@ class Asking:
             if oldest not in self._open:
                 stores.append(Store("query", str(oldest), None))
         return stores
+
+
+def _tag(query_id: int) -> str:
+    return f"query {query_id}"

@@ -65,7 +65,7 @@ class Coordinator:
         """A gateway heard a frame."""
         effects = self.downlinks.heard_gateway(now_us, rx.gateway_id)
         self._dedup.on_frame(now_us, rx)
-        return effects + self._count(self._drain(now_us))
+        return self._count(effects + self._drain(now_us))
 
     def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
         """A gateway gave a sign of life (PULL_DATA, stat)."""
@@ -81,6 +81,10 @@ class Coordinator:
 
     def on_command(self, now_us: int, command: Command) -> list[Effect] | Refused:
         """Do what an operator asked for, or say why not."""
+        result = self._command(now_us, command)
+        return result if isinstance(result, Refused) else self._count(result)
+
+    def _command(self, now_us: int, command: Command) -> list[Effect] | Refused:
         match command:
             case AddNode():
                 stores = self.registry.add(now_us, command)
@@ -127,7 +131,7 @@ class Coordinator:
         if isinstance(frame, Malformed):
             return self._dropped(now_us, heard.best, frame)
         if isinstance(frame, lorawan.JoinRequest):
-            return self._join(now_us, heard.best, frame)
+            return self._join(now_us, heard, frame)
         entries = [entry for entry in self.registry.by_addr(frame.dev_addr) if entry.session is not None]
         refusal = Malformed("unknown_device", f"DevAddr {frame.dev_addr:08x}")
         for entry in entries:
@@ -153,7 +157,8 @@ class Coordinator:
             rx.snr_db,
             rx.data_rate,
         )
-        effects: list[Effect] = [
+        effects = self._genuine(now_us, heard)
+        effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
                 "uplink",
@@ -179,6 +184,13 @@ class Coordinator:
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
         return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
+
+    def _genuine(self, now_us: int, heard: Heard) -> list[Effect]:
+        """The gateways that delivered a genuine frame are gateways, not strangers."""
+        effects: list[Effect] = []
+        for copy in heard.copies:
+            effects += self.downlinks.heard_gateway(now_us, copy.gateway_id, genuine=True)
+        return effects
 
     def _snr_limit_db(self, data_rate: int) -> float:
         """The demodulation floor at this uplink data rate; 0 where there is none (FSK)."""
@@ -220,7 +232,8 @@ class Coordinator:
             )
         return [Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
 
-    def _join(self, now_us: int, rx: RxFrame, request: lorawan.JoinRequest) -> list[Effect]:
+    def _join(self, now_us: int, heard: Heard, request: lorawan.JoinRequest) -> list[Effect]:
+        rx = heard.best
         entry = self.registry.get(request.dev_eui)
         if entry is None or entry.record.app_key is None:
             return self._dropped(now_us, rx, Malformed("unknown_device", f"DevEUI {request.dev_eui}"))
@@ -240,6 +253,7 @@ class Coordinator:
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
         self.registry.set_session(entry, session)
         return [
+            *self._genuine(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
             Store("session", record.dev_eui, session.to_row()),
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),

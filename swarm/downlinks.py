@@ -7,7 +7,10 @@ Theory of operation.  There are two ways to a node, and both take their slot fro
   or RX2 when RX1 is not free or not legal.  One frame for one uplink.
 * *multicast*: one ordered queue for the group.  Frame counters are given when a frame is built,
   just before its slot, so they leave in order whatever was refused before.  The next frame is built
-  when the one before is about to end; a frame that the radio refused is tried again.
+  when the one before is about to end; a frame that every radio refused is tried again.
+
+A gateway is genuine once it delivered a genuine frame.  The others are strangers that only call themselves
+gateways: they are forgotten first, and not asked to send where there is a genuine one.
 
 A frame may be given as a function of its start, because announcements carry times counted from
 their own reception.
@@ -37,6 +40,10 @@ GATEWAY_SILENT_US = 120_000_000
 """A gateway not heard for so long is not asked to send (its PULL_DATA comes every few seconds)."""
 MULTICAST_TRIES = 3
 MULTICAST_LEAD_US = 300_000
+MULTICAST_WAIT_US = 2_000_000
+"""A gateway that cannot send a multicast frame within this time leaves it to the others."""
+UNKNOWN_FATE = "NO_TX_ACK"
+"""The one error after which the frame may have been on the air all the same: its airtime counts."""
 IN_FLIGHT_MAX = 1024
 AIRTIME_KEPT_US = 3_700_000_000
 """Grants are stored a little longer than the sliding hour they are needed for after a restart."""
@@ -67,6 +74,8 @@ class Programme:
     purpose: Purpose
     last: bool = False
     tries: int = 0
+    copies: int = 0
+    """Gateways whose word on this frame is awaited."""
 
 
 @dataclass(slots=True)
@@ -82,6 +91,8 @@ class _Gateway:
     scheduler: DownlinkScheduler
     ledger: AirtimeLedger
     last_seen_us: int = -GATEWAY_SILENT_US
+    genuine: bool = False
+    stored_us: int | None = None
 
 
 @dataclass(slots=True)
@@ -104,28 +115,48 @@ class Downlinks:
         row = self.rows.get("multicast", {}).get("cell")
         self.group = MulticastGroup.from_row(row) if row is not None else None
         for gateway_id, gateway_row in self.rows.get("gateway", {}).items():
-            self._gateway(gateway_id).last_seen_us = int(gateway_row["last_seen_us"] or 0)
+            gateway = self._gateway(gateway_id)
+            gateway.last_seen_us = gateway.stored_us = int(gateway_row["last_seen_us"] or 0)
+            gateway.genuine = True
         for key, airtime in sorted(self.rows.get("airtime", {}).items(), key=lambda item: int(item[0])):
-            self._gateway(str(airtime["gateway_id"])).ledger.restore_row(airtime)
+            sender = self._gateway(str(airtime["gateway_id"]))
+            grant = sender.ledger.restore_row(airtime)
+            sender.scheduler.occupy(grant.at_us, grant.airtime_us)
             self._next_id = max(self._next_id, int(key) + 1)
             self._stored.append((int(key), int(airtime["at_us"])))  # type: ignore[arg-type]
         self.rows = {}
 
     # -- gateways ---------------------------------------------------------------------------------
 
-    def heard_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
-        """A gateway gave a sign of life; it may now be asked to send."""
-        if gateway_id not in self._gateways and len(self._gateways) >= GATEWAYS_MAX:
+    def heard_gateway(self, now_us: int, gateway_id: str, *, genuine: bool = False) -> list[Effect]:
+        """A gateway gave a sign of life (`genuine`: a genuine frame); it may now be asked to send."""
+        if gateway_id not in self._gateways and not self._make_room():
             return [Event("dropped", now_us, {"reason": "too_many_gateways", "gateway_id": gateway_id})]
         gateway = self._gateway(gateway_id)
-        stale = now_us - gateway.last_seen_us > GATEWAY_SILENT_US // 2
         gateway.last_seen_us = now_us
-        return [Store("gateway", gateway_id, {"last_seen_us": now_us})] if stale else []
+        gateway.genuine = gateway.genuine or genuine
+        fresh = gateway.stored_us is not None and now_us - gateway.stored_us <= GATEWAY_SILENT_US // 2
+        if fresh or not gateway.genuine:
+            return []
+        gateway.stored_us = now_us
+        return [Store("gateway", gateway_id, {"last_seen_us": now_us})]
+
+    def _make_room(self) -> bool:
+        """Whether one more gateway has a place, if need be that of the stranger silent for longest."""
+        if len(self._gateways) < GATEWAYS_MAX:
+            return True
+        strangers = [(state.last_seen_us, g) for g, state in self._gateways.items() if not state.genuine]
+        if strangers:
+            del self._gateways[min(strangers)[1]]
+        return bool(strangers)
 
     def alive(self, now_us: int) -> list[str]:
-        """The gateways that can send now, in a fixed order."""
+        """The gateways that can send now, in a fixed order; strangers only where no other was ever heard."""
+        strangers_too = not any(state.genuine for state in self._gateways.values())
         return sorted(
-            g for g, state in self._gateways.items() if now_us - state.last_seen_us <= GATEWAY_SILENT_US
+            g
+            for g, state in self._gateways.items()
+            if now_us - state.last_seen_us <= GATEWAY_SILENT_US and (strangers_too or state.genuine)
         )
 
     def gateways(self) -> dict[str, int]:
@@ -152,6 +183,12 @@ class Downlinks:
 
     def forget(self, dev_eui: str) -> None:
         self._pending.pop(dev_eui, None)
+
+    def withdraw(self, dev_eui: str, tag: str) -> None:
+        """Take back the waiting frame with this tag, if it still waits."""
+        queue = self._pending.get(dev_eui)
+        if queue is not None:
+            self._pending[dev_eui] = deque(waiting for waiting in queue if waiting.tag != tag)
 
     def waiting(self, dev_eui: str) -> int:
         return len(self._pending.get(dev_eui, ()))
@@ -197,7 +234,10 @@ class Downlinks:
     def _class_a_slot(
         self, now_us: int, rx: RxFrame, session: Session, size: int, purpose: Purpose, *, join: bool = False
     ) -> Slot | Refused:
-        return self._gateway(rx.gateway_id).scheduler.class_a(
+        gateway = self._gateways.get(rx.gateway_id)
+        if gateway is None:
+            return Refused("too_many_gateways")
+        return gateway.scheduler.class_a(
             now_us,
             rx,
             size,
@@ -212,12 +252,14 @@ class Downlinks:
     # -- multicast --------------------------------------------------------------------------------
 
     def programme(self, frames: list[Programme], not_before_us: int) -> bool:
-        """Queue frames for the group, all or none; False when there is no group or no room."""
-        if self.group is None or len(self._programme) + len(frames) > PROGRAMME_MAX:
+        """Queue a window's frames for the group, all or none; False when there is no group or no room.
+
+        What is left of an earlier programme is dropped: its window is over.
+        """
+        if self.group is None or len(frames) > PROGRAMME_MAX:
             return False
-        if not self._programme:
-            self._multicast_free_us = max(self._multicast_free_us, not_before_us)
-        self._programme.extend(frames)
+        self._multicast_free_us = max(self._multicast_free_us, not_before_us)
+        self._programme = deque(frames)
         return True
 
     def programme_airtime_us(self, frames: list[Programme]) -> int:
@@ -245,62 +287,75 @@ class Downlinks:
         return self._multicast_free_us - MULTICAST_LEAD_US if self._programme else None
 
     def _send_multicast(self, now_us: int, alive: list[str]) -> list[Effect]:
-        """One frame through every gateway, one after the other so that they cannot collide."""
+        """One frame through every gateway that is free, one after the other so that they cannot collide."""
         group = self.group
         assert group is not None
         frame = self._programme[0]
-        size = DATA_OVERHEAD + frame.size
-        effects: list[Effect] = []
-        phy: bytes | None = None
         start_us = max(now_us + MULTICAST_LEAD_US, self._multicast_free_us)
+        slots, effects, later_us = self._multicast_slots(now_us, frame, start_us, alive)
+        if not slots:
+            # The duty cycle makes all of them wait: the frame is built when its time has come.
+            self._multicast_free_us = now_us + 10_000_000 if later_us is None else later_us
+            return effects
+        self._programme.popleft()
+        phy = group.frame(frame.f_port, _payload(frame.payload, slots[0][1].at_us))
+        effects.append(Store("multicast", "cell", group.to_row()))
+        frame.copies = len(slots)
+        for gateway_id, slot in slots:
+            effects += self._transmit(gateway_id, slot, phy, frame.purpose, programme=frame)
+            self._multicast_free_us = slot.at_us + slot.airtime_us
+        if frame.last:
+            effects.append(Event("programme_sent", self._multicast_free_us, {}))
+        return effects
+
+    def _multicast_slots(
+        self, now_us: int, frame: Programme, start_us: int, alive: list[str]
+    ) -> tuple[list[tuple[str, Slot]], list[Effect], int | None]:
+        """Slots one behind the other, refusals, and when the first of those that are not free will be."""
+        group = self.group
+        assert group is not None
+        slots: list[tuple[str, Slot]] = []
+        effects: list[Effect] = []
+        later_us: int | None = None
+        size = DATA_OVERHEAD + frame.size
         for gateway_id in alive:
-            gateway = self._gateways[gateway_id]
-            slot = gateway.scheduler.class_c(
+            scheduler = self._gateways[gateway_id].scheduler
+            slot = scheduler.class_c(
                 start_us, size, group.frequency_hz, group.data_rate, frame.purpose, now_us=now_us
             )
             if isinstance(slot, Refused):
                 effects.append(Event("tx_failed", now_us, {"gateway_id": gateway_id, "error": slot.reason}))
-                continue
-            if phy is None:
-                if slot.at_us > now_us + 2 * MULTICAST_LEAD_US and slot.at_us > start_us:
-                    # The duty cycle or another frame makes us wait: build it when its time has come.
-                    gateway.scheduler.release(slot)
-                    self._multicast_free_us = slot.at_us
-                    return effects
-                phy = group.frame(frame.f_port, _payload(frame.payload, slot.at_us))
-                effects.append(Store("multicast", "cell", group.to_row()))
-            effects += self._transmit(gateway_id, slot, phy, frame.purpose, programme=frame)
-            start_us = slot.at_us + slot.airtime_us
-        if phy is None:
-            self._multicast_free_us = now_us + 10_000_000
-            return effects
-        self._programme.popleft()
-        self._multicast_free_us = start_us
-        if frame.last:
-            effects.append(Event("programme_sent", start_us, {}))
-        return effects
+            elif slot.at_us > start_us + MULTICAST_WAIT_US:
+                scheduler.release(slot)
+                later_us = slot.at_us if later_us is None else min(later_us, slot.at_us)
+            else:
+                slots.append((gateway_id, slot))
+                start_us = slot.at_us + slot.airtime_us
+        return slots, effects, later_us
 
     # -- what became of it ------------------------------------------------------------------------
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
-        """A refused transmission gives its airtime back; a refused multicast frame is queued again."""
+        """A refused frame gives its airtime back; a multicast frame that no gateway took is queued again."""
         flight = self._in_flight.pop(ack.transmit_id, None)
-        if flight is None or ack.error is None:
+        if flight is None:
             return []
-        flight.scheduler.release(flight.slot)
-        effects: list[Effect] = [
-            Store("airtime", str(ack.transmit_id), None),
-            Event(
-                "tx_failed",
-                now_us,
-                {"transmit_id": ack.transmit_id, "error": ack.error, "dev_eui": flight.dev_eui},
-            ),
-        ]
         frame = flight.programme
-        if frame is not None and frame.tries < MULTICAST_TRIES:
-            frame.tries += 1
-            self._programme.appendleft(frame)
-            self._multicast_free_us = max(self._multicast_free_us, now_us + MULTICAST_LEAD_US)
+        if ack.error is None:
+            if frame is not None:
+                frame.tries = MULTICAST_TRIES
+            return []
+        data = {"transmit_id": ack.transmit_id, "error": ack.error, "dev_eui": flight.dev_eui}
+        effects: list[Effect] = [Event("tx_failed", now_us, data)]
+        if ack.error != UNKNOWN_FATE:
+            flight.scheduler.release(flight.slot)
+            effects.insert(0, Store("airtime", str(ack.transmit_id), None))
+        if frame is not None:
+            frame.copies -= 1
+            if frame.copies == 0 and frame.tries < MULTICAST_TRIES:
+                frame.tries += 1
+                self._programme.appendleft(frame)
+                self._multicast_free_us = max(self._multicast_free_us, now_us + MULTICAST_LEAD_US)
         return effects
 
     def _transmit(

@@ -23,7 +23,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from swarm._node import ffi, lib
-from swarm.model.layout import ADAPTER_SIZE, CLASSES, CONTEXT_MAX, FEATURES, HEAD_SIZE, HIDDEN, TOP_K, Z
+from swarm.model.layout import (
+    ADAPTER_SIZE,
+    CLASSES,
+    CONTEXT_MAX,
+    FEATURES,
+    HEAD_SIZE,
+    HIDDEN,
+    LOCAL_SIZE,
+    TOP_K,
+    Z,
+)
 
 __all__ = [
     "HUMIDITY_MISSING",
@@ -256,6 +266,11 @@ class Nodes:
         flat = self._block(np.int16, CONTEXT_MAX * HEAD_SIZE, "parameters", "heads")
         return flat.reshape(self.count, CONTEXT_MAX, HEAD_SIZE)
 
+    @property
+    def residuals(self) -> Int16:
+        """What each node learned and has not sent yet (mode top_k_sign), int16[n, 611], a copy."""
+        return self._block(np.int16, LOCAL_SIZE, "learner", "residual")
+
     def _block(self, dtype: type[np.generic], width: int, *path: str) -> NDArray[Any]:
         size = ffi.sizeof("swn_node_t")
         buffer = ffi.buffer(self._host.nodes, size * self.count)
@@ -275,7 +290,7 @@ class Nodes:
         rain_tenth: ArrayLike,
         hour: int,
     ) -> UInt8:
-        """One hour of readings, means of the hour that ends at the local clock's `hour` (0..23), for all nodes.
+        """One hour of readings for all nodes, means of the hour that ends at the local clock's `hour`, 0..23.
 
         int16[n] in 0.01 degC (-32768 missing), uint8[n] in 0.5 % (255 missing), uint16[n] in 0.1 mm
         (65535 missing).  The reading of 12 o'clock is its day's last.  Returns uint8[n]: 1 where a day
@@ -295,13 +310,13 @@ class Nodes:
         labels = _vector(classes, np.uint8, self.count)
         return int(lib.swn_host_label(self._host, day & 0xFFFF, _in("uint8_t", labels)))
 
-    def rx(  # noqa: PLR0917 - the order of the C function
+    def rx(
         self, index: int, now_us: int, f_port: int, data: bytes, multicast: bool = False, snr_db: float = 0.0
     ) -> None:
         """A downlink (application payload) for one node."""
         self.rx_many((index,), now_us, f_port, data, multicast, snr_db)
 
-    def rx_many(  # noqa: PLR0917 - the order of the C function
+    def rx_many(
         self,
         indices: Indices,
         now_us: int,

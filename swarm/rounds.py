@@ -84,7 +84,8 @@ class Rounds:
         self.last_round: int | None = None
         self.next_open_us: int | None = None
         self._retry_us = 0
-        self._announce = False
+        self._announce_us: int | None = None
+        """When to try (again) to queue the open round's announcement; None: it is queued, or was sent."""
         self._last: Round | None = None
         self._update_keys: dict[int, list[str]] = {}
         self._restore_rounds(rows)
@@ -127,15 +128,19 @@ class Rounds:
         assert self.next_open_us is not None
         if now_us >= max(self.next_open_us, self._retry_us):
             effects += self._open_at_its_time(now_us, self.next_open_us)
-        elif self._announce and self.current is not None and self._downlinks.alive(now_us):
-            self._programme(self.current, now_us, now_us)
+        elif self._announce_us is not None and now_us >= self._announce_us:
+            self._announce_again(now_us)
         return effects
 
     def poll_at(self) -> int | None:
         if self.next_open_us is None:
             return 0
-        next_us = max(self.next_open_us, self._retry_us)
-        return next_us if self.current is None else min(self.current.close_us, next_us)
+        times = [max(self.next_open_us, self._retry_us)]
+        if self.current is not None:
+            times.append(self.current.close_us)
+        if self._announce_us is not None:
+            times.append(self._announce_us)
+        return min(times)
 
     def open_now(self, now_us: int) -> list[Effect] | Refused:
         """Open the next round before its time, for the nodes that happen to listen."""
@@ -159,6 +164,17 @@ class Rounds:
         while later_us <= now_us:
             later_us += self._learning.period_s * SECOND_US
         return [Event("round_postponed", now_us, {"reason": reason}), *self._set_calendar(later_us)]
+
+    def _announce_again(self, now_us: int) -> None:
+        """Announce the open round as long as its window lasts: later nobody listens."""
+        current = self.current
+        self._announce_us = None
+        if current is None or now_us >= current.opened_us + self._learning.window_s * SECOND_US:
+            return
+        if self._downlinks.alive(now_us):
+            self._programme(current, now_us, now_us)
+        else:
+            self._announce_us = now_us + POSTPONE_US
 
     def _obstacle(self, now_us: int) -> str | None:
         """Why no round can open now."""
@@ -266,7 +282,7 @@ class Rounds:
             effects += self._new_version(now_us, current)
             effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
         self._last, self.current = current, None
-        self._announce = False
+        self._announce_us = None
         score = self._score()
         summary = self._summary(current, score)
         self._history.append(summary)
@@ -280,7 +296,8 @@ class Rounds:
     def _new_version(self, now_us: int, current: Round) -> list[Effect]:
         kind = block.choose(self._mirror, self._master)
         if kind is None:
-            return []
+            # Steps below one bit of the integers: no new version, but the next step starts from them.
+            return [self._model_row(now_us, current)]
         contexts = None
         if kind is BlockKind.HEADS:
             # Every head that ever moved, so that a node that missed earlier windows is whole after this one.
@@ -294,17 +311,21 @@ class Rounds:
             kind = BlockKind.FULL
         self._block = block.encode(self._mirror, self._master, kind, contexts)
         self._mirror = self._block.mirror
-        version = self._mirror.version
+        obsolete = str(self._mirror.version - MODELS_KEPT)
+        return [self._model_row(now_us, current), Store("model", obsolete, None)]
+
+    def _model_row(self, now_us: int, current: Round) -> Store:
+        made = self._block
         row: Row = {
             "vector": self._mirror.to_bytes(self._master),
             "digest": self.digest(),
             "made_us": now_us,
             "round": current.number,
-            "kind": int(kind),
-            "base_version": self._block.base_version,
-            "block": self._block.data,
+            "kind": int(BlockKind.HEADS if made is None else made.kind),
+            "base_version": app.NO_BASE if made is None else made.base_version,
+            "block": b"" if made is None else made.data,
         }
-        return [Store("model", str(version), row), Store("model", str(version - MODELS_KEPT), None)]
+        return Store("model", str(self._mirror.version), row)
 
     def _strategy(self, mode: RoundMode) -> FlowerStrategy:
         return self._strategies[PROTOTYPES if mode is RoundMode.PROTOTYPES else self._learning.strategy]
@@ -347,7 +368,8 @@ class Rounds:
         seconds = self._downlinks.programme_airtime_us(frames) / SECOND_US
         # The next window must hold a programme like this one, with as much again for waiting and repairs.
         self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + WINDOW_MARGIN_S)
-        self._announce = not self._downlinks.programme(frames, not_before_us)
+        queued = self._downlinks.programme(frames, not_before_us)
+        self._announce_us = None if queued else now_us + POSTPONE_US
 
     def on_programme_sent(self) -> list[Effect]:
         """The last frame of the programme is on its way: a restart need not announce this round again."""
@@ -422,7 +444,8 @@ class Rounds:
         data = newest["block"]
         assert isinstance(data, bytes)
         kind, base_version = BlockKind(int(newest["kind"])), int(newest["base_version"])  # type: ignore[arg-type]
-        self._block = block.Encoded(kind, mirror.version, base_version, data, mirror)
+        if data:
+            self._block = block.Encoded(kind, mirror.version, base_version, data, mirror)
         return mirror, master
 
     def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
@@ -441,10 +464,11 @@ class Rounds:
 
     def _restore_rounds(self, rows: Mapping[str, Mapping[str, Row]]) -> None:
         meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}
+        if "next_open_us" in meta:
+            self.next_open_us = int(str(meta["next_open_us"]))
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))
-        self.next_open_us = int(str(meta["next_open_us"]))
         updates = rows.get("update", {})
         for key, row in updates.items():
             self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
@@ -461,7 +485,8 @@ class Rounds:
                 self._last = restored
         if self.current is None:
             return
-        self._announce = meta.get("announced") != meta["last_round"]
+        if meta.get("announced") != meta["last_round"]:
+            self._announce_us = 0
         for row in updates.values():
             if row["round"] == self.current.number:
                 message = app.decode_uplink(app.F_PORT_LEARNING, bytes(row["payload"]))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from swarm.prng import Prng
 
 __all__ = ["SYNTHETIC_CROPS", "Samples", "load", "synthetic_inputs"]
 
-SYNTHETIC_CROPS = 32
+SYNTHETIC_CROPS = 96
 HOUR_US = 3_600_000_000
 EXTRA_NO_HUMIDITY = 0.12
 EXTRA_NO_RAIN = 0.12

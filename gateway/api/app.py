@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -25,6 +25,7 @@ from gateway.api import views
 from gateway.api.bodies import AskIn, Eui, ImportIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import SubscribersFull
+from gateway.radios.packet_forwarder import PacketForwarder
 from gateway.store.sqlite import LoggedEvent
 from swarm.commands import Command, OpenRound, RemoveNode
 from swarm.coordinator import Coordinator
@@ -55,6 +56,10 @@ class DaemonLike(Protocol):
     def core(self) -> Coordinator: ...
     @property
     def token(self) -> str: ...
+    @property
+    def radio(self) -> PacketForwarder: ...
+    @property
+    def counters(self) -> Mapping[str, int]: ...
     def now_us(self) -> int: ...
     def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[Event]]: ...
     def past_events(
@@ -64,8 +69,8 @@ class DaemonLike(Protocol):
     async def ask(self, query: Query) -> int | Refused: ...
 
 
-def create_app(daemon: DaemonLike) -> FastAPI:
-    """The application around one running daemon; it shares the daemon's event loop."""
+def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
+    """The application around one running daemon; it shares the daemon's event loop; `web`: the page."""
     app = FastAPI(
         title="LoRa swarm gateway",
         version="1",
@@ -73,7 +78,7 @@ def create_app(daemon: DaemonLike) -> FastAPI:
         docs_url=None,  # FastAPI's pages load their scripts from a CDN; ours is gateway/web/docs.html
         redoc_url=None,
     )
-    app.add_middleware(Border, token=daemon.token)  # type: ignore[arg-type]
+    app.add_middleware(Border, token=daemon.token)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -93,17 +98,26 @@ def create_app(daemon: DaemonLike) -> FastAPI:
     _asking(api, daemon)
     app.include_router(api)
 
+    _public(app, web)
+    return app
+
+
+def _public(app: FastAPI, web: Path) -> None:
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Whether the daemon's loop turns; the one answer that needs no token."""
         return {"status": "ok"}
 
+    @app.get("/vendor", include_in_schema=False)
+    async def vendor() -> dict[str, list[str]]:
+        """Which libraries the page may load: they are fetched at set-up, or are not there."""
+        return {"files": sorted(path.name for path in (web / "vendor").glob("*.*s"))}
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> FileResponse:
-        return FileResponse(WEB / "docs.html")
+        return FileResponse(web / "docs.html")
 
-    app.mount("/", StaticFiles(directory=WEB, html=True), name="page")
-    return app
+    app.mount("/", StaticFiles(directory=web, html=True), name="page")
 
 
 def _cell(api: APIRouter, daemon: DaemonLike) -> None:
@@ -112,7 +126,7 @@ def _cell(api: APIRouter, daemon: DaemonLike) -> None:
     @api.get("/state")
     async def state() -> dict[str, Any]:
         """The whole cell on one screen."""
-        return views.state(core, daemon.now_us())
+        return views.state(core, daemon.now_us(), {**daemon.radio.counters, **daemon.counters})
 
     @api.get("/airtime")
     async def airtime() -> dict[str, Any]:
@@ -123,7 +137,7 @@ def _cell(api: APIRouter, daemon: DaemonLike) -> None:
 def _events(api: APIRouter, daemon: DaemonLike) -> None:
     @api.get("/events", response_class=StreamingResponse)
     async def events() -> StreamingResponse:
-        """Server-sent events from now on: uplink, downlink, dropped, status, round_opened, query_answered, ..."""
+        """Server-sent events from now on: uplink, downlink, dropped, status, round_opened, update, ..."""
         with daemon.subscribe():
             pass  # a refusal has to come before the answer has begun
         return StreamingResponse(

@@ -1,4 +1,4 @@
-"""What a request may say: every field with its range, unknown fields refused, and errors that echo nothing."""
+"""What a request may say: every field with its range, unknown fields refused, errors that echo nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ __all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "MulticastIn", "NodeIn", "mi
 
 BATCH_MAX = 5_000
 DEADLINE_MAX_S = 3_600
-_FIELD_NAME = re.compile(r"[a-z_]{1,32}")
+MISTAKES_MAX = 20
+_FIELD_NAME = re.compile(r"[a-z_]{1,32}|rx1_delay_s")
 
 Eui = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$", description="16 hexadecimal digits")]
 Address = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}$", description="8 hexadecimal digits")]
@@ -120,10 +121,14 @@ def mistakes(errors: Sequence[Any]) -> list[dict[str, Any]]:
 
     Unknown field names are the sender's own text, so only what looks like a field name is repeated.
     """
-    return [
+    found = [
         {"loc": [_place(part) for part in each["loc"]], "msg": str(each["msg"]), "type": str(each["type"])}
-        for each in errors
+        for each in errors[:MISTAKES_MAX]
     ]
+    if len(errors) > MISTAKES_MAX:
+        more = f"and {len(errors) - MISTAKES_MAX} more mistakes like these"
+        found.append({"loc": ["body"], "msg": more, "type": "more"})
+    return found
 
 
 def _place(part: object) -> str | int:

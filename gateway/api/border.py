@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: the token, the size of the body; and headers on the way out.
+"""What every request passes before a route sees it: token and size; and the headers of every answer.
 
 Theory of operation.  An ASGI middleware, so that streams are not buffered.  A path below /api needs the
 bearer token (compared in constant time) before a single byte of the body is read; a body has to say its
@@ -16,9 +16,11 @@ from typing import Any
 __all__ = ["BODY_MAX", "Border"]
 
 BODY_MAX = 4_000_000
-TOKEN_NEEDED = "a bearer token is needed: it is in the file `token` of the daemon's data directory"
+NOT_ALLOWED = "a bearer token is needed: it is in the file `token` of the daemon's data directory"
 # The page brings everything along: a script, style or picture from elsewhere is an attack or a mistake.
-POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -62,7 +64,7 @@ class Border:
         if path.startswith("/api/"):
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):
-                return 401, TOKEN_NEEDED
+                return 401, NOT_ALLOWED
         if b"transfer-encoding" in headers:
             return 411, "send the body in one piece, with its content-length"
         length = headers.get(b"content-length", b"0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from swarm.coordinator import Coordinator
@@ -15,8 +16,8 @@ __all__ = ["airtime", "event", "node", "nodes", "rounds", "state"]
 HOUR_US = 3_600_000_000
 
 
-def state(core: Coordinator, now_us: int) -> dict[str, Any]:
-    """The whole cell on one screen."""
+def state(core: Coordinator, now_us: int, radio: Mapping[str, int]) -> dict[str, Any]:
+    """The whole cell on one screen; `radio` are the counters of the packet forwarders' side."""
     heard = sum(1 for entry in core.registry if entry.status.last_seen_us is not None)
     current = core.rounds.current
     return {
@@ -43,6 +44,7 @@ def state(core: Coordinator, now_us: int) -> dict[str, Any]:
         },
         "next_round_us": core.rounds.next_open_us,
         "counters": dict(sorted(core.counters.items())),
+        "radio": {name: count for name, count in sorted(radio.items()) if count},
     }
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -200,25 +201,27 @@ def _spent(config_file: Path, as_json: bool) -> None:
 
 
 def events(
-    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C (also without it).")] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Only events of this kind (again for more).")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show what happens from now on, until Ctrl-C.")
+    ] = False,
+    kind: Annotated[str | None, typer.Option(help="Only events of this kind.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="So many of the past ones.")] = 20,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """What happens in the cell, as it happens: uplinks, downlinks, rounds, answers, dropped frames.
+    """The latest events of the cell, or what happens from now on: uplinks, downlinks, rounds, dropped frames.
 
     Example: swarm events --follow --kind uplink --json
     """
-    shown = 0
-    for event in Client(config_file).events():
-        if kind and event["kind"] not in kind:
-            continue
+    client = Client(config_file)
+    if follow:
+        shown = (event for event in client.events() if kind is None or event["kind"] == kind)
+    else:
+        only = f"&kind={quote(kind, safe='')}" if kind is not None else ""
+        shown = iter(client.get(f"/api/events/past?limit={count}{only}")["events"])
+    for event in shown:
         if as_json:
             typer.echo(json.dumps(event, ensure_ascii=False))
         else:
             data = " ".join(f"{name}={value}" for name, value in event["data"].items())
             typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}")
-        shown += 1
-        if shown == count and not follow:
-            return

@@ -81,7 +81,10 @@ async def _serve(settings: GatewayConfig) -> None:
 
     from gateway.daemon import Daemon
 
-    daemon = Daemon(settings)
+    try:
+        daemon = Daemon(settings)
+    except ValueError as error:  # rows that another version or another region wrote
+        raise CommandError(f"{settings.data_dir}: {error}") from error
 
     async def announce() -> None:
         await daemon.started.wait()

@@ -59,8 +59,8 @@ class _Table:
 class SqliteStore:
     """The open database of one data directory.
 
-    `events_max` bounds the event ring.  All methods may be called from one thread at a time, not
-    necessarily the one that opened it.
+    `events_max` bounds the ring of events, a tenth of it that of refused frames.  All methods may be
+    called from one thread at a time, not necessarily the one that opened it.
     """
 
     def __init__(self, data_dir: Path, *, events_max: int = EVENTS_MAX) -> None:
@@ -144,6 +144,7 @@ class SqliteStore:
             if name not in _PRIVATE_TABLES
         }
         self._sequence = int(db.execute("SELECT coalesce(max(sequence), 0) FROM event").fetchone()[0])
+        self._slots = {noise: self._last_slot(noise) for noise in (False, True)}
 
     def _migrate(self) -> None:
         migrations = _migrations()
@@ -182,12 +183,23 @@ class SqliteStore:
         self._db.execute(table.upsert, (stored_key, *(row.get(column) for column in table.columns)))
 
     def _log(self, event: Event) -> None:
+        """Into the ring; refused frames have a small one of their own, or strangers could flush the log."""
         self._sequence += 1
+        noise = event.kind == "dropped"
+        size = max(1, self._events_max // 10) if noise else self._events_max
+        slot = self._slots[noise] = (self._slots[noise] + 1) % size
         data = json.dumps(dict(event.data), default=_plain, separators=(",", ":"))
         self._db.execute(
             "INSERT OR REPLACE INTO event (slot, sequence, at_us, kind, data) VALUES (?, ?, ?, ?, ?)",
-            (self._sequence % self._events_max, self._sequence, event.at_us, event.kind, data),
+            (-1 - slot if noise else slot, self._sequence, event.at_us, event.kind, data),
         )
+
+    def _last_slot(self, noise: bool) -> int:
+        side = "slot < 0" if noise else "slot >= 0"
+        row = self._db.execute(
+            f"SELECT slot FROM event WHERE {side} ORDER BY sequence DESC LIMIT 1"
+        ).fetchone()
+        return -1 if row is None else abs(row[0]) - noise
 
     def _set(self, key: str, value: Scalar) -> None:
         self._db.execute("INSERT OR REPLACE INTO daemon (key, value) VALUES (?, ?)", (key, value))

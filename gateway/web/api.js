@@ -2,37 +2,43 @@
 import { parseEvents } from "./format.js";
 
 const KEY = "swarm-token";
+const AGAIN_MS = 2000;
 
 /** The token comes in the address's fragment (never sent to a server) and is kept for this tab. */
 export function takeToken() {
   const match = /token=([^&]+)/.exec(location.hash);
   if (match) {
-    sessionStorage.setItem(KEY, decodeURIComponent(match[1]));
+    keepToken(decodeURIComponent(match[1]));
     history.replaceState(null, "", location.pathname);
   }
   return sessionStorage.getItem(KEY);
 }
 
+/** Null forgets it. */
+export function keepToken(token) {
+  if (token === null) sessionStorage.removeItem(KEY);
+  else sessionStorage.setItem(KEY, token);
+}
+
 const headers = () => ({ authorization: `Bearer ${sessionStorage.getItem(KEY) ?? ""}` });
 
-export async function get(path) {
-  const response = await fetch(path, { headers: headers() });
-  if (!response.ok) throw Object.assign(new Error((await response.json()).detail), { status: response.status });
-  return response.json();
+export const get = (path) => call(path, {});
+
+export const post = (path, body) =>
+  call(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+async function call(path, options) {
+  const response = await fetch(path, { ...options, headers: { ...options.headers, ...headers() } });
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const { detail } = answer;
+  const words = Array.isArray(detail)
+    ? detail.map((each) => `${each.loc.slice(1).join(".")}: ${each.msg}`).join("; ")
+    : detail ?? `the daemon says ${response.status}`;
+  throw Object.assign(new Error(words), { status: response.status });
 }
 
-export async function post(path, body) {
-  const response = await fetch(path, {
-    method: "POST",
-    headers: { ...headers(), "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  const answer = await response.json();
-  if (!response.ok) throw new Error(typeof answer.detail === "string" ? answer.detail : JSON.stringify(answer.detail));
-  return answer;
-}
-
-/** Calls onEvent(kind, event) for ever; reconnects, and says through onState whether it is live. */
+/** Calls onEvent(kind, event) for ever; reconnects; onState("live" | "lost") says how it stands. */
 export async function follow(onEvent, onState) {
   for (;;) {
     try {
@@ -48,9 +54,10 @@ export async function follow(onEvent, onState) {
         rest = parsed.rest;
         for (const { event, data } of parsed.events) onEvent(event, data);
       }
-    } catch (error) {
-      onState(`not connected: ${error.message}`);
+    } catch {
+      // The daemon is away; what it says when it is back counts.
     }
-    await new Promise((resolve) => setTimeout(resolve, 2000));
+    onState("lost");
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
   }
 }

@@ -1,212 +1,220 @@
 // The page: what the daemon knows, kept fresh by its event stream.
-import { ago, airtime, battery, frameLine, RISKS } from "./format.js";
-import { follow, get, post, takeToken } from "./api.js";
+import { frameLine } from "./format.js";
+import { follow, get, keepToken, post, takeToken } from "./api.js";
 import { makePlan } from "./map.js";
+import { $, Curve, element, lastAsked, showAirtime, showAnswer, showLegend, showNode, showRoundNow, showRounds, showSummary } from "./panels.js";
 
-const FRAMES_SHOWN = 14;
-const REFRESH_MS = 3000;
-const PURPOSES = ["join", "ack", "query", "round", "model", "telemetry", "repair"];
-const HUES = { join: 280, ack: 200, query: 35, round: 160, model: 215, telemetry: 110, repair: 0 };
+const FRAMES_SHOWN = 16;
+const FRAMES_ASKED = 200;
+const STATE_MS = 3000;
+const NODES_MS = 30_000;
+const DRAW_MS = 1000;
+const RATE_MS = 10_000;
+const PLACES_MAX = 400;
+const FRAME_KINDS = ["uplink", "downlink", "dropped"];
+const NODE_KINDS = ["node_added", "node_removed", "joined"];
 
-const $ = (id) => document.getElementById(id);
-const names = new Map();
 const nodes = new Map();
+const names = new Map();
 let plan;
-let chart;
-let uPlot;
+let curve;
+let chosen = null;
+let clockUs = 0;
+let changed = false;
 let framesSeen = [];
-
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
 
 function notice(text) {
   $("notice").textContent = text;
   $("notice").hidden = !text;
 }
 
-function showSummary(state) {
-  const facts = {
-    nodes: `${state.nodes_heard} of ${state.nodes} heard`,
-    gateways: state.gateways.length,
-    model: `version ${state.model_version}`,
-    round: state.round === null ? "none yet" : state.round,
-    uplinks: state.counters.uplink ?? 0,
-    refused: state.counters.dropped ?? 0,
-  };
-  $("summary").replaceChildren(
-    ...Object.entries(facts).map(([name, value]) => {
-      const pair = element("div");
-      pair.append(element("dt", name), element("dd", String(value)));
-      return pair;
-    }),
-  );
+function draw() {
+  const list = [...nodes.values()];
+  const by = $("colour").value;
+  plan.show(list, by, clockUs);
+  showLegend(list, by, clockUs);
+  if (chosen && nodes.has(chosen)) showNode(nodes.get(chosen), clockUs);
+  changed = false;
 }
 
-function showAirtime(gateways) {
-  const rows = [];
-  for (const gateway of gateways) {
-    for (const band of gateway.sub_bands) {
-      const row = element("div", undefined, "band");
-      const bar = element("span", undefined, "bar");
-      bar.setAttribute("role", "img");
-      bar.setAttribute("aria-label", `${airtime(band.spent_us)} of ${airtime(band.limit_us)}`);
-      for (const purpose of PURPOSES.filter((name) => band.by_purpose[name])) {
-        const part = element("i");
-        part.style.width = `${(100 * band.by_purpose[purpose]) / band.limit_us}%`;
-        part.style.background = `hsl(${HUES[purpose]} 60% 50%)`;
-        part.title = `${purpose}: ${airtime(band.by_purpose[purpose])}`;
-        bar.append(part);
-      }
-      const share = ((100 * band.spent_us) / band.limit_us).toFixed(1);
-      row.append(element("span", `${band.name} (${(100 * band.duty_cycle).toFixed(1)} %)`), bar);
-      row.append(element("span", `${airtime(band.spent_us)} = ${share} %`));
-      rows.push(row);
-    }
-  }
-  const key = element("p", undefined, "quiet");
-  for (const purpose of PURPOSES) {
-    const dot = element("span", ` ● ${purpose}`);
-    dot.style.color = `hsl(${HUES[purpose]} 60% 50%)`;
-    key.append(dot);
-  }
-  $("airtime").replaceChildren(...rows, key);
-}
-
-function showRounds(rounds) {
-  const body = $("rounds").tBodies[0];
-  body.replaceChildren(
-    ...rounds.slice(-6).reverse().map((round) => {
-      const row = element("tr");
-      const agreement = round.score === null ? "" : `${(100 * round.score).toFixed(1)} %`;
-      for (const cell of [round.round, round.mode, round.updates, round.model_version, agreement, round.state]) {
-        row.append(element("td", String(cell)));
-      }
-      return row;
-    }),
-  );
-  const scored = rounds.filter((round) => round.score !== null);
-  if (!uPlot || scored.length < 2) return;
-  const data = [scored.map((r) => r.round), scored.map((r) => 100 * r.score), scored.map((r) => r.updates)];
-  if (chart) {
-    chart.setData(data);
-    return;
-  }
-  const ink = getComputedStyle(document.body).color;
-  const axis = { stroke: ink, grid: { stroke: "#8883" } };
-  chart = new uPlot(
-    {
-      width: $("curve").clientWidth,
-      height: 150,
-      scales: { x: { time: false }, "%": { auto: true }, n: { auto: true } },
-      axes: [axis, { ...axis, scale: "%", label: "agreement, %" }, { ...axis, scale: "n", side: 1, label: "updates", grid: { show: false } }],
-      series: [{}, { scale: "%", stroke: "#2f8f4e", width: 2 }, { scale: "n", stroke: "#1f6feb", dash: [4, 4] }],
-    },
-    data,
-    $("curve"),
-  );
-}
-
-function showNode(devEui, nowUs) {
+function choose(devEui) {
+  chosen = devEui;
   const node = nodes.get(devEui);
-  if (!node) return;
-  const facts = [
-    `${node.name}: ${node.crop}, plot ${node.plot || "–"}`,
-    `heard ${ago(nowUs, node.last_seen_us)}`,
-    node.temperature_centi === null ? null : `${(node.temperature_centi / 100).toFixed(1)} °C`,
-    node.humidity_half === null || node.humidity_half === 255 ? null : `${node.humidity_half / 2} % RH`,
-    `model ${node.model_version ?? "–"}`,
-    `battery ${battery(node.battery)}`,
-    node.rssi_dbm === null ? null : `${Math.round(node.rssi_dbm)} dBm, SNR ${node.snr_db} dB`,
-    `${node.uplinks} uplinks, ${node.lost} lost`,
-  ];
-  $("node-detail").textContent = facts.filter(Boolean).join(" · ");
+  showNode(node, clockUs);
   $("near").value = node.name;
 }
 
-function showFrame(kind, event) {
-  framesSeen = framesSeen.filter((at) => at > Date.now() - 10_000);
-  const line = frameLine(kind, event.data, names);
-  if (!line) return;
-  framesSeen.push(Date.now());
-  $("rate").textContent = `${(framesSeen.length / 10).toFixed(1)} a second`;
-  const row = element("tr");
-  const time = new Date(event.at_us / 1000).toLocaleTimeString();
-  const rate = line.rate === "" ? "" : `DR${line.rate}`;
-  for (const cell of [time, line.way, line.node, line.what, rate, line.signal, line.size]) row.append(element("td", String(cell)));
-  const body = $("frames").tBodies[0];
-  body.prepend(row);
-  while (body.rows.length > FRAMES_SHOWN) body.lastElementChild.remove();
-}
-
-async function refresh() {
-  const state = await get("/api/state");
-  showSummary(state);
-  showAirtime(state.gateways);
-  showRounds((await get("/api/rounds")).rounds);
-  const open = state.open_round;
-  $("round-now").textContent = open
-    ? `Round ${open.round} is open: ${open.updates} of ${open.expected} updates.`
-    : `Next round opens in ${Math.max(0, Math.round((state.next_round_us - state.now_us) / 1e6))} s.`;
+async function loadNodes() {
   const list = (await get("/api/nodes")).nodes;
+  nodes.clear();
+  names.clear();
   for (const node of list) {
     nodes.set(node.dev_eui, node);
     names.set(node.dev_eui, node.name);
   }
-  plan.show(list);
-  if (!$("places").childElementCount) {
-    const places = [...new Set(list.flatMap((node) => [node.plot, node.name]).filter(Boolean))].slice(0, 400);
-    $("places").replaceChildren(...places.map((place) => Object.assign(document.createElement("option"), { value: place })));
+  const places = [...new Set(list.map((node) => node.plot)), ...list.map((node) => node.name)].filter(Boolean);
+  $("places").replaceChildren(...places.slice(0, PLACES_MAX).map((place) => Object.assign(element("option"), { value: place })));
+  draw();
+}
+
+async function loadState() {
+  const state = await get("/api/state");
+  clockUs = state.now_us;
+  showSummary(state);
+  showAirtime(state.gateways);
+  showRoundNow(state);
+}
+
+async function loadRounds() {
+  const { rounds } = await get("/api/rounds");
+  showRounds(rounds);
+  curve?.show(rounds);
+}
+
+async function loadPast() {
+  const { events } = await get(`/api/events/past?limit=${FRAMES_ASKED}`);
+  for (const event of events.filter(({ kind }) => FRAME_KINDS.includes(kind)).slice(-FRAMES_SHOWN)) addFrame(event.kind, event, false);
+  const { query } = await get("/api/queries/last");
+  if (query && !$("answer").childElementCount) showAnswer(query, names, lastAsked(query, clockUs));
+}
+
+function addFrame(kind, event, isNew) {
+  const line = frameLine(kind, event.data, names);
+  const row = element("tr", undefined, isNew ? "new" : "");
+  const direction = { "↑": "up", "↓": "down", "×": "refused" }[line.way];
+  const way = element("td");
+  way.append(Object.assign(element("span", line.way, `way ${direction}`), { title: direction }));
+  row.append(
+    element("td", new Date(event.at_us / 1000).toLocaleTimeString([], { hour12: false })),
+    way,
+    element("td", line.node),
+    element("td", line.what),
+    element("td", line.rate === "" ? "" : `DR${line.rate}`, "wide"),
+    element("td", line.signal, "number"),
+    element("td", String(line.size), "number wide"),
+  );
+  const body = $("frames").tBodies[0];
+  body.querySelector(".empty")?.remove();
+  body.prepend(row);
+  while (body.rows.length > FRAMES_SHOWN) body.lastElementChild.remove();
+}
+
+function onEvent(kind, event) {
+  const { data } = event;
+  clockUs = Math.max(clockUs, event.at_us);
+  if (FRAME_KINDS.includes(kind)) {
+    framesSeen.push(Date.now());
+    addFrame(kind, event, true);
+  }
+  const node = nodes.get(data.dev_eui);
+  if (kind === "uplink" && node) {
+    const { rssi_dbm, snr_db, data_rate } = data;
+    Object.assign(node, { rssi_dbm, snr_db, data_rate, last_seen_us: event.at_us, uplinks: node.uplinks + 1 });
+    plan.pulse(data.dev_eui);
+    changed = true;
+  } else if (kind === "status" && node) {
+    Object.assign(node, data);
+    changed = true;
+  } else if (NODE_KINDS.includes(kind)) {
+    soon(loadNodes);
+  } else if (kind.startsWith("round")) {
+    soon(loadRounds);
   }
 }
 
-function showAnswer(answer) {
-  const box = $("answer");
-  if (answer.value === null) {
-    box.replaceChildren(element("p", `No answer: ${answer.reason ?? "nobody answered in time"}.`));
-    return;
+const waiting = new Set();
+
+/** Many events of one kind (an import) make one request. */
+function soon(load) {
+  if (waiting.has(load)) return;
+  waiting.add(load);
+  setTimeout(() => {
+    waiting.delete(load);
+    attempt(load);
+  }, DRAW_MS);
+}
+
+async function attempt(load) {
+  try {
+    await load();
+    return true;
+  } catch (error) {
+    if (error.status === 401) openDoor("This token is not the daemon's.");
+    else notice(`No word from the daemon: ${error.message}`);
+    return false;
   }
-  const risk = RISKS[answer.value];
-  const verdict = element("p");
-  verdict.append(element("strong", risk, risk), ` risk, confidence ${Math.round(100 * answer.confidence)} %`);
-  const who = answer.nodes.map((node) => names.get(node) ?? node).join(", ");
-  const cost = `${answer.nodes.length} of ${answer.asked} nodes (${who}) in ${answer.latency_s.toFixed(1)} s, ${airtime(answer.airtime_us)} of airtime.`;
-  box.replaceChildren(verdict, element("p", cost, "quiet"));
 }
 
 async function ask(event) {
   event.preventDefault();
-  $("answer").replaceChildren(element("p", "Asking; nodes answer when they next wake.", "quiet"));
+  const button = $("ask").querySelector("button");
+  const started = Date.now();
+  const wait_s = Number($("wait").value);
+  const ticking = setInterval(tell, DRAW_MS);
+  function tell() {
+    const seconds = Math.round((Date.now() - started) / 1000);
+    $("answer").replaceChildren(element("p", `Asked ${seconds} s ago; nodes hear it when they next send.`, "quiet"));
+  }
+  tell();
+  button.disabled = true;
   try {
-    showAnswer(await post("/api/ask", { near: $("near").value }));
+    showAnswer(await post("/api/ask", { near: $("near").value.trim(), deadline_s: wait_s }), names);
   } catch (error) {
     $("answer").replaceChildren(element("p", error.message));
+  } finally {
+    clearInterval(ticking);
+    button.disabled = false;
   }
+}
+
+function openDoor(words) {
+  notice(words);
+  keepToken(null);
+  $("door").hidden = false;
+  document.querySelector("main").hidden = true;
+  $("connection").dataset.state = "lost";
+  $("connection").textContent = "closed";
+}
+
+/** Charts and map are fetched at set-up; the page works without them and says so. */
+async function libraries() {
+  const { files } = await fetch("/vendor").then((response) => response.json());
+  for (const name of files.filter((file) => file.endsWith(".css"))) {
+    document.head.prepend(Object.assign(element("link"), { rel: "stylesheet", href: `vendor/${name}` }));
+  }
+  const [hasMap, hasCharts] = ["leaflet.js", "uplot.js"].map((file) => files.includes(file));
+  if (!hasMap || !hasCharts) notice("The zoomable map and the charts are not installed: run `make web` (it needs npm), then reload.");
+  if (hasCharts) curve = new Curve((await import("./vendor/uplot.js")).default);
+  plan = await makePlan($("map"), hasMap, choose);
 }
 
 async function start() {
-  if (!takeToken()) {
-    notice("This page needs the daemon's token: open the address that `swarm gateway run` printed, it ends in #token=…");
-    return;
-  }
-  $("legend").replaceChildren(
-    ...[...RISKS, "unknown"].flatMap((name) => {
-      const dot = element("i");
-      dot.style.background = `var(--${name})`;
-      return [dot, name];
-    }),
-  );
-  plan = await makePlan($("map"), (devEui) => showNode(devEui, Date.now() * 1000));
-  uPlot = await import("./vendor/uplot.js").then((module) => module.default, () => null);
-  if (plan.plain || !uPlot) notice("Charts and the zoomable map are not installed: run `make web` (it needs npm), then reload.");
+  document.querySelector("main").hidden = false;
+  await libraries();
   $("ask").addEventListener("submit", ask);
-  const tick = () => refresh().catch((error) => notice(error.status === 401 ? "The token is wrong: open the address the daemon printed." : `No word from the daemon: ${error.message}`));
-  await tick();
-  setInterval(tick, REFRESH_MS);
-  follow(showFrame, (state) => { $("connection").textContent = state; });
+  $("colour").addEventListener("change", draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  if (!(await attempt(loadState)) || !(await attempt(loadNodes))) return;
+  await attempt(loadRounds);
+  await attempt(loadPast);
+  setInterval(() => attempt(loadState), STATE_MS);
+  setInterval(() => attempt(loadNodes), NODES_MS);
+  setInterval(() => {
+    framesSeen = framesSeen.filter((at) => at > Date.now() - RATE_MS);
+    $("rate").textContent = `${((1000 * framesSeen.length) / RATE_MS).toFixed(1)} a second`;
+    if (changed) draw();
+  }, DRAW_MS);
+  follow(onEvent, (state) => {
+    $("connection").dataset.state = state;
+    $("connection").textContent = state === "live" ? "live" : "no connection";
+    if (state === "live") attempt(loadNodes);
+  });
 }
 
-start();
+$("door").addEventListener("submit", (event) => {
+  event.preventDefault();
+  keepToken($("token").value.trim());
+  location.reload();
+});
+if (takeToken()) start();
+else openDoor("Open the address that `swarm gateway run` printed, or give the token here.");

@@ -18,7 +18,8 @@ static inline uint32_t dot4_word(uint32_t word, const int8_t *x)
     uint32_t x1 = (uint32_t)x[1];
     uint32_t x2 = (uint32_t)x[2];
     uint32_t x3 = (uint32_t)x[3];
-    return (word & LANES) * x0 + (word >> 4 & LANES) * x1 + (word >> 8 & LANES) * x2 + (word >> 12 & LANES) * x3;
+    uint32_t sum = (word & LANES) * x0 + (word >> 4 & LANES) * x1;
+    return sum + (word >> 8 & LANES) * x2 + (word >> 12 & LANES) * x3;
 }
 
 void swn_dot4_pair(const uint32_t *words, const int8_t *x, size_t cols, int32_t offset, int32_t sums[2])

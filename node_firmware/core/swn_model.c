@@ -64,8 +64,8 @@ static op_t read_op(const swn_model_t *view, size_t index)
 static tensor_t read_tensor(const swn_model_t *view, size_t index)
 {
     const uint8_t *p = view->tensors + index * TENSOR_SIZE;
-    tensor_t t = { p[0], p[1], p[16], p[17], swn_get16(p + 2), swn_get16(p + 4), swn_get16(p + 6), swn_get32(p + 8),
-                   swn_get32(p + 12) };
+    tensor_t t = { p[0], p[1], p[16], p[17], swn_get16(p + 2), swn_get16(p + 4), swn_get16(p + 6),
+                   swn_get32(p + 8), swn_get32(p + 12) };
     return t;
 }
 
@@ -110,8 +110,9 @@ static swn_status_t check_header(swn_model_t *view, const uint8_t *image, size_t
     uint32_t fragments = tensors + n_tensors * TENSOR_SIZE;
     uint32_t end = (fragments + n_fragments * FRAGMENT_SIZE + 15u) & ~15u;
     if (swn_get16(image + 4) != FORMAT_VERSION || swn_get16(image + 6) != HEADER_SIZE
-        || swn_get32(image + 12) != 0u || swn_get32(image + 32) != HEADER_SIZE || swn_get32(image + 36) != tensors
-        || swn_get32(image + 40) != fragments || swn_get32(image + 44) != end || end > total || swn_get16(image + 48) > SWN_ARENA_MAX) {
+        || swn_get32(image + 12) != 0u || swn_get32(image + 32) != HEADER_SIZE
+        || swn_get32(image + 36) != tensors || swn_get32(image + 40) != fragments
+        || swn_get32(image + 44) != end || end > total || swn_get16(image + 48) > SWN_ARENA_MAX) {
         return SWN_E_HEADER;
     }
     uint32_t crc = swn_crc32(swn_crc32(0, image, 60), image + HEADER_SIZE, end - HEADER_SIZE);
@@ -157,7 +158,7 @@ static swn_status_t check_fragments(const swn_model_t *view, uint32_t data)
     return cursor == total ? SWN_OK : SWN_E_FRAGMENT;
 }
 
-/* The bytes of a tensor's plane and of what stands beside it; 0 when type, role and shape do not go together. */
+/* The bytes of a tensor's plane and of what stands beside it; 0 when type, role and shape do not agree. */
 static uint32_t plane_size(const tensor_t *t, uint32_t *scale_size)
 {
     uint32_t elements = (uint32_t)t->rows * t->cols;
@@ -173,7 +174,8 @@ static uint32_t plane_size(const tensor_t *t, uint32_t *scale_size)
     case ROLE_ADAPTER:
         return t->type == TYPE_INT16 && t->rows == 2 * SWN_RANK && t->cols == SWN_HIDDEN ? 2u * elements : 0u;
     case ROLE_HEAD:
-        return t->type == TYPE_INT16 && t->rows == SWN_CLASSES && t->cols == SWN_HEAD_ROW ? 2u * elements : 0u;
+        return t->type == TYPE_INT16 && t->rows == SWN_CLASSES && t->cols == SWN_HEAD_ROW ? 2u * elements
+                                                                                          : 0u;
     case ROLE_PRIOR:
         *scale_size = 4u * t->rows;
         return t->type == TYPE_INT8 && t->rows == SWN_CLASSES && t->cols == SWN_Z ? elements : 0u;
@@ -307,7 +309,8 @@ static int op_fits(const swn_model_t *view, const op_t *op)
     case OP_INPUT:
         return op->count == SWN_FEATURES && in_arena(view, op->dst, SWN_FEATURES_PADDED);
     case OP_DENSE4:
-        return op->flags <= 3u && matrix_fits(view, op, op->tensor, TYPE_INT4, 1) && is_present(view, op->tensor);
+        return op->flags <= 3u && matrix_fits(view, op, op->tensor, TYPE_INT4, 1)
+            && is_present(view, op->tensor);
     case OP_MATVEC8:
         return (op->flags <= 3u || op->flags == FLAG_WIDE)
             && matrix_fits(view, op, op->tensor, TYPE_INT8, op->flags == FLAG_WIDE ? 4 : 1)
@@ -351,8 +354,8 @@ static swn_status_t check_program(swn_model_t *view)
         if (!op_fits(view, &op)) {
             return SWN_E_OPERAND;
         }
-        size_t expected = i < tail ? 0u : OP_ADAPTER + (i - tail);
-        if ((i == 0u) != (op.code == OP_INPUT) || (expected != 0u ? op.code != expected : op.code >= OP_ADAPTER)) {
+        int in_place = i < tail ? op.code < OP_ADAPTER : op.code == OP_ADAPTER + (i - tail);
+        if (!in_place || (i == 0u) != (op.code == OP_INPUT)) {
             return SWN_E_PROGRAM;
         }
     }
@@ -392,8 +395,8 @@ typedef union arena {
 static swn_matrix_t matrix(const swn_model_t *view, size_t tensor)
 {
     tensor_t t = read_tensor(view, tensor);
-    swn_matrix_t m = { view->image + t.plane, view->image + t.scale, view->image + t.scale + 4u * t.rows, t.rows,
-                       t.cols, t.shift };
+    const uint8_t *bias = view->image + t.scale;
+    swn_matrix_t m = { view->image + t.plane, bias, bias + 4u * t.rows, t.rows, t.cols, t.shift };
     return m;
 }
 

@@ -1,4 +1,4 @@
-/* The model container, checked once and then run in place (docs/spec_container.md has every bit).
+/* The model container, checked once and then run in place (docs/SPEC.md has every bit).
  *
  * Theory of operation: a container holds a program of fixed-size op records, a directory of tensors and a
  * directory of fragments. swn_model_open() proves that each op reads and writes only inside the arena, that

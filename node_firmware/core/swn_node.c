@@ -1,4 +1,4 @@
-/* The node's state machine; see swn_node.h. */
+/* The node's life, what it hears and what it says; see swn_node.h (sensing and inference: swn_sense.c). */
 #include "swn_node.h"
 
 #include <string.h>
@@ -6,18 +6,15 @@
 #include "swn_math.h"
 
 #define SECOND_US ((int64_t)1000000)
-#define HOUR_US (3600 * SECOND_US)
 
 enum {
     STATUS_PERIOD_MIN_S = 60,
-    MISSED_HOURS_MAX = 72,
     FLAT_TEMPERATURE_HOURS = 12,
     FLAT_HUMIDITY_HOURS = 24,
     ABSENT_HOURS = 6,
     AGE_STEP_S = 600,
     AGE_UNKNOWN = 255,
-    AGE_MAX = 254,
-    RAIN_MAX = SWN_RAIN_MISSING - 1
+    AGE_MAX = 254
 };
 
 /* Chance ------------------------------------------------------------------------------------------- */
@@ -93,169 +90,6 @@ void swn_set_payload_max(swn_node_t *node, uint8_t payload_max)
     if (payload_max >= SWN_STATUS_SIZE && payload_max <= SWN_PAYLOAD_MAX) {
         node->config.payload_max = payload_max;
     }
-}
-
-/* Sensing ------------------------------------------------------------------------------------------ */
-
-static void close_day(swn_node_t *node)
-{
-    swn_season_t *season = &node->season;
-    int8_t hidden[SWN_HIDDEN];
-    uint8_t experts[SWN_TOP_K];
-    swn_verdict_t verdict;
-    swn_day_t day;
-    uint8_t crop;
-
-    node->season_before = *season;
-    swn_history_day(&node->history, &day);
-    season->mildew = swn_mildew_next(season->mildew, day.warm_run, day.hot);
-    for (crop = 0; crop < SWN_CROPS; crop++) {
-        season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
-    }
-    verdict = swn_rule(node->config.context, &day, season->mildew);
-    swn_features(&node->history, verdict,
-                 node->config.context < SWN_CROPS ? node->season_before.yesterday[node->config.context] : 0,
-                 node->day_x);
-    node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
-    if (node->day_sampled) {
-        (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
-        swn_learner_add(&node->learner, node->day, hidden);
-    }
-    node->day++;
-    node->days_closed++;
-    node->hours_in_day = 0;
-}
-
-static uint8_t hours_of_same(uint8_t count, int same)
-{
-    return (uint8_t)(!same ? 0 : count < UINT8_MAX ? count + 1 : count);
-}
-
-/* Compares with the reading before: a sensor that never moves is suspected. */
-static void watch_sensors(swn_node_t *node, const swn_sample_t *sample)
-{
-    const swn_history_t *history = &node->history;
-    const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
-    const int missing = sample->temperature_centi == SWN_TEMPERATURE_MISSING;
-    const int still = !missing && sample->temperature_centi == history->temperature_centi[last];
-    /* Saturated air may rest at 100 % for days. */
-    const int stuck = sample->humidity_half < SWN_HUMIDITY_MAX && sample->humidity_half == history->humidity_half[last];
-
-    node->flat_temperature = hours_of_same(node->flat_temperature, still);
-    node->flat_humidity = hours_of_same(node->flat_humidity, stuck);
-    node->absent = hours_of_same(node->absent, missing);
-}
-
-static uint8_t take_hour(swn_node_t *node, const swn_sample_t *sample)
-{
-    watch_sensors(node, sample);
-    swn_history_add(&node->history, sample);
-    node->hours_in_day = (uint8_t)(node->hours_in_day < UINT8_MAX ? node->hours_in_day + 1 : UINT8_MAX);
-    if (sample->hour != SWN_NOON_HOUR) {
-        return 0;
-    }
-    close_day(node);
-    return 1;
-}
-
-/* Hours between the last reading and this one pass as missing, so that days keep their count. */
-static uint8_t pass_missed_hours(swn_node_t *node, int64_t now_us, uint8_t hour)
-{
-    const int64_t since_us = now_us - node->sensed_us;
-    int64_t missed = (since_us + HOUR_US / 2) / HOUR_US - 1;
-    uint8_t closed = 0;
-    swn_sample_t none;
-
-    if (missed > MISSED_HOURS_MAX) {
-        const int64_t days = (missed - MISSED_HOURS_MAX + 23) / 24;
-        node->day = (uint16_t)(node->day + (uint64_t)days);
-        missed -= 24 * days;
-    }
-    memset(&none, 0, sizeof none);
-    none.temperature_centi = SWN_TEMPERATURE_MISSING;
-    none.humidity_half = SWN_HUMIDITY_MISSING;
-    none.rain_tenth = SWN_RAIN_MISSING;
-    for (; missed > 0; missed--) {
-        none.hour = (uint8_t)((hour + 96 - missed) % 24);
-        closed |= take_hour(node, &none);
-    }
-    return closed;
-}
-
-uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample)
-{
-    swn_sample_t reading = *sample;
-    uint8_t closed = 0;
-
-    reading.hour = (uint8_t)(reading.hour % 24);
-    if (node->config.flags & SWN_NO_HUMIDITY_SENSOR) {
-        reading.humidity_half = SWN_HUMIDITY_MISSING;
-    }
-    if (node->config.flags & SWN_NO_RAIN_SENSOR) {
-        reading.rain_tenth = SWN_RAIN_MISSING;
-    }
-    if (node->readings > 0) {
-        closed = pass_missed_hours(node, now_us, reading.hour);
-    }
-    closed |= take_hour(node, &reading);
-    if (reading.rain_tenth != SWN_RAIN_MISSING) {
-        node->rain_tenth += reading.rain_tenth;
-        node->rain_tenth = node->rain_tenth > RAIN_MAX ? RAIN_MAX : node->rain_tenth;
-        node->rain_seen = 1;
-    }
-    if (reading.temperature_centi != SWN_TEMPERATURE_MISSING) {
-        node->valid_us = now_us;
-    }
-    node->sensed_us = now_us;
-    node->readings++;
-    return closed;
-}
-
-uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label)
-{
-    return swn_learner_label(&node->learner, day, label);
-}
-
-/* Inference ---------------------------------------------------------------------------------------- */
-
-/* Between two noons "the day" is the last 24 h; the memory it continues is that of the nearer noon. */
-swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES])
-{
-    const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
-    swn_verdict_t verdict;
-    swn_day_t day;
-
-    swn_history_day(&node->history, &day);
-    verdict = swn_rule(context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
-    swn_features(&node->history, verdict, context < SWN_CROPS ? season->yesterday[context] : 0, x);
-    return verdict;
-}
-
-static void infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
-                          uint8_t probabilities[SWN_CLASSES])
-{
-    int8_t hidden[SWN_HIDDEN];
-    int8_t z[SWN_Z];
-    int32_t logits[SWN_CLASSES];
-    uint8_t experts[SWN_TOP_K];
-
-    (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
-    swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
-    swn_head_logits(node->parameters.heads[context], z, logits);
-    swn_softmax(logits, probabilities);
-}
-
-void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES])
-{
-    infer_context(node, node->config.context, x, probabilities);
-}
-
-void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES])
-{
-    int8_t x[SWN_FEATURES];
-
-    (void)swn_own_features(node, node->config.context, x);
-    swn_infer(node, x, probabilities);
 }
 
 /* Downlinks ---------------------------------------------------------------------------------------- */
@@ -394,7 +228,7 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
                                  (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
                                  (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
     }
-    infer_context(node, answer.context, x, answer.probabilities);
+    swn_infer_context(node, answer.context, x, answer.probabilities);
     slot->waiting = (uint8_t)(swn_frame_answer(&answer, slot->frame, sizeof slot->frame) > 0);
     slot->query_id = query->query_id;
     slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
@@ -527,6 +361,12 @@ static uint8_t risk_byte(const swn_node_t *node)
     return (uint8_t)(best << 6 | p[best] >> 2);
 }
 
+/* The first of the node's own phases after now. */
+static int64_t next_phase(int64_t due_us, int64_t now_us, int64_t period_us)
+{
+    return due_us + ((now_us - due_us) / period_us + 1) * period_us;
+}
+
 static void send_status(swn_node_t *node, int64_t now_us)
 {
     const swn_history_t *history = &node->history;
@@ -536,6 +376,11 @@ static void send_status(swn_node_t *node, int64_t now_us)
     swn_report_t report;
     size_t size;
 
+    if (now_us - node->status_due_us >= period_us) {
+        /* Nobody called for a whole period: after a common silence all nodes would speak at once. */
+        node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
+        return;
+    }
     report.model_version = node->parameters.model_version;
     report.model_id = (uint16_t)(swn_model_crc32(node->config.model) & 0xFFFFu);
     report.temperature_centi = history->temperature_centi[last];
@@ -553,8 +398,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
     if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;
         node->rain_seen = 0;
-        /* The next of the node's own phases, however late this one went out. */
-        node->status_due_us += ((now_us - node->status_due_us) / period_us + 1) * period_us;
+        node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
     }
 }
 

@@ -151,6 +151,10 @@ swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x
 void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES]);
 void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES]);
 
+/* The same by the head of any context (0..7). */
+void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
+                       uint8_t probabilities[SWN_CLASSES]);
+
 /* Battery as LoRaWAN DevStatus (0 external, 1..254, 255 unknown), for the next status. */
 void swn_set_battery(swn_node_t *node, uint8_t battery);
 

@@ -11,7 +11,7 @@
 #include "swn_kernels.h"
 #include "swn_math.h"
 
-#define HEAD_RATE_BITS 8
+#define HEAD_RATE_BITS 10
 #define WEIGHT_ONE 64
 #define LN_32768_Q13 85171
 #define LOSS_MAX_Q13 (64 << 13)
@@ -121,7 +121,8 @@ static void backward_to_hidden(const swn_train_t *train, const forward_t *pass, 
     for (size_t i = 0; i < SWN_HIDDEN; i++) {
         /* dz/dh' = plane * mult / 2^shift / 32, d is Q15, 10 bits are gone: Q(10 + shift), made Q18. */
         int32_t g = swn_asr(grad_hidden[i], m.shift - 8u);
-        grad_hidden[i] = pass->adapted[i] == 127 || pass->adapted[i] == -128 ? 0 : swn_clamp(g, -32767, 32767);
+        int at_limit = pass->adapted[i] == 127 || pass->adapted[i] == -128;
+        grad_hidden[i] = at_limit ? 0 : swn_clamp(g, -32767, 32767);
     }
 }
 
@@ -150,7 +151,7 @@ static void step_adapter(swn_train_t *train, const forward_t *pass, const int8_t
     }
 }
 
-/* e (Q15) * z (units of 1/32) * rate, to 1.0 = 256: 12 bits and the rate's 8. */
+/* e (Q15) * z (units of 1/32) * rate, to 1.0 = 256: 12 bits and the rate's 10. */
 static void step_head(swn_train_t *train, const forward_t *pass, const int32_t *error)
 {
     for (size_t c = 0; c < SWN_CLASSES; c++) {

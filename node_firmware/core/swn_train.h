@@ -25,12 +25,12 @@ typedef struct swn_train {
     const swn_model_t *model;
     uint32_t prng;                          /* never 0; swn_seed32() makes one */
     int16_t parameters[SWN_LOCAL_SIZE];     /* adapter A, adapter B, head: the local copy that learns */
-    uint8_t rate_head;                      /* learning rate * 256 */
+    uint8_t rate_head;                      /* learning rate * 1024 */
     uint8_t rate_adapter;                   /* learning rate * 4096; 0 leaves the adapter as it is */
     uint8_t class_weight[SWN_CLASSES];      /* 64 = 1.0, at most 64: weigh frequent classes down */
 } swn_train_t;
 
-/* A local copy of the parameters and the default rates (head 1/32, adapter 1/1024, weights 1.0). */
+/* A local copy of the parameters and the default rates (head 1/128, adapter 1/1024, weights 1.0). */
 void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t adapter[SWN_ADAPTER_SIZE],
                     const int16_t head[SWN_HEAD_SIZE], uint64_t seed);
 

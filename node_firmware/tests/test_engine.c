@@ -188,6 +188,7 @@ static void test_learning(const swn_model_t *model, int with_adapter)
     }
     swn_model_adapter(model, adapter);
     swn_train_init(&train, model, adapter, head, 5);
+    train.rate_head = 64;
     train.rate_adapter = with_adapter ? 4 : 0;
     again = train;
     size_t right_before, right_after;
@@ -197,8 +198,8 @@ static void test_learning(const swn_model_t *model, int with_adapter)
         swn_train_epoch(&again, examples, sizeof examples[0], 128);
     }
     int32_t after = swn_train_evaluate(&train, examples, sizeof examples[0], 128, &right_after);
-    printf("learning %s adapter: loss %.3f -> %.3f, right %zu -> %zu of 128\n", with_adapter ? "with" : "without",
-           before / 8192.0, after / 8192.0, right_before, right_after);
+    printf("learning %s adapter: loss %.3f -> %.3f, right %zu -> %zu of 128\n",
+           with_adapter ? "with" : "without", before / 8192.0, after / 8192.0, right_before, right_after);
     CHECK(after < before / 2 && right_after > right_before + 20 && right_after >= 110);
     CHECK(memcmp(train.parameters, again.parameters, sizeof train.parameters) == 0);
     CHECK((memcmp(train.parameters, adapter, sizeof adapter) != 0) == with_adapter);
@@ -239,7 +240,8 @@ static unsigned take_bit(const uint8_t *stream, size_t *position)
 }
 
 /* Decodes a stream and compares it with what the encoder says it sent; the unsent are never larger. */
-static void check_stream(const int16_t *delta, size_t n, const uint8_t *stream, size_t size, const swn_top_k_t *chosen)
+static void check_stream(const int16_t *delta, size_t n, const uint8_t *stream, size_t size,
+                         const swn_top_k_t *chosen)
 {
     size_t position = 0, next = 0;
     int32_t smallest_sent = 40000;

@@ -80,7 +80,8 @@ def plain(*names: str) -> Callable[[Case], str]:
 def piece(fields: Case) -> str:
     """`swn_piece_t`; the test compares the piece with the bytes behind the header."""
     names = ["version", "base_version", "length", "crc32", "index", "count"]
-    return f"{designated(fields, names)}, .kind = {fields['block_kind']}, .piece_size = {len(fields['piece']) // 2}"
+    tail = f".kind = {fields['block_kind']}, .piece_size = {len(fields['piece']) // 2}"
+    return f"{designated(fields, names)}, {tail}"
 
 
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
@@ -112,7 +113,8 @@ def text(cases: list[Case]) -> str:
     for kind, (c_type, write) in KINDS.items():
         chosen = [case for case in cases if case["fields"] and case["fields"]["kind"] == kind]
         rows = [f"    {{{raw(case)}, {{{write(case['fields'])}}}}}," for case in chosen]
-        parts.append(f"static const struct {{\n    swn_vector_bytes_t raw;\n    {c_type} value;\n}} VECTORS_{kind.upper()}[] = {{")
+        members = f"    swn_vector_bytes_t raw;\n    {c_type} value;\n"
+        parts.append(f"static const struct {{\n{members}}} VECTORS_{kind.upper()}[] = {{")
         parts.append("\n".join(rows) + "\n};\n")
     refused = [case for case in cases if case["reason"] and case["direction"] == "down"]
     parts.append("static const swn_vector_bytes_t VECTORS_REFUSED[] = {")

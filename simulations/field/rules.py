@@ -177,8 +177,8 @@ def grape_index(weather: PlotWeather) -> Index:
         warm = (temperature[:, hour] >= _GRAPE_FROM_C) & (temperature[:, hour] <= _GRAPE_TO_C)
         run = np.where(warm, run + 1, 0)
         np.maximum(longest, run, out=longest)
-    favourable = np.asarray(longest >= _GRAPE_RUN_H)
-    hot = (temperature >= _GRAPE_HOT_C).any(axis=1)
+    favourable = longest >= _GRAPE_RUN_H
+    hot = np.asarray((temperature >= _GRAPE_HOT_C).any(axis=1))
     index = np.zeros((days, nodes), dtype=np.float32)
     value = np.zeros(nodes)
     started = np.zeros(nodes, dtype=bool)

@@ -30,6 +30,7 @@ __all__ = [
     "flatten",
     "is_plausible",
     "reply_fault",
+    "row_of",
 ]
 
 Int64 = NDArray[np.int64]
@@ -55,9 +56,8 @@ class Options:
     fleet's class frequencies as prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a
     context stands on its own; below, the head blends towards the shipped one, below `nodes_min` it stays.
     `trim`: a mean farther from its class than this many median distances is left out (0: none is).
-    `prior_weight`: samples that the public means are worth at most.  `gain`: standard errors by which a new
-    head must beat the shipped one on nodes it was not solved from; `gain_min`: the least gain in expected
-    macro-F1 that is worth sending (both 0: always take the better head).
+    `prior_weight`: samples that the public means are worth at most.  `gain_min`: by how much (macro-F1 on
+    increments it has not seen) a new head must beat the shipped one; 0 takes every head at once, unjudged.
     """
 
     count_cap: float = 6.0
@@ -69,8 +69,7 @@ class Options:
     nodes_min: float = 5.0
     trim: float = 2.5
     prior_weight: float = 12.0
-    gain: float = 1.0
-    gain_min: float = 0.03
+    gain_min: float = 0.2
 
     def __post_init__(self) -> None:
         limits = {
@@ -83,7 +82,6 @@ class Options:
             "nodes_min": (1.0, 1e6),
             "trim": (0.0, 1e6),
             "prior_weight": (0.0, 1e6),
-            "gain": (0.0, 1e3),
             "gain_min": (0.0, 1.0),
         }
         for name, (low, high) in limits.items():
@@ -118,6 +116,16 @@ def flatten(message: Prototypes) -> Float64:
     return reply
 
 
+def row_of(reply: Float64) -> Int64:
+    """A flat reply as counts and sums per class and dimension, int64[2, 3, 32]."""
+    dims = int(reply[1])
+    per_class = reply[2:].reshape(CLASSES, CLASS_STRIDE).astype(np.int64)
+    row = np.zeros((2, CLASSES, Z), np.int64)
+    row[0, :, :dims] = per_class[:, :1]
+    row[1, :, :dims] = per_class[:, 1 : 1 + dims]
+    return row
+
+
 class Statistics:
     """What each node reported so far: per (context, node) counts and sums, int64[2, 3, 32].
 
@@ -131,18 +139,13 @@ class Statistics:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, node_index: int, reply: Float64) -> bool:
-        """Add one flat reply; False when the table is full."""
+    def add(self, node_index: int, reply: Float64) -> None:
+        """Add one flat reply; ValueError when the table is full."""
         key = (int(reply[0]), node_index)
         if key not in self._rows and len(self._rows) >= ROWS_MAX:
-            return False
-        dims = int(reply[1])
-        per_class = reply[2:].reshape(CLASSES, CLASS_STRIDE).astype(np.int64)
-        row = np.zeros((2, CLASSES, Z), np.int64)
-        row[0, :, :dims] = per_class[:, :1]
-        row[1, :, :dims] = per_class[:, 1 : 1 + dims]
+            raise ValueError(f"more than {ROWS_MAX} rows of prototype statistics")
+        row = row_of(reply)
         self._rows[key] = self._rows[key] + row if key in self._rows else row
-        return True
 
     def context(self, context: int) -> Int64:
         """The rows of one context, ascending by node: int64[nodes, 2, 3, 32]."""

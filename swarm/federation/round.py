@@ -26,7 +26,6 @@ rows closes to the same bits (updates are sorted by node before anything is summ
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -117,8 +116,9 @@ class Closed:
             {
                 "context": own.context,
                 "nodes": own.nodes,
+                "judged": own.rounds,
                 "base": _score(own.base),
-                "new": _score(own.solved),
+                "new": _score(own.new),
                 "share": own.share,
             }
             for own in self.contexts
@@ -358,9 +358,8 @@ class Round:
         ]
 
 
-def _score(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else round(value, 4)
+def _score(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _ack_frames(number: int, indices: list[int], payload_max: int) -> list[bytes]:

@@ -8,6 +8,10 @@ by staleness.  Two corrections make a plain mean mean the right thing:
   each head's change is scaled by (examples of all) / (examples of its context).
 - A magnitude above `MAGNITUDE_CAP` times the median of the round is cut to that: one node's scale
   (two bytes in its frame) must not outweigh a thousand others.
+
+Which strategy: FedAdam moves every coordinate on which nodes agree by about `eta`, slowly and safely; FedAvg
+takes the nodes' own step sizes, faster where the heads are far off.  FedMedian, FedTrimmedAvg and the Krum
+family are made for dense updates: the median of sparse signs is 0, and nothing is learnt.
 """
 
 from __future__ import annotations

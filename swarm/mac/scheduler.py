@@ -216,6 +216,10 @@ class DownlinkScheduler:
                 return self._reserve(legal_us, None, frame, purpose)
             at_us = legal_us
 
+    def occupy(self, at_us: int, airtime_us: int) -> None:
+        """Enter a frame that was handed to the radio before a restart: it will be on the air all the same."""
+        self._calendar.reserve(at_us, airtime_us)
+
     def release(self, slot: Slot) -> None:
         """Give a slot back whose frame was not sent: its airtime and its place are free again."""
         self._ledger.release(slot.grant)

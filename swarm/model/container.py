@@ -1,4 +1,4 @@
-"""The model container: write one from float weights, read, check and describe one (docs/spec_container.md).
+"""The model container: write one from float weights, read, check and describe one (docs/SPEC.md).
 
 The C engine (`node_firmware/core/swn_model.c`) runs the same bytes in place and checks more (the operands of
 every op); this module is how images are made, and how the gateway looks into them.

@@ -1,4 +1,4 @@
-"""The records of the model container and the packing of its weights (docs/spec_container.md)."""
+"""The records of the model container and the packing of its weights (docs/SPEC.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine once more in plain numpy, written from docs/spec_container.md, for the golden vectors.
+"""The engine once more in plain numpy, written from docs/SPEC.md, for the golden vectors.
 
 `python -m tests.firmware.engine_reference` writes tests/vectors/engine.json. The file is frozen: a change of
 its numbers is a change of the engine's arithmetic, and so of the container's version.
@@ -169,7 +169,7 @@ def make_vectors() -> dict[str, object]:
             }
         )
     return {
-        "source": "tests/firmware/engine_reference.py (numpy, written from docs/spec_container.md)",
+        "source": "tests/firmware/engine_reference.py (numpy, written from docs/SPEC.md)",
         "image_zlib_base64": base64.b64encode(zlib.compress(image, 9)).decode(),
         "adapters": [a.tolist() for a in adapters],
         "heads": [h.tolist() for h in heads],

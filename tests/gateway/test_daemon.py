@@ -262,11 +262,14 @@ async def test_commands_and_questions_are_answered_after_they_are_on_the_disk(tm
             assert reader.load()["query"]["5"]["text"] == "rain?"
             with pytest.raises(ValueError, match="no question"):
                 await daemon.ask(cast("Any", "nonsense"))
+            gone = asyncio.create_task(daemon.ask(cast("Any", "nonsense")))
+            await asyncio.sleep(0)
+            gone.cancel()
             assert await daemon.command(cast("Any", "gateway-2")) is None, "it goes on after a bad question"
             reader.close()
     kinds = [events.get_nowait().kind for _ in range(events.qsize())]
-    assert kinds == ["done", "query_asked", "done"]
-    assert [logged.event.kind for logged in SqliteStore(tmp_path / "data").events()] == kinds
+    assert kinds == ["done", "query_asked", "done", "stopping"]
+    assert [logged.event.kind for logged in SqliteStore(tmp_path / "data").events()] == kinds[:-1]
 
 
 async def test_after_stop_requests_are_refused(tmp_path: Path) -> None:

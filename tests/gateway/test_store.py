@@ -135,6 +135,20 @@ def test_the_event_ring_is_bounded_and_keeps_its_numbers_across_restarts(tmp_pat
     assert store.events(limit=1)[0].sequence == 26
 
 
+def test_a_flood_of_refused_frames_does_not_flush_the_log(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path, events_max=50)
+    store.commit([], [event(number) for number in range(1, 31)])
+    for start in (100, 200):
+        store.commit([], [event(number, "dropped") for number in range(start, start + 77)])
+        store.close()
+        store = SqliteStore(tmp_path, events_max=50)
+    assert [logged.event.at_us for logged in store.events(limit=1000, kind="uplink")] == [
+        1_000_000 * number for number in range(1, 31)
+    ]
+    dropped = store.events(limit=1000, kind="dropped")
+    assert [logged.event.data["number"] for logged in dropped] == [272, 273, 274, 275, 276]
+
+
 def test_files_with_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     os.umask(0o022)
     data_dir = tmp_path / "a" / "b"

@@ -1,4 +1,4 @@
-"""The air against closed forms that every correct LoRa simulator reproduces, and its causes of loss one by one."""
+"""The air against closed forms that every correct LoRa simulator reproduces, and each cause of loss."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def poisson(rng: np.random.Generator, rate_hz: float, count: int) -> list[int]:
 
 @pytest.mark.parametrize("load", [0.1, 0.3, 0.7])
 def test_pure_aloha_receives_e_to_the_minus_two_g_on_each_channel_and_spreading_factor(load: float) -> None:
-    """Any overlap destroys: Poisson traffic of G Erlang is received with e^-2G; channels and SFs do not mix."""
+    """Any overlap destroys: Poisson traffic of G Erlang survives with e^-2G; channels and SFs do not mix."""
     rng = np.random.default_rng(int(load * 100))
     radio = Radio(demodulators=10**6, capture="aloha")
     frames, groups = [], [(sf, hz) for sf in (7, 9) for hz in (868_100_000, 868_300_000)]

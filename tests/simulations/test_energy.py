@@ -54,7 +54,7 @@ def test_the_published_battery_lives_of_casals_come_out(every_s: int, years: flo
     """2400 mAh, 45 uA asleep, SF7: 0.97 years at one frame every five minutes, 5.98 at one a day."""
     book = EnergyBook(1, Currents(sleep_ma=0.045, receive_ma=38.0, compute_ma=0.0))
     frames = 365 * 86_400 // every_s
-    # Their state table: 2.1 s awake at 27 mA, of which the frame takes 57 ms at 83 mA and the windows 50 ms at 38 mA.
+    # Their state table: 2.1 s awake at 27 mA; the frame takes 57 ms at 83 mA, the windows 50 ms at 38 mA.
     book.uplink(0, 57_000 * frames, 16.6, update=False)
     book.wait(0, 2_000_000 * frames)
     book.window(0, 50_000 * frames)

@@ -80,12 +80,28 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line_and_what_to_do() -
             "farm.toml:2: learning.mode: 3 is not a choice; choose one of none, prototypes",
         ),
         ('region = "mars"\n', "farm.toml:1: region: unknown region 'mars'"),
-        ("[radio]\ndata_rate_min = 7\n", "farm.toml:2: radio.data_rate_min: 7 is no LoRa data rate of eu868"),
+        (
+            "[radio]\ndata_rate_min = 7\n",
+            "farm.toml:2: radio.data_rate_min: 7 is no LoRa data rate of eu868; choose one of 0, 1, ",
+        ),
         ("[radio]\ndata_rate_min = 4\ndata_rate_max = 2\n", "farm.toml:2: radio.data_rate_min: is above"),
         (
             "[learning]\nclose_s = 600\nperiod_s = 60\n",
             "farm.toml:2: learning.close_s: is longer than period_s",
         ),
+        (
+            'region = "eu433"\n[radio]\nnode_power_dbm = 14\n',
+            "farm.toml:3: radio.node_power_dbm: 14 is above the 12.15 dBm EIRP of eu433; lower it",
+        ),
+        (
+            'region = "as923"\n[radio]\ndata_rate_min = 3\n[multicast]\ndata_rate = 2\n',
+            "farm.toml:5: multicast.data_rate: data rate 2 of as923 carries 11 B, a model block needs 24;",
+        ),
+        (
+            'region = "us915"\n[radio]\ndata_rate_min = 0\ndata_rate_max = 3\n',
+            "farm.toml:3: radio.data_rate_min: 0 of us915 carries 11 B, a status needs 17; choose a faster",
+        ),
+        ("[multicast]\ndata_rate = 15\n", "farm.toml:2: multicast.data_rate: 15 is no downlink data rate"),
         ('weather = "none.csv"\n', "farm.toml:1: weather: none.csv is no file"),
         ("seed = true\n", "farm.toml:1: seed: True is no whole number; write one"),
         (
@@ -107,7 +123,7 @@ def test_the_command_line_overrides_and_is_checked_like_the_file() -> None:
 
 
 def test_an_unknown_scenario_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioError, match="no such scenario; give a path or one of: .*farm_50"):
+    with pytest.raises(ScenarioError, match=r"no such scenario; give a path or one of: .*farm_50"):
         load("farm_51")
     with pytest.raises(ScenarioError, match="cannot be read"):
         load(tmp_path / "absent.toml")

@@ -175,7 +175,7 @@ def test_mutated_tables_never_raise(data: st.DataObject) -> None:
 
 
 def test_record_sizes_match_the_specification() -> None:
-    """docs/spec_container.md promises 64, 16, 20 and 20 bytes, and 16-byte aligned planes."""
+    """docs/SPEC.md promises 64, 16, 20 and 20 bytes, and 16-byte aligned planes."""
     assert (HEADER.size, container.OP.size, container.TENSOR.size, FRAGMENT.size) == (64, 16, 20, 20)
     assert all(tensor.plane % 16 == 0 for tensor in opened(IMAGE).tensors)
     assert all(fragment.length % 16 == 0 for fragment in opened(IMAGE).fragments)

@@ -291,10 +291,19 @@ def test_prototype_round_reports_what_each_context_gains() -> None:
     made = open_round(RoundMode.PROTOTYPES)
     for node in range(30):
         made.on_update(dev(node + 100), node + 100, means(node, context=0), 1100 * SECOND_US)
-    closed = made.close(2000 * SECOND_US, FlowerStrategy("prototypes"), MASTER)
-    first, second = closed.metrics()["contexts"][:2]
-    assert first["nodes"] == 30 and 0.0 <= first["base"] <= 1.0 and 0.0 <= first["new"] <= 1.0
-    assert second == {"context": 1, "nodes": 0, "base": None, "new": None, "share": 0.0}
+    strategy = FlowerStrategy("prototypes")
+    made.close(2000 * SECOND_US, strategy, MASTER)
+    following = open_round(RoundMode.PROTOTYPES, number=6)
+    for node in range(30):
+        message = means(node, number=6, context=0)
+        following.on_update(dev(node + 100), node + 100, message, 1100 * SECOND_US)
+    first, second = following.close(2000 * SECOND_US, strategy, MASTER).metrics()["contexts"][:2]
+    assert (
+        (first["nodes"], first["judged"]) == (30, 1)
+        and 0.0 <= first["base"] <= 1.0
+        and 0.0 <= first["new"] <= 1.0
+    )
+    assert second == {"context": 1, "nodes": 0, "judged": 0, "base": None, "new": None, "share": 0.0}
     json.dumps(made.to_row()["metrics"])
 
 

@@ -115,7 +115,7 @@ CREATE TABLE airtime (
     purpose TEXT
 ) STRICT;
 
--- The daemon's own: its clock, and the ring of the latest events (slot = sequence modulo its size).
+-- The daemon's own: its clock, and two rings of the latest events: of refused frames (slots below 0), of all others.
 CREATE TABLE daemon (key TEXT PRIMARY KEY, value ANY) STRICT;
 CREATE TABLE event (slot INTEGER PRIMARY KEY, sequence INTEGER, at_us INTEGER, kind TEXT, data TEXT) STRICT;
 CREATE INDEX event_sequence ON event (sequence);

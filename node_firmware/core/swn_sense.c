@@ -1,0 +1,169 @@
+/* The node's hours and days, and what it makes of them; see swn_node.h. */
+#include "swn_node.h"
+
+#include <string.h>
+
+#define HOUR_US ((int64_t)3600 * 1000000)
+
+enum { MISSED_HOURS_MAX = 72, RAIN_MAX = SWN_RAIN_MISSING - 1 };
+
+static void close_day(swn_node_t *node)
+{
+    swn_season_t *season = &node->season;
+    int8_t hidden[SWN_HIDDEN];
+    uint8_t experts[SWN_TOP_K];
+    swn_verdict_t verdict;
+    swn_day_t day;
+    uint8_t crop;
+
+    node->season_before = *season;
+    swn_history_day(&node->history, &day);
+    season->mildew = swn_mildew_next(season->mildew, day.warm_run, day.hot);
+    for (crop = 0; crop < SWN_CROPS; crop++) {
+        season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
+    }
+    verdict = swn_rule(node->config.context, &day, season->mildew);
+    swn_features(&node->history, verdict,
+                 node->config.context < SWN_CROPS ? node->season_before.yesterday[node->config.context] : 0,
+                 node->day_x);
+    node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
+    if (node->day_sampled) {
+        (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
+        swn_learner_add(&node->learner, node->day, hidden);
+    }
+    node->day++;
+    node->days_closed++;
+    node->hours_in_day = 0;
+}
+
+static uint8_t hours_of_same(uint8_t count, int same)
+{
+    return (uint8_t)(!same ? 0 : count < UINT8_MAX ? count + 1 : count);
+}
+
+/* Compares with the reading before: a sensor that never moves is suspected. */
+static void watch_sensors(swn_node_t *node, const swn_sample_t *sample)
+{
+    const swn_history_t *history = &node->history;
+    const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
+    const int missing = sample->temperature_centi == SWN_TEMPERATURE_MISSING;
+    const int still = !missing && sample->temperature_centi == history->temperature_centi[last];
+    /* Saturated air may rest at 100 % for days. */
+    const int stuck = sample->humidity_half < SWN_HUMIDITY_MAX && sample->humidity_half == history->humidity_half[last];
+
+    node->flat_temperature = hours_of_same(node->flat_temperature, still);
+    node->flat_humidity = hours_of_same(node->flat_humidity, stuck);
+    node->absent = hours_of_same(node->absent, missing);
+}
+
+static uint8_t take_hour(swn_node_t *node, const swn_sample_t *sample)
+{
+    watch_sensors(node, sample);
+    swn_history_add(&node->history, sample);
+    node->hours_in_day = (uint8_t)(node->hours_in_day < UINT8_MAX ? node->hours_in_day + 1 : UINT8_MAX);
+    if (sample->hour != SWN_NOON_HOUR) {
+        return 0;
+    }
+    close_day(node);
+    return 1;
+}
+
+/* Hours between the last reading and this one pass as missing, so that days keep their count. */
+static uint8_t pass_missed_hours(swn_node_t *node, int64_t now_us, uint8_t hour)
+{
+    const int64_t since_us = now_us - node->sensed_us;
+    int64_t missed = (since_us + HOUR_US / 2) / HOUR_US - 1;
+    uint8_t closed = 0;
+    swn_sample_t none;
+
+    if (missed > MISSED_HOURS_MAX) {
+        const int64_t days = (missed - MISSED_HOURS_MAX + 23) / 24;
+        node->day = (uint16_t)(node->day + (uint64_t)days);
+        missed -= 24 * days;
+    }
+    memset(&none, 0, sizeof none);
+    none.temperature_centi = SWN_TEMPERATURE_MISSING;
+    none.humidity_half = SWN_HUMIDITY_MISSING;
+    none.rain_tenth = SWN_RAIN_MISSING;
+    for (; missed > 0; missed--) {
+        none.hour = (uint8_t)((hour + 96 - missed) % 24);
+        closed |= take_hour(node, &none);
+    }
+    return closed;
+}
+
+uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample)
+{
+    swn_sample_t reading = *sample;
+    uint8_t closed = 0;
+
+    reading.hour = (uint8_t)(reading.hour % 24);
+    if (node->config.flags & SWN_NO_HUMIDITY_SENSOR) {
+        reading.humidity_half = SWN_HUMIDITY_MISSING;
+    }
+    if (node->config.flags & SWN_NO_RAIN_SENSOR) {
+        reading.rain_tenth = SWN_RAIN_MISSING;
+    }
+    if (node->readings > 0) {
+        closed = pass_missed_hours(node, now_us, reading.hour);
+    }
+    closed |= take_hour(node, &reading);
+    if (reading.rain_tenth != SWN_RAIN_MISSING) {
+        node->rain_tenth += reading.rain_tenth;
+        node->rain_tenth = node->rain_tenth > RAIN_MAX ? RAIN_MAX : node->rain_tenth;
+        node->rain_seen = 1;
+    }
+    if (reading.temperature_centi != SWN_TEMPERATURE_MISSING) {
+        node->valid_us = now_us;
+    }
+    node->sensed_us = now_us;
+    node->readings++;
+    return closed;
+}
+
+uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label)
+{
+    return swn_learner_label(&node->learner, day, label);
+}
+
+/* Inference ---------------------------------------------------------------------------------------- */
+
+/* Between two noons "the day" is the last 24 h; the memory it continues is that of the nearer noon. */
+swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES])
+{
+    const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
+    swn_verdict_t verdict;
+    swn_day_t day;
+
+    swn_history_day(&node->history, &day);
+    verdict = swn_rule(context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
+    swn_features(&node->history, verdict, context < SWN_CROPS ? season->yesterday[context] : 0, x);
+    return verdict;
+}
+
+void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
+                       uint8_t probabilities[SWN_CLASSES])
+{
+    int8_t hidden[SWN_HIDDEN];
+    int8_t z[SWN_Z];
+    int32_t logits[SWN_CLASSES];
+    uint8_t experts[SWN_TOP_K];
+
+    (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
+    swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
+    swn_head_logits(node->parameters.heads[context], z, logits);
+    swn_softmax(logits, probabilities);
+}
+
+void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES])
+{
+    swn_infer_context(node, node->config.context, x, probabilities);
+}
+
+void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES])
+{
+    int8_t x[SWN_FEATURES];
+
+    (void)swn_own_features(node, node->config.context, x);
+    swn_infer(node, x, probabilities);
+}

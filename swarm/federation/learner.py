@@ -1,0 +1,88 @@
+"""What the `prototypes` strategy remembers from round to round, without Flower around it.
+
+    learner = Learner(options, prior)
+    heads = learner.learn(current_heads, replies)      # float64[contexts, 99]
+    learner.results                                    # per context: judged how, used or not
+    learner.load(learner.arrays())                     # bit for bit
+
+Each round, in this order: the heads solved before are judged by the new increments, the increments join
+the statistics, the heads are solved anew, and each context takes what the judge says.  The heads of the very
+first call are the shipped ones, to which a context returns whenever nothing better is proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarm.federation.discriminant import ContextResult, Judge, solve_heads
+from swarm.federation.prototypes import Int64, Options, Prior, Statistics, row_of
+from swarm.model.layout import HEAD_SIZE
+from swarm.model.vector import Float64
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """Statistics, the judge's memory, and the last solved heads."""
+
+    def __init__(self, options: Options, prior: Prior | None = None) -> None:
+        self.results: list[ContextResult] = []
+        self._options = options
+        self._prior = prior
+        self._statistics = Statistics()
+        self._shipped: Float64 | None = None
+        self._solved: Float64 | None = None
+        self._judge = Judge(0)
+
+    def learn(self, heads: Float64, replies: Sequence[tuple[int, Float64]]) -> Float64:
+        """The heads to use from now on; `heads` are the current ones, `replies` (node index, flat reply).
+
+        ValueError when the statistics are full.
+        """
+        if self._shipped is None:
+            self._shipped = heads.copy()
+            self._judge = Judge(len(heads))
+        shipped = self._shipped
+        rows: list[list[Int64]] = [[] for _ in shipped]
+        for node_index, reply in replies:
+            rows[int(reply[0])].append(row_of(reply))
+            self._statistics.add(node_index, reply)
+        for context, own in enumerate(rows):
+            if self._solved is not None and own:
+                self._judge.tally(
+                    np.stack(own), context, shipped[context], self._solved[context], self._options
+                )
+        self._solved = solve_heads(self._statistics, shipped, self._options, self._prior)
+        counts = [len(self._statistics.context(context)) for context in range(len(shipped))]
+        self.results = [self._judge.result(c, count, self._options) for c, count in enumerate(counts)]
+        shares = np.array([[result.share] for result in self.results])
+        # A share of 0 gives the shipped head back bit for bit: x * 1.0 + y * 0.0 is x.
+        used: Float64 = shipped * (1.0 - shares) + self._solved * shares
+        return used
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """State as named arrays, all of them copies or never written in place."""
+        arrays = self._statistics.arrays()
+        if self._shipped is not None:
+            arrays["shipped"] = self._shipped
+            arrays["confusion"] = self._judge.confusion.copy()
+            arrays["judged"] = self._judge.rounds.copy()
+        if self._solved is not None:
+            arrays["solved"] = self._solved
+        return arrays
+
+    def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """State from named arrays; ValueError or KeyError when they do not fit together."""
+        self._statistics.load(arrays)
+        self._shipped = self._solved = None
+        self._judge = Judge(0)
+        if "shipped" in arrays:
+            self._shipped = arrays["shipped"].astype(np.float64).reshape(-1, HEAD_SIZE)
+            self._judge = Judge(len(self._shipped))
+            self._judge.confusion[:] = arrays["confusion"]
+            self._judge.rounds[:] = arrays["judged"]
+        if "solved" in arrays:
+            self._solved = arrays["solved"].astype(np.float64).reshape(-1, HEAD_SIZE)
