@@ -97,6 +97,7 @@ class LearningSection(_Section):
     cohort: Share = 1.0
     quorum: Share = 1.0
     staleness_max: Annotated[int, Field(ge=0, le=1000, description="a whole number from 0 to 1000")] = 4
+    contexts: Annotated[Literal["all", "new"], Field(description='one of "all", "new"')] = "all"
     prototype_rounds: Annotated[int, Field(ge=0, le=10_000, description="a whole number from 0 to 10000")] = 0
     options: Annotated[
         dict[str, bool | int | float | str],

@@ -52,6 +52,8 @@ GATEWAY_ID = "0253574d00000001"
 _WINDOW_SYMBOLS = 8
 """How long a receive window without a frame keeps the radio on: a preamble."""
 _WINDOWS_OVER_US = 200_000
+_SNR_REPORTED_MAX_DB = 14.0
+"""The demodulator's estimate saturates: gateways never report more, however near the node."""
 UPLINK_PURPOSES = {0: "join_request", 10: "update", 11: "answer", 12: "status"}
 
 
@@ -142,6 +144,8 @@ class Cell:
         )
         first_hour = start_us // HOUR_US
         self.nodes.learn_history(range(first_hour), self._labels_from)
+        self._battery_at_start = prng.child("batteries").numpy().uniform(0.6, 1.0, scenario.nodes)
+        self._measure_batteries(start_us)
         self._open_announced_windows(start_us)
         self._wake_us = [0] * scenario.nodes
         for node in range(scenario.nodes):
@@ -204,8 +208,17 @@ class Cell:
         self.energy.sensed(1)
         if (hour + 1) % 24 == 0 and (day := (hour + 1) // 24 - 2) >= self._labels_from:
             self.nodes.label(day)
+        if (hour + 1) % 24 == 0:
+            self._measure_batteries(now_us)
         if hour + 1 < self.field.hours:
             self._push(now_us + HOUR_US, Kind.HOUR, hour + 1)
+
+    def _measure_batteries(self, now_us: int) -> None:
+        """Once a day every node learns how much is left, in the 254 steps of LoRaWAN."""
+        listened_us, duration_us = self.windows.listened_us, now_us - self.start_us
+        left = self.energy.battery_left(listened_us, duration_us, self._battery_at_start)
+        for node, steps in enumerate(np.maximum(np.rint(left * 254), 1).astype(int).tolist()):
+            self.nodes.firmware.set_battery(node, steps)
 
     # -- uplinks ----------------------------------------------------------------------------------
 
@@ -271,7 +284,7 @@ class Cell:
                     frequency_hz=on_air.frequency_hz,
                     data_rate=sending.frame.data_rate,
                     rssi_dbm=round(outcome.rssi_dbm, 1),
-                    snr_db=round(outcome.snr_db, 1),
+                    snr_db=round(min(outcome.snr_db, _SNR_REPORTED_MAX_DB), 1),
                 ),
             )
 

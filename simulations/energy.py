@@ -45,6 +45,7 @@ class Currents:
     wait_ma: float = 27.0
     compute_ma: float = 8.0
     sleep_ma: float = 0.016
+    battery_mah: float = 2400.0
     sense_us: int = 5_000
     """Waking, reading the sensors and, at noon, one inference."""
     frame_compute_us: int = 2_000
@@ -97,6 +98,15 @@ class EnergyBook:
         charges["sleep"] += asleep_us * self.currents.sleep_ma
         # mA us x V = nJ; 1e6 nJ = 1 mJ
         return {state: charge * self.currents.supply_v * 1e-6 for state, charge in charges.items()}
+
+    def battery_left(
+        self, listened_us: NDArray[np.int64], duration_us: int, at_start: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The share (0..1) of each battery that is left of `at_start` after `duration_us`."""
+        capacity_mj = self.currents.battery_mah * 3.6e3 * self.currents.supply_v
+        spent_mj = np.sum(list(self.by_state_mj(listened_us, duration_us).values()), axis=0)
+        left: NDArray[np.float64] = np.clip(at_start - spent_mj / capacity_mj, 0.0, 1.0)
+        return left
 
     def per_node_day_mj(self, listened_us: NDArray[np.int64], duration_us: int) -> dict[str, float]:
         """Mean over nodes, per day, by state; the values add up to the node-day's energy."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from simulations.field import Field
 from simulations.field.baselines import Dataset, Scores, compare, score_predictions
+from simulations.field.rules import classes_by_context, weather_of_readings
 from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import LABEL_NONE, firmware_nodes
 from swarm.model.layout import CLASSES, CONTEXTS, CONTEXTS_PUBLIC, FEATURES, HEAD_ONE, HEAD_ROW, Z
@@ -22,8 +23,6 @@ from swarm.node import Model, Nodes
 
 __all__ = ["Evaluation", "accuracy_table"]
 
-RULE_FEATURES = slice(48, 51)
-"""Where the features say which class the published rule gives on the node's own sensors."""
 _PAYLOAD_MAX = 51  # of an uplink; these nodes send none
 
 
@@ -36,8 +35,9 @@ class Evaluation:
         self._x = _season_features(scenario, field, model)
         train, test = field.training_days, field.test_days
         labels = np.asarray(field.labels, dtype=np.uint8).T
-        labels_train = labels[:, train.start : train.stop].copy()
-        labels_train[:, -1:] = LABEL_NONE  # a day's label is told a day later: after the run
+        # What nodes are told, a day later: the last day's label would come after the run.
+        told = [field.label(day) for day in range(train.start, train.stop - 1)]
+        labels_train = np.stack([*told, np.full(field.nodes, LABEL_NONE, np.uint8)], axis=1)
         self._x_test = self._x[:, test.start : test.stop]
         self.data = Dataset(
             context=field.context,
@@ -45,7 +45,7 @@ class Evaluation:
             labels_train=labels_train,
             z_test=self._z(self._x_test),
             labels_test=labels[:, test.start : test.stop],
-            rule_test=self._x_test[:, :, RULE_FEATURES].argmax(axis=-1).astype(np.uint8),
+            rule_test=_published_rule(field)[:, test.start : test.stop],
         )
 
     def score(self, nodes: Nodes) -> Scores:
@@ -65,6 +65,13 @@ class Evaluation:
     def _z(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         nodes, days = x.shape[:2]
         return self._model.z(np.ascontiguousarray(x).reshape(nodes * days, FEATURES)).reshape(nodes, days, Z)
+
+
+def _published_rule(field: Field) -> NDArray[np.uint8]:
+    """Each crop's published rule on the node's own readings, uint8[nodes, days], on board or not."""
+    sensors = field.sensors
+    readings = weather_of_readings(sensors.temperature_centi, sensors.humidity_half, sensors.rain_tenth)
+    return classes_by_context(field.context, readings).T
 
 
 def _season_features(scenario: Scenario, field: Field, model: bytes) -> NDArray[np.int8]:

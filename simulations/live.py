@@ -47,6 +47,7 @@ def make_cell(scenario: Scenario, gateway: LiveGateway) -> Cell:
         weather=scenario.weather or None,
         spin_up_days=SPIN_UP_DAYS + history,
         test_days=1,
+        told_share=scenario.told_share,
     )
     return Cell(
         scenario,

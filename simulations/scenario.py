@@ -122,6 +122,8 @@ class Scenario:
     radius_m: float = 3_000.0
     activation: Literal["abp", "otaa"] = "abp"
     weather: str = ""
+    told_share: float = 1.0
+    """How many of its labels a node is told: somebody has to look at the plot."""
     status_period_min: int = 1_440
     first_listen_s: int = 0
     """Nodes are switched on with their receivers open for so long, as by an installer; 0: each asks for
@@ -183,6 +185,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "test_days": (1, 365),
     "gateways": (1, 1),
     "radius_m": (10, 100_000),
+    "told_share": (0, 1),
     "status_period_min": (1, 65_535),
     "first_listen_s": (0, 65_535),
     "radio.node_power_dbm": (-10, 30),

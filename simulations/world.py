@@ -62,6 +62,7 @@ class World:
             weather=scenario.weather or None,
             spin_up_days=SPIN_UP_DAYS,
             test_days=scenario.test_days,
+            told_share=scenario.told_share,
         )
         self.checkers = Checkers(scenario.region)
         self.identities: list[Identity] = identities(scenario, self.field)

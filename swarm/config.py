@@ -30,6 +30,8 @@ class Learning:
     cohort: float = 1.0
     quorum: float = 1.0
     staleness_max: int = 4
+    contexts: Literal["all", "new"] = "all"
+    """Who learns: everybody, or only nodes whose crop the model was shipped without."""
     prototype_rounds: int = 0
     """In mode `top_k_sign`: the first rounds gather prototypes, the others refine."""
 

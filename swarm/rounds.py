@@ -234,7 +234,12 @@ class Rounds:
         return effects
 
     def _expected(self, number: int, cohort: int) -> int:
-        return sum(in_cohort(entry.record.node_index, number, cohort) for entry in self._registry)
+        """How many nodes the announcement invites."""
+        return sum(
+            in_cohort(entry.record.node_index, number, cohort)
+            for entry in self._registry
+            if self._learning.contexts == "all" or not self.replica.knows(entry.record.context)
+        )
 
     def _mode(self) -> RoundMode:
         if self._learning.mode == "prototypes":
@@ -381,7 +386,7 @@ class Rounds:
         return app.RoundAnnounce(
             round=current.number,
             model_version=current.model_version,
-            mode=current.mode,
+            mode=current.mode | (app.ROUND_NEW_CONTEXTS if learning.contexts == "new" else 0),
             cohort=current.cohort,
             spread_s=max(1, min(learning.spread_s, close_in_s - WINDOW_MARGIN_S // 4, 0xFFFF)),
             close_in_s=close_in_s,

@@ -101,7 +101,7 @@ function addFrame(kind, event, isNew) {
 
 function onEvent(kind, event) {
   const { data } = event;
-  clockUs = Math.max(clockUs, event.at_us);
+  if (kind === "uplink") clockUs = Math.max(clockUs, event.at_us);
   if (FRAME_KINDS.includes(kind)) {
     framesSeen.push(Date.now());
     addFrame(kind, event, true);

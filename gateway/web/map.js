@@ -54,7 +54,7 @@ class LeafletPlan {
     this.leaflet = leaflet;
     this.element = element;
     this.onChoose = onChoose;
-    this.map = leaflet.map(element, { preferCanvas: true, attributionControl: false, zoomSnap: 0.25, maxZoom: 22 });
+    this.map = leaflet.map(element, { preferCanvas: true, attributionControl: false, zoomSnap: 0.1, maxZoom: 22 });
     this.map.setView([0, 0], 2);
     this.markers = new Map();
     this.labels = new Map();

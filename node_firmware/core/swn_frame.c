@@ -124,12 +124,13 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
 
 static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)
 {
-    if (size != ROUND_SIZE || data[5] > SWN_MODE_TOP_K_SIGN) {
+    if (size != ROUND_SIZE || (data[5] & ~SWN_MODE_NEW_CONTEXTS) > SWN_MODE_TOP_K_SIGN) {
         return SWN_DOWNLINK_MALFORMED;
     }
     out->round = swn_get16(data + 1);
     out->model_version = swn_get16(data + 3);
-    out->mode = data[5];
+    out->mode = (uint8_t)(data[5] & ~SWN_MODE_NEW_CONTEXTS);
+    out->new_contexts = (uint8_t)((data[5] & SWN_MODE_NEW_CONTEXTS) != 0);
     out->cohort = data[6];
     out->spread_s = swn_get16(data + 7);
     out->close_in_s = swn_get32(data + 9);

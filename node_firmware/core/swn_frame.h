@@ -27,6 +27,8 @@ enum {
 };
 
 enum { SWN_MODE_NONE = 0, SWN_MODE_PROTOTYPES = 1, SWN_MODE_TOP_K_SIGN = 2 };
+/* In the mode byte of ROUND: only nodes whose context the model was shipped without take part. */
+enum { SWN_MODE_NEW_CONTEXTS = 0x80 };
 enum { SWN_BLOCK_HEADS = 0, SWN_BLOCK_DELTA = 1, SWN_BLOCK_FULL = 2 };
 enum { SWN_NO_BASE = 0xFFFF };
 enum { SWN_CONTEXT_OWN = 255 };
@@ -99,7 +101,8 @@ typedef struct swn_round {
     uint16_t model_version;
     uint16_t spread_s;
     uint16_t window_s;
-    uint8_t mode;
+    uint8_t mode;         /* SWN_MODE_..., without the flag */
+    uint8_t new_contexts; /* the flag */
     uint8_t cohort;
 } swn_round_t;
 

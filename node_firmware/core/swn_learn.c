@@ -174,6 +174,9 @@ static void train_locally(swn_learner_t *learner, const swn_update_t *update)
     unsigned i;
 
     swn_train_init(&train, update->model, update->parameters->adapter, head, update->seed);
+    if (update->heads_only) {
+        train.rate_adapter = 0;
+    }
     swn_train_balance(&train, &learner->samples[0].example, stride, learner->used);
     for (i = 0; i < epochs; i++) {
         (void)swn_train_epoch(&train, &learner->samples[0].example, stride, learner->used);

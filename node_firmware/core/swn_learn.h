@@ -57,6 +57,7 @@ typedef struct swn_update {
     uint8_t mode; /* SWN_MODE_PROTOTYPES, SWN_MODE_TOP_K_SIGN */
     uint8_t context;
     uint8_t payload_max;
+    uint8_t heads_only; /* leave the adapter, which all crops share, as it is */
     uint8_t epochs; /* of the training; 0: SWN_TRAIN_EPOCHS */
 } swn_update_t;
 

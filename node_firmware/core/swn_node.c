@@ -124,10 +124,20 @@ static void forget_update(swn_node_t *node)
     node->update_size = 0;
 }
 
+/* ROUND is the last frame of a window's programme: the receiver need not wait for the window's end. */
+static void close_window(swn_node_t *node, int64_t now_us)
+{
+    if (node->window_from_us - node->config.guard_us <= now_us && now_us < node->window_until_us) {
+        node->window_until_us = now_us;
+        node->port->listen(node->port->ctx, now_us, now_us);
+    }
+}
+
 static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
 {
     uint32_t spread_s = round->spread_s;
 
+    close_window(node, now_us);
     plan_window(node, now_us, round->next_window_s, round->window_s);
     if (node->round_known && node->round == round->round) {
         return;
@@ -136,13 +146,14 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     node->round = round->round;
     node->round_known = 1;
     if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
-        swn_hash8(node->config.node_index, round->round) > round->cohort) {
+        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort) {
         return;
     }
     if (spread_s > round->close_in_s - SWN_UPDATE_GUARD_S) {
         spread_s = round->close_in_s - SWN_UPDATE_GUARD_S;
     }
     node->update_mode = round->mode;
+    node->update_heads_only = round->new_contexts;
     node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + random_us(node, spread_s * 1000u);
     node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
 }
@@ -327,6 +338,7 @@ static void send_update(swn_node_t *node, int64_t now_us)
         update.seed = node->config.seed + (uint64_t)node->round * 0x9E3779B97F4A7C15u;
         update.round = node->round;
         update.mode = node->update_mode;
+        update.heads_only = node->update_heads_only;
         update.context = node->config.context;
         update.payload_max = node->config.payload_max;
         update.epochs = node->config.epochs;

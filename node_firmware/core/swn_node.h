@@ -39,7 +39,8 @@ enum {
     SWN_RETRY_S = 5,             /* after "busy", plus as much again at random */
     SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
     SWN_NOON_HOUR = 12,
-    SWN_CROPS = 4                /* contexts with a rule */
+    SWN_CROPS = 4,               /* contexts with a rule */
+    SWN_GENERAL_RULE = 1         /* whose rule serves crops that the model does not know */
 };
 
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */
@@ -50,7 +51,8 @@ typedef struct swn_port {
     void *ctx;
     /* 0: taken. Otherwise busy (duty cycle, join, radio): try again, after that many seconds if > 0. */
     int (*tx)(void *ctx, uint8_t f_port, const uint8_t *data, size_t size);
-    /* Open the multicast receiver from .. until; a later call replaces a window that has not begun. */
+    /* Open the multicast receiver from .. until; a later call replaces a window that has not begun. An empty
+     * window (until <= from) closes the one that is open now: its programme is over. */
     void (*listen)(void *ctx, int64_t from_us, int64_t until_us);
     /* True randomness, mixed into the seed once. */
     uint32_t (*random32)(void *ctx);
@@ -110,6 +112,7 @@ typedef struct swn_node {
     uint16_t round;           /* last announced */
     uint8_t round_known;
     uint8_t update_mode;
+    uint8_t update_heads_only;
     uint8_t update_size;      /* 0: not composed yet */
     uint8_t hours_in_day;
     uint8_t battery;
@@ -143,6 +146,10 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
 
 /* Sends what is due; returns when it wants to be called again (later than now_us). */
 int64_t swn_poll(swn_node_t *node, int64_t now_us);
+
+/* Whether the model was shipped with an expert head (and this firmware with a published rule) for the node's
+ * crop. Other crops start with the shared head and the general rule, and learn from the fleet. */
+uint8_t swn_node_knows_crop(const swn_node_t *node);
 
 /* Features and rule of the last 48 h as they stand, for a context's rule. */
 swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES]);

@@ -7,6 +7,20 @@
 
 enum { MISSED_HOURS_MAX = 72, RAIN_MAX = SWN_RAIN_MISSING - 1 };
 
+/* A crop that the model knows has its own published rule; the others use the one of tomato (TOM-CAST), a plain
+ * table of temperature and wetness that serves several diseases. */
+static uint8_t rule_of(const swn_node_t *node, uint8_t context)
+{
+    int16_t head[SWN_HEAD_SIZE];
+
+    return swn_model_head(node->config.model, context, head) ? context : SWN_GENERAL_RULE;
+}
+
+uint8_t swn_node_knows_crop(const swn_node_t *node)
+{
+    return (uint8_t)(rule_of(node, node->config.context) == node->config.context);
+}
+
 static void close_day(swn_node_t *node)
 {
     swn_season_t *season = &node->season;
@@ -14,6 +28,7 @@ static void close_day(swn_node_t *node)
     uint8_t experts[SWN_TOP_K];
     swn_verdict_t verdict;
     swn_day_t day;
+    const uint8_t rule = rule_of(node, node->config.context);
     uint8_t crop;
 
     node->season_before = *season;
@@ -22,10 +37,8 @@ static void close_day(swn_node_t *node)
     for (crop = 0; crop < SWN_CROPS; crop++) {
         season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
     }
-    verdict = swn_rule(node->config.context, &day, season->mildew);
-    swn_features(&node->history, verdict,
-                 node->config.context < SWN_CROPS ? node->season_before.yesterday[node->config.context] : 0,
-                 node->day_x);
+    verdict = swn_rule(rule, &day, season->mildew);
+    swn_features(&node->history, verdict, node->season_before.yesterday[rule], node->day_x);
     node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
     if (node->day_sampled) {
         (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
@@ -132,12 +145,13 @@ uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label)
 swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES])
 {
     const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
+    const uint8_t rule = rule_of(node, context);
     swn_verdict_t verdict;
     swn_day_t day;
 
     swn_history_day(&node->history, &day);
-    verdict = swn_rule(context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
-    swn_features(&node->history, verdict, context < SWN_CROPS ? season->yesterday[context] : 0, x);
+    verdict = swn_rule(rule, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
+    swn_features(&node->history, verdict, season->yesterday[rule], x);
     return verdict;
 }
 

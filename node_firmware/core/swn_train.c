@@ -21,7 +21,7 @@ void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t 
 {
     train->model = model;
     train->prng = swn_seed32(seed);
-    train->rate_head = 8;
+    train->rate_head = 16;
     train->rate_adapter = 4;
     memset(train->class_weight, WEIGHT_ONE, sizeof train->class_weight);
     memcpy(train->parameters, adapter, SWN_ADAPTER_SIZE * sizeof(int16_t));

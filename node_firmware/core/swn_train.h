@@ -30,7 +30,7 @@ typedef struct swn_train {
     uint8_t class_weight[SWN_CLASSES];      /* 64 = 1.0, at most 64: weigh frequent classes down */
 } swn_train_t;
 
-/* A local copy of the parameters and the default rates (head 1/128, adapter 1/1024, weights 1.0). */
+/* A local copy of the parameters and the default rates (head 1/64, adapter 1/1024, weights 1.0). */
 void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t adapter[SWN_ADAPTER_SIZE],
                     const int16_t head[SWN_HEAD_SIZE], uint64_t seed);
 

@@ -188,7 +188,7 @@ static void test_learning(const swn_model_t *model, int with_adapter)
     }
     swn_model_adapter(model, adapter);
     swn_train_init(&train, model, adapter, head, 5);
-    train.rate_head = 64;
+    train.rate_head = 8;
     train.rate_adapter = with_adapter ? 4 : 0;
     again = train;
     size_t right_before, right_after;

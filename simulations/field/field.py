@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.field.climate import place, plot_weather
-from simulations.field.rules import CLASSES, CONTEXTS, PlotWeather, classes_by_context
+from simulations.field.rules import CLASSES, CONTEXTS, PlotWeather, classes_by_context, weather_of_readings
 from simulations.field.sensors import CHEAP, PUBLIC, Defects, Readings, read
 from simulations.field.weather import FARM, PUBLIC_SITES, Site, Weather, clock_hours, generate
 from simulations.field.weather_csv import read_weather_csv
@@ -108,12 +108,21 @@ class Field:
         return self.weather.start
 
     def class_shares(self) -> NDArray[np.float64]:
-        """How often each class is true over all days, [crops 0..3, classes]; a row of nan for a crop not grown."""
+        """How often each class is true over all days, [crops 0..3, classes]; nan for a crop not grown."""
         shares = np.full((len(CONTEXTS), CLASSES), np.nan)
         for crop in np.unique(self.context):
             of_crop = self.labels[:, self.context == crop]
             shares[crop] = np.bincount(of_crop.ravel(), minlength=CLASSES) / of_crop.size
         return shares
+
+    def rule_classes(self) -> NDArray[np.uint8]:
+        """The baseline "published rule of the crop on the node's own sensors", [days, nodes], for every node.
+
+        It knows each crop's rule, also of crops for which the firmware has only a general one.
+        """
+        readings = self.sensors
+        own = weather_of_readings(readings.temperature_centi, readings.humidity_half, readings.rain_tenth)
+        return classes_by_context(self.context, own)
 
     def readings(self, hour: int) -> tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.uint16], int]:
         """(temperature_centi, humidity_half, rain_tenth, clock hour 0-23) of hour 0 <= hour < hours; arrays

@@ -52,6 +52,7 @@ __all__ = [
     "QUERY_FEATURES_FOLLOW",
     "QUERY_OWN_READINGS",
     "REASONS",
+    "ROUND_NEW_CONTEXTS",
     "Z_SIZE",
     "Answer",
     "BlockKind",
@@ -93,6 +94,8 @@ RICE_K_MAX = 9
 BLOCK_SIZE_MAX = 2048
 BLOCK_HEADER_SIZE = 14
 NO_BASE = 0xFFFF
+ROUND_NEW_CONTEXTS = 0x80
+"""Flag in a round's mode: only nodes whose context the model was shipped without take part."""
 QUERY_OWN_READINGS = 1
 QUERY_FEATURES_FOLLOW = 2
 
@@ -201,7 +204,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class RoundAnnounce:
-    """Downlink 10/01: a round is open for the nodes with hash8(node_index, round) <= cohort."""
+    """Downlink 10/01: a round is open for the nodes with hash8(node_index, round) <= cohort.
+
+    `mode` is a `RoundMode`, with the flag `ROUND_NEW_CONTEXTS` when nodes of a shipped context stay out.
+    """
 
     round: int
     model_version: int
@@ -346,7 +352,7 @@ def _status_ok(message: Status) -> bool:
 
 
 def _round_ok(message: RoundAnnounce) -> bool:
-    return message.mode <= max(RoundMode)
+    return message.mode & ~ROUND_NEW_CONTEXTS <= max(RoundMode)
 
 
 def _piece_size(length: int, count: int) -> int:

@@ -306,7 +306,9 @@ def test_one_reader_too_many_is_told_so_and_the_others_go_on(fresh: Served) -> N
     for stream in streams:
         assert stream.__enter__().status_code == 200
     until(lambda: fresh.http.get("/api/events").status_code == 503, "the refusal of one reader more")
-    assert "close one" in fresh.http.post("/api/ask", json={"near": "x"}).text or fresh.alive()
+    refused = fresh.http.post("/api/ask", json={"features": [0] * FEATURES, "crop": "apple"})
+    assert refused.status_code == 503
+    assert "close one" in refused.json()["detail"]
     for stream, client in zip(streams, readers, strict=True):
         stream.__exit__(None, None, None)
         client.close()

@@ -64,3 +64,10 @@ def test_the_published_battery_lives_of_casals_come_out(every_s: int, years: flo
     )
     charge_mah = energy_mj / 3.3 / 3600
     assert 2400 / charge_mah == pytest.approx(years, rel=0.15)
+
+
+def test_a_battery_empties_by_what_was_spent_and_not_below_nothing() -> None:
+    book = EnergyBook(2)
+    start, listened = np.array([1.0, 0.01]), np.zeros(2, dtype=np.int64)
+    half_us = int(1_200 / 0.016 * 3_600e6)  # half of 2400 mAh asleep
+    assert book.battery_left(listened, half_us, start).tolist() == pytest.approx([0.5, 0.0])
