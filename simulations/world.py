@@ -52,7 +52,8 @@ Progress = Callable[[int, int], None]
 class World:
     """One run.  `coordinator` is replaced by `restart_gateway`; `rows` is what it has stored."""
 
-    def __init__(self, scenario: Scenario, *, model: bytes | None = None) -> None:
+    def __init__(self, scenario: Scenario, *, model: bytes | None = None, history_days: int = 0) -> None:
+        """`history_days`: labelled days that the nodes have behind them when the run begins."""
         self.scenario = scenario
         self.model = shipped_model() if model is None else model
         self.field = Field(
@@ -60,7 +61,7 @@ class World:
             scenario.days,
             scenario.seed,
             weather=scenario.weather or None,
-            spin_up_days=SPIN_UP_DAYS,
+            spin_up_days=SPIN_UP_DAYS + history_days,
             test_days=scenario.test_days,
             told_share=scenario.told_share,
         )
@@ -70,7 +71,7 @@ class World:
         self.rounds: list[dict[str, Any]] = []
         self.queries: dict[int, dict[str, Any]] = {}
         self.events: dict[str, int] = {}
-        self.start_us = SPIN_UP_DAYS * DAY_US
+        self.start_us = (SPIN_UP_DAYS + history_days) * DAY_US
         self.end_us = self.start_us + scenario.days * DAY_US
         session = group(scenario)
         self.cell = Cell(
@@ -82,6 +83,7 @@ class World:
             self,
             self.checkers,
             start_us=self.start_us,
+            history_days=history_days,
         )
         self._prng = Prng(scenario.seed).child("world")
         self._versions = Versions(self.model, self.field.context)
@@ -270,7 +272,7 @@ class World:
     def _truth(self, node: int, at_us: int) -> int:
         """The true class of the noon-to-noon day that fills most of the 24 hours before `at_us`."""
         day = max(0, (at_us - DAY_US // 2) // DAY_US)
-        return int(self.field.label(day)[node])
+        return int(self.field.labels[day][node])
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Asking:
         self._downlinks = downlinks
         self._rounds = rounds
         self._region = region
+        self._report_period_us = config.status_period_min * 60 * SECOND_US
         self._open: dict[int, _Open] = {}
         self._stored: list[int] = []
         self._restart: list[tuple[Query, int, int]] = []
@@ -209,6 +210,7 @@ class Asking:
                     lat=record.lat,
                     lon=record.lon,
                     model_version=status.model_version or 0,
+                    report_period_us=self._report_period_us,
                 )
             )
         return found

@@ -62,7 +62,9 @@ def test_c_functions_fit_on_a_screen(path: Path) -> None:
         if line.startswith("{"):
             start = number
         if line.startswith("}") and start:
-            assert number - start <= FUNCTION_LINES_MAX, f"{relative(path)}:{start} has {number - start} lines"
+            assert number - start <= FUNCTION_LINES_MAX, (
+                f"{relative(path)}:{start} has {number - start} lines"
+            )
             start = 0
 
 

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def measure(clients: int, rounds: int, backend: dict[str, Any]) -> dict[str, Any
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
-        while len(list(grid.get_node_ids())) < clients:
-            time.sleep(0.2)
+        while len(list(grid.get_node_ids())) < clients:  # else the first round samples those that are there
+            threading.Event().wait(0.2)
         strategy = FedAdam(fraction_evaluate=0.0, min_available_nodes=clients)
         initial = ArrayRecord([np.zeros(VECTOR_SIZE)])
         cpu_s, wall_s = tree_cpu_s(), time.perf_counter()

@@ -40,7 +40,8 @@ enum {
     SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
     SWN_NOON_HOUR = 12,
     SWN_CROPS = 4,               /* contexts with a rule */
-    SWN_GENERAL_RULE = 1         /* whose rule serves crops that the model does not know */
+    SWN_GENERAL_RULE = 1,        /* whose class serves crops that the model does not know, */
+    SWN_SEASON_RULE = 3          /* and whose index */
 };
 
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */

@@ -7,13 +7,26 @@
 
 enum { MISSED_HOURS_MAX = 72, RAIN_MAX = SWN_RAIN_MISSING - 1 };
 
-/* A crop that the model knows has its own published rule; the others use the one of tomato (TOM-CAST), a plain
- * table of temperature and wetness that serves several diseases. */
+/* A crop that the model knows has its own published rule. */
 static uint8_t rule_of(const swn_node_t *node, uint8_t context)
 {
     int16_t head[SWN_HEAD_SIZE];
 
     return swn_model_head(node->config.model, context, head) ? context : SWN_GENERAL_RULE;
+}
+
+/* What the day looks like to the rules. A crop without a rule of its own gets the general one's class (TOM-CAST, a
+ * plain table of temperature and wetness) and, as the index, how warm the last weeks were (the running sum of
+ * Gubler-Thomas): what no window of 48 h can hold. What both mean for its disease is for the fleet to learn. */
+static swn_verdict_t verdict_of(const swn_node_t *node, uint8_t context, const swn_day_t *day, swn_mildew_t mildew)
+{
+    const uint8_t rule = rule_of(node, context);
+    swn_verdict_t verdict = swn_rule(rule, day, mildew);
+
+    if (rule != context) {
+        verdict.index = swn_rule(SWN_SEASON_RULE, day, mildew).index;
+    }
+    return verdict;
 }
 
 uint8_t swn_node_knows_crop(const swn_node_t *node)
@@ -37,7 +50,7 @@ static void close_day(swn_node_t *node)
     for (crop = 0; crop < SWN_CROPS; crop++) {
         season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
     }
-    verdict = swn_rule(rule, &day, season->mildew);
+    verdict = verdict_of(node, node->config.context, &day, season->mildew);
     swn_features(&node->history, verdict, node->season_before.yesterday[rule], node->day_x);
     node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
     if (node->day_sampled) {
@@ -150,7 +163,7 @@ swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x
     swn_day_t day;
 
     swn_history_day(&node->history, &day);
-    verdict = swn_rule(rule, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
+    verdict = verdict_of(node, context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
     swn_features(&node->history, verdict, season->yesterday[rule], x);
     return verdict;
 }

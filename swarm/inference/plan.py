@@ -4,10 +4,11 @@ Three kinds of question: `node` (what does this node say), `place` (what do the 
 `features` (judge these 56 inputs).  The gateway holds every head itself, so a `features` question costs
 no airtime unless an expert lives on nodes only: then `replica=False` asks its holders.
 
-Nodes are ranked by merit = nearness * freshness * battery * cheapness, each 0..1:
+Nodes are ranked by merit = nearness * promptness * battery * cheapness, each 0..1:
 
 - nearness exp(-distance / 500 m) for a place (same plot: 1; no position: as if 1.5 km away),
-- freshness exp(-age of the last frame / 6 h): a node that is heard will hear,
+- promptness exp(-2 wait / time until the deadline): a class A node hears a question after its next uplink,
+  which is a report period after its last one; a node that is overdue may be silent: .2,
 - battery: external power or unknown 1, else its fill level, never below .1,
 - cheapness sqrt(cheapest airtime / own airtime): SF12 costs 25 times SF7.
 
@@ -33,7 +34,7 @@ Kind = Literal["node", "place", "features"]
 
 NEAR_M = 500.0
 UNPLACED_M = 1500.0
-FRESH_US = 6 * 3600 * 1_000_000
+OVERDUE = 0.2
 STALE_US = 48 * 3600 * 1_000_000
 """A node silent for longer is not asked, unless it is the one asked about."""
 QUORUM = 0.8
@@ -122,6 +123,8 @@ class Candidate:
     lat: float | None = None
     lon: float | None = None
     model_version: int = 0
+    report_period_us: int | None = None
+    """How often it sends by itself; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ def plan(
     question_size = 6 + (app.FEATURES if query.features is not None else 0)
     prices = [_airtime_us(region, node, question_size) for node in found]
     merits = [
-        (_weight(query, node, centre, now_us) * _battery(node) * math.sqrt(min(prices) / price), price, node)
+        (_merit(query, node, centre, now_us, deadline_us) * math.sqrt(min(prices) / price), price, node)
         for node, price in zip(found, prices, strict=True)
     ]
     merits.sort(key=lambda entry: (-entry[0], entry[2].node_index))
@@ -202,7 +205,7 @@ def plan(
         Target(
             dev_eui=node.dev_eui,
             node_index=node.node_index,
-            weight=_weight(query, node, centre, now_us),
+            weight=_weight(query, node, centre),
             distance_m=_distance(node, centre),
             data_rate=node.data_rate,
             reply_in_s=slots[node.data_rate],
@@ -243,13 +246,26 @@ def _distance(node: Candidate, centre: tuple[float, float] | None) -> float | No
     return distance_m(centre[0], centre[1], node.lat, node.lon)
 
 
-def _weight(query: Query, node: Candidate, centre: tuple[float, float] | None, now_us: int) -> float:
-    """What this node's answer counts for: nearness and freshness."""
-    fresh = max(math.exp(-_age_us(node, now_us) / FRESH_US), 0.01)
+def _promptness(node: Candidate, now_us: int, deadline_us: int) -> float:
+    """How likely the node's next uplink opens its receive windows in time."""
+    if node.report_period_us is None or node.last_seen_us is None:
+        return OVERDUE
+    wait_us = node.last_seen_us + node.report_period_us - now_us
+    return math.exp(-2.0 * wait_us / max(deadline_us - now_us, 1)) if wait_us >= 0 else OVERDUE
+
+
+def _weight(query: Query, node: Candidate, centre: tuple[float, float] | None) -> float:
+    """What this node's answer counts for: its nearness (its readings are fresh when it answers)."""
     if query.kind != "place" or (query.plot and node.plot == query.plot):
-        return fresh
+        return 1.0
     away = _distance(node, centre)
-    return fresh * math.exp(-(UNPLACED_M if away is None else away) / NEAR_M)
+    return math.exp(-(UNPLACED_M if away is None else away) / NEAR_M)
+
+
+def _merit(
+    query: Query, node: Candidate, centre: tuple[float, float] | None, now_us: int, deadline_us: int
+) -> float:
+    return _weight(query, node, centre) * _promptness(node, now_us, deadline_us) * _battery(node)
 
 
 def _battery(node: Candidate) -> float:

@@ -1,4 +1,4 @@
-"""Whom to ask: near, fresh, cheap nodes first, and answers that do not meet on the air."""
+"""Whom to ask: near, prompt, cheap nodes first, and answers that do not meet on the air."""
 
 from __future__ import annotations
 
@@ -65,11 +65,16 @@ def test_a_plot_is_asked_by_name() -> None:
     assert made.targets[3].distance_m is None
 
 
-def test_fresh_nodes_come_before_silent_ones() -> None:
-    old = node(1, last_seen_us=NOW_US - 12 * HOUR_US)
-    dead, never = node(2, last_seen_us=NOW_US - 49 * HOUR_US), node(3, last_seen_us=None)
-    made = ask(PLACE, [never, dead, old, node(4)], k=4)
-    assert chosen(made) == [4, 1]
+def test_nodes_that_are_due_soon_come_first_and_silent_ones_not_at_all() -> None:
+    """A class A node that was just heard sleeps for a whole report period; one that is due soon hears us."""
+    period = {"report_period_us": 24 * HOUR_US}
+    deadline_us = NOW_US + 8 * HOUR_US
+    soon = node(1, last_seen_us=NOW_US - 23 * HOUR_US, **period)
+    overdue = node(2, last_seen_us=NOW_US - 30 * HOUR_US, **period)
+    late = node(3, last_seen_us=NOW_US - HOUR_US, **period)
+    dead, never = node(4, last_seen_us=NOW_US - 49 * HOUR_US, **period), node(5, last_seen_us=None)
+    made = ask(PLACE, [never, late, dead, overdue, soon], k=5, deadline_us=deadline_us)
+    assert chosen(made) == [1, 2, 3]
 
 
 def test_battery_and_airtime_decide_between_equals() -> None:
