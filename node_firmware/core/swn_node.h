@@ -148,8 +148,8 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
 /* Sends what is due; returns when it wants to be called again (later than now_us). */
 int64_t swn_poll(swn_node_t *node, int64_t now_us);
 
-/* Whether the model was shipped with an expert head (and this firmware with a published rule) for the node's
- * crop. Other crops start with the shared head and the general rule, and learn from the fleet. */
+/* Whether the model was shipped with an expert head for the node's crop. Other crops start with the shared head
+ * and the general rule, and learn from the fleet. */
 uint8_t swn_node_knows_crop(const swn_node_t *node);
 
 /* Features and rule of the last 48 h as they stand, for a context's rule. */

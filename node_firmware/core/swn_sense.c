@@ -7,12 +7,17 @@
 
 enum { MISSED_HOURS_MAX = 72, RAIN_MAX = SWN_RAIN_MISSING - 1 };
 
-/* A crop that the model knows has its own published rule. */
-static uint8_t rule_of(const swn_node_t *node, uint8_t context)
+static uint8_t knows(const swn_node_t *node, uint8_t context)
 {
     int16_t head[SWN_HEAD_SIZE];
 
-    return swn_model_head(node->config.model, context, head) ? context : SWN_GENERAL_RULE;
+    return (uint8_t)(swn_model_head(node->config.model, context, head) != 0);
+}
+
+/* A crop that the model knows has its own published rule, if there is one. */
+static uint8_t rule_of(const swn_node_t *node, uint8_t context)
+{
+    return context < SWN_CROPS && knows(node, context) ? context : SWN_GENERAL_RULE;
 }
 
 /* What the day looks like to the rules. A crop without a rule of its own gets the general one's class (TOM-CAST, a
@@ -31,7 +36,7 @@ static swn_verdict_t verdict_of(const swn_node_t *node, uint8_t context, const s
 
 uint8_t swn_node_knows_crop(const swn_node_t *node)
 {
-    return (uint8_t)(rule_of(node, node->config.context) == node->config.context);
+    return knows(node, node->config.context);
 }
 
 static void close_day(swn_node_t *node)

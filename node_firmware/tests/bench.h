@@ -15,15 +15,17 @@
 typedef struct world {
     int answer;
     unsigned sent;
-    unsigned listens;
+    unsigned listens;            /* windows asked for, and */
+    unsigned closings;           /* open ones closed */
     unsigned nvm_writes;
     uint8_t f_port;              /* of the last message */
     size_t size[3];              /* of the last one on ports 10, 11, 12 */
     uint8_t learning[SWN_PAYLOAD_MAX];
     uint8_t asking[SWN_PAYLOAD_MAX];
     uint8_t status[SWN_PAYLOAD_MAX];
-    int64_t from_us;
+    int64_t from_us;             /* of the last window */
     int64_t until_us;
+    int64_t closed_us;
 } world_t;
 
 static inline int world_tx(void *ctx, uint8_t f_port, const uint8_t *data, size_t size)
@@ -47,6 +49,12 @@ static inline void world_listen(void *ctx, int64_t from_us, int64_t until_us)
 {
     world_t *world = ctx;
 
+    if (until_us <= from_us) {
+        EXPECT_EQ(until_us, from_us);
+        world->closings++;
+        world->closed_us = until_us;
+        return;
+    }
     world->listens++;
     world->from_us = from_us;
     world->until_us = until_us;
@@ -125,7 +133,9 @@ static inline void receive(bench_t *bench, int64_t now_us, uint8_t f_port, const
     swn_rx(&bench->node, now_us, f_port, data, size, f_port == SWN_PORT_LEARNING, -3);
 }
 
-static inline void announce(bench_t *bench, int64_t now_us, unsigned round, unsigned mode, unsigned spread_s, unsigned close_s)
+/* `next_s`, `window_s`: the next window. */
+static inline void announce_window(bench_t *bench, int64_t now_us, unsigned round, unsigned mode, unsigned spread_s,
+                                   unsigned close_s, unsigned next_s, unsigned window_s)
 {
     uint8_t frame[19];
 
@@ -136,9 +146,14 @@ static inline void announce(bench_t *bench, int64_t now_us, unsigned round, unsi
     frame[6] = 255;
     put16(frame + 7, spread_s);
     put32(frame + 9, close_s);
-    put32(frame + 13, 7200);
-    put16(frame + 17, 60);
+    put32(frame + 13, next_s);
+    put16(frame + 17, window_s);
     receive(bench, now_us, SWN_PORT_LEARNING, frame, sizeof frame);
+}
+
+static inline void announce(bench_t *bench, int64_t now_us, unsigned round, unsigned mode, unsigned spread_s, unsigned close_s)
+{
+    announce_window(bench, now_us, round, mode, spread_s, close_s, 7200, 60);
 }
 
 static inline void acknowledge(bench_t *bench, int64_t now_us, unsigned round, uint8_t bits)

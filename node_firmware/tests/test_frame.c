@@ -107,6 +107,7 @@ static void test_rounds_and_acks(void)
         EXPECT_EQ(got.round.round, wanted->round);
         EXPECT_EQ(got.round.model_version, wanted->model_version);
         EXPECT_EQ(got.round.mode, wanted->mode);
+        EXPECT_EQ(got.round.new_contexts, wanted->new_contexts);
         EXPECT_EQ(got.round.cohort, wanted->cohort);
         EXPECT_EQ(got.round.spread_s, wanted->spread_s);
         EXPECT_EQ(got.round.close_in_s, wanted->close_in_s);

@@ -27,7 +27,7 @@ static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_
     frame[0] = (uint8_t)(choice < 3 ? choice + 1 : 1);
     switch (choice) {
     case 0:
-        frame[5] %= 3;
+        frame[5] = (uint8_t)(frame[5] % 3 | (frame[5] & SWN_MODE_NEW_CONTEXTS));
         frame[11] = frame[12] = frame[16] = 0;
         return 19;
     case 1:
@@ -66,7 +66,7 @@ static void test_hostile(bench_t *bench, unsigned long frames)
     int64_t next_us;
     unsigned long n;
 
-    start(bench, 1, 13);
+    start(bench, 2, 13);
     now_us = live(bench, 8);
     for (n = 0; n < frames; n++) {
         uint8_t valid[SWN_PAYLOAD_MAX + 16];

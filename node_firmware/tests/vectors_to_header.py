@@ -18,6 +18,7 @@ Case = dict[str, Any]
 
 DIMS_MAX = 32
 CLASSES = 3
+NEW_CONTEXTS = 0x80
 
 HEAD = """/* Made by vectors_to_header.py from tests/vectors/app_frames.json: do not edit. */
 #include "swn_frame.h"
@@ -84,15 +85,21 @@ def piece(fields: Case) -> str:
     return f"{designated(fields, names)}, {tail}"
 
 
+def announcement(fields: Case) -> str:
+    """`swn_round_t`, where the flag of the mode byte stands apart from the mode."""
+    names = ["round", "model_version", "cohort", "spread_s", "close_in_s", "next_window_s", "window_s"]
+    mode = f".mode = {fields['mode'] & ~NEW_CONTEXTS}, .new_contexts = {int(fields['mode'] >= NEW_CONTEXTS)}"
+    return f"{designated(fields, names)}, {mode}"
+
+
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
 STATUS += ("rain_tenth", "risk", "multicast_received")
-ROUND = ("round", "model_version", "mode", "cohort", "spread_s", "close_in_s", "next_window_s", "window_s")
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "prototypes": ("swn_prototypes_t", prototypes),
     "top_k_sign": ("swn_top_k_vector_t", top_k),
     "answer": ("swn_answer_t", answer),
     "status": ("swn_report_t", plain(*STATUS)),
-    "round_announce": ("swn_round_t", plain(*ROUND)),
+    "round_announce": ("swn_round_t", announcement),
     "round_ack": ("swn_ack_t", plain("round", "first_index")),
     "block_piece": ("swn_piece_t", piece),
     "query": ("swn_query_t", plain("query_id", "flags", "context", "reply_in_s")),

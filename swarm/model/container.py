@@ -506,8 +506,17 @@ def inspect(image: bytes) -> dict[str, Any]:
     }
 
 
-def random_model(seed: int, *, remote: Sequence[int] = (), generation: int = 0) -> bytes:
-    """A container of random weights whose z is spread over its range: for tests that need no skill."""
+def random_model(
+    seed: int,
+    *,
+    contexts: Sequence[int] = layout.CONTEXTS_PUBLIC,
+    remote: Sequence[int] = (),
+    generation: int = 0,
+) -> bytes:
+    """A container of random weights whose z is spread over its range: for tests that need no skill.
+
+    `contexts` are those with a head of their own.
+    """
     rng = Prng(seed).child("random_model").numpy()
     hidden, z = layout.HIDDEN, layout.Z
 
@@ -515,7 +524,7 @@ def random_model(seed: int, *, remote: Sequence[int] = (), generation: int = 0) 
         return Linear(rng.normal(0, gain / np.sqrt(cols), (rows, cols)), rng.normal(0, 0.1, rows))
 
     heads: dict[int | None, FloatArray] = {}
-    for context in (*layout.CONTEXTS_PUBLIC, None):
+    for context in (*contexts, None):
         heads[context] = rng.normal(0, 0.3, (layout.CLASSES, layout.HEAD_ROW))
     project = linear(z, hidden, 1.5)
     model = FloatModel(

@@ -7,10 +7,17 @@ import pytest
 from numpy.typing import NDArray
 from swarm._node import ffi, lib
 
-from simulations.field.rules import PlotWeather, classes_by_context, weather_of_readings
+from simulations.field.rules import (
+    PlotWeather,
+    apple_progress,
+    classes_by_context,
+    grape_index,
+    tomato_severity,
+    weather_of_readings,
+)
 from swarm.node import HUMIDITY_MISSING, NodeConfig, Nodes
 from swarm.prng import Prng
-from tests.firmware.model_image import IMAGE
+from tests.firmware.model_image import IMAGE, IMAGE_OF_ALL, IMAGE_WITHOUT_RULE
 
 LOW, MEDIUM, HIGH = 0, 1, 2
 APPLE, TOMATO, POTATO, GRAPE = range(4)
@@ -180,16 +187,33 @@ def make_weather(nodes: int, days: int) -> tuple[Hourly, Hourly, Hourly]:
     return temperature, humidity, rain
 
 
-def classes_of_nodes(context: NDArray[np.uint8], readings: list[NDArray[np.integer]]) -> NDArray[np.int64]:
-    """The rule's class in each day's features [days, nodes]."""
-    nodes = Nodes(len(context), [NodeConfig(i, int(crop)) for i, crop in enumerate(context)], IMAGE)
+def inputs_of_nodes(
+    context: NDArray[np.uint8], readings: list[NDArray[np.integer]], image: bytes
+) -> NDArray[np.int8]:
+    """Each day's features [days, nodes, 56]."""
+    nodes = Nodes(len(context), [NodeConfig(i, int(crop)) for i, crop in enumerate(context)], image)
     days = []
     for hour in range(len(readings[0])):
         clock = (hour + 13) % 24
         nodes.sense(hour * HOUR_US, *(values[hour] for values in readings), clock)
         if clock == 12:
-            days.append(nodes.day_features()[1][:, 48:51].argmax(axis=1))
+            days.append(nodes.day_features()[1])
     return np.array(days)
+
+
+def classes_of_nodes(context: NDArray[np.uint8], readings: list[NDArray[np.integer]]) -> NDArray[np.int64]:
+    """The rule's class in each day's features [days, nodes], of nodes that know every crop."""
+    return inputs_of_nodes(context, readings, IMAGE_OF_ALL)[:, :, 48:51].argmax(axis=2)
+
+
+def quantised_weather(nodes: int, days: int) -> list[NDArray[np.integer]]:
+    """`make_weather` as the sensors say it."""
+    temperature, humidity, rain = make_weather(nodes, days)
+    return [
+        np.rint(temperature * 100).astype(np.int16),
+        np.rint(humidity * 2).astype(np.uint8),
+        np.rint(rain * 10).astype(np.uint16),
+    ]
 
 
 def test_rules_agree_with_the_simulator() -> None:
@@ -228,3 +252,60 @@ def test_rules_agree_without_a_humidity_sensor() -> None:
     ]
     got = classes_of_nodes(context, readings)
     assert (got == classes_by_context(context, weather_of_readings(*readings))).mean() >= 0.999
+
+
+def shifted(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The class of the day before, 0 before the first."""
+    return np.concatenate([np.zeros((1, classes.shape[1]), np.int64), classes[:-1].astype(np.int64)])
+
+
+def test_inputs_of_known_crops_are_their_own_rule() -> None:
+    """Apple and tomato, shipped: 48-50 and 52 by their rule, 51 its index, whatever else the model knows."""
+    context = np.arange(40, dtype=np.uint8) % 2
+    readings = quantised_weather(len(context), 60)
+    x = inputs_of_nodes(context, readings, IMAGE).astype(np.int64)
+    weather = weather_of_readings(*readings)
+    classes = classes_by_context(context, weather)
+    assert np.bincount(classes.ravel()).min() > 100
+    assert (x[:, :, 48:51].argmax(axis=2) == classes).mean() >= 0.9999
+    assert (np.sort(x[:, :, 48:51], axis=2) == [0, 0, 64]).all()
+    assert (x[:, :, 52] == 40 * shifted(classes)).mean() >= 0.9999
+    progress = np.minimum(64 * apple_progress(weather)[:, context == APPLE], 127)
+    assert np.abs(x[:, context == APPLE, 51] - progress).max() <= 1.01
+    severity = np.array([0, 32, 64, 96, 127])[tomato_severity(weather)[:, context == TOMATO].astype(int)]
+    assert (x[:, context == TOMATO, 51] == severity).mean() >= 0.9999
+    for image in (IMAGE_OF_ALL, IMAGE_WITHOUT_RULE):
+        same = context == APPLE if image is IMAGE_WITHOUT_RULE else context < 4
+        assert (inputs_of_nodes(context, readings, image)[:, same] == x[:, same]).all()
+
+
+def test_a_crop_that_the_model_does_not_know_gets_the_general_rule_and_the_season() -> None:
+    """Potato, grape and a crop without any rule: TOM-CAST's class in 48-50 and 52, Gubler-Thomas in 51."""
+    context = np.array([POTATO, GRAPE, 6] * 12, np.uint8)
+    readings = quantised_weather(len(context), 60)
+    x = inputs_of_nodes(context, readings, IMAGE)
+    weather = weather_of_readings(*readings)
+    general = classes_by_context(np.full(len(context), TOMATO, np.uint8), weather)
+    assert np.bincount(general.ravel()).min() > 100
+    assert (x[:, :, 48:51].argmax(axis=2) == general).mean() >= 0.9999
+    assert (x[:, :, 52] == 40 * shifted(general)).mean() >= 0.9999
+    season = grape_index(weather)
+    assert (season > 0).mean() > 0.2
+    assert (x[:, :, 51] == season).mean() >= 0.999
+    of_all = inputs_of_nodes(context, readings, IMAGE_OF_ALL)
+    rest = np.setdiff1d(np.arange(56), range(48, 53))
+    assert (of_all[:, :, rest] == x[:, :, rest]).all(), "a rule moves its own inputs only"
+    assert (of_all[:, context == POTATO, 48:53] != x[:, context == POTATO, 48:53]).any()
+
+
+def test_a_head_without_a_published_rule_does_with_the_general_one() -> None:
+    """A model may know a context for which this firmware has no rule: nothing is read beyond the rules' memory."""
+    context = np.array([5, 7, TOMATO, POTATO], np.uint8)
+    readings = quantised_weather(1, 40)
+    alike = [np.repeat(values, len(context), axis=1) for values in readings]
+    x = inputs_of_nodes(context, alike, IMAGE_WITHOUT_RULE)
+    for node in (0, 1):
+        assert (x[:, node] == x[:, 3]).all()
+    assert set(np.unique(x[:, :, 52])) == {0, 40, 80}
+    by_tomcast = inputs_of_nodes(context, alike, IMAGE)[:, 2]
+    assert (x[:, 2] == by_tomcast).all(), "the general rule is tomato's own, known or not"

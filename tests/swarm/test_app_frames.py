@@ -144,6 +144,8 @@ def test_sizes_that_the_design_counts_on() -> None:
         app.TopKSign(1, 1, 0, 1, 1, 3, (5,), ()),
         app.TopKSign(1, 1, 0, 1, 1, 3, (-1,), (True,)),
         app.RoundAnnounce(1, 1, 3, 0, 0, 0, 0, 0),
+        app.RoundAnnounce(1, 1, app.ROUND_NEW_CONTEXTS | 3, 0, 0, 0, 0, 0),
+        app.RoundAnnounce(1, 1, 0x40 | app.RoundMode.PROTOTYPES, 0, 0, 0, 0, 0),
         app.RoundAck(1, 0, b""),
         app.BlockPiece(1, 0, 0, 10, 0, 0, 1, b"123"),
         app.Query(1, 2, 0, 0, None),
