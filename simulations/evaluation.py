@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from simulations.field import Field
 from simulations.field.baselines import Dataset, Scores, compare, score_predictions
-from simulations.field.rules import classes_by_context, weather_of_readings
 from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import LABEL_NONE, firmware_nodes
 from swarm.model.layout import CLASSES, CONTEXTS, CONTEXTS_PUBLIC, FEATURES, HEAD_ONE, HEAD_ROW, Z
@@ -45,7 +44,7 @@ class Evaluation:
             labels_train=labels_train,
             z_test=self._z(self._x_test),
             labels_test=labels[:, test.start : test.stop],
-            rule_test=_published_rule(field)[:, test.start : test.stop],
+            rule_test=field.rule_classes().T[:, test.start : test.stop],
         )
 
     def score(self, nodes: Nodes) -> Scores:
@@ -65,13 +64,6 @@ class Evaluation:
     def _z(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         nodes, days = x.shape[:2]
         return self._model.z(np.ascontiguousarray(x).reshape(nodes * days, FEATURES)).reshape(nodes, days, Z)
-
-
-def _published_rule(field: Field) -> NDArray[np.uint8]:
-    """Each crop's published rule on the node's own readings, uint8[nodes, days], on board or not."""
-    sensors = field.sensors
-    readings = weather_of_readings(sensors.temperature_centi, sensors.humidity_half, sensors.rain_tenth)
-    return classes_by_context(field.context, readings).T
 
 
 def _season_features(scenario: Scenario, field: Field, model: bytes) -> NDArray[np.int8]:

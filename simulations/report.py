@@ -22,14 +22,14 @@ from rich.table import Table
 __all__ = ["Report", "digest_of", "show", "write"]
 
 METHODS = (
-    ("start", "our nodes, as shipped"),
+    ("start", "our nodes, shipped"),
     ("end", "our nodes, after the run"),
-    ("rule", "published rule, same sensors"),
+    ("rule", "rule, same sensors"),
     ("persistence", "yesterday's class"),
     ("majority", "most frequent class"),
-    ("local_only", "each node by itself"),
-    ("public_local", "shipped head + local training"),
-    ("centralised", "one server with all labels"),
+    ("local_only", "local only"),
+    ("public_local", "shipped + local tuning"),
+    ("centralised", "centralised"),
 )
 
 
@@ -83,14 +83,20 @@ def show(report: Report, console: Console | None = None) -> None:
         f"[bold]{report.scenario}[/bold]: {report.nodes} nodes, "
         f"{report.virtual_days:g} days, seed {report.seed}"
     )
-    accuracy = Table(title="macro-F1 over unseen days", title_justify="left")
+    accuracy = Table(
+        title="macro-F1 over unseen days (new: crops that the model was shipped without)",
+        title_justify="left",
+    )
     crops = sorted({crop for each in report.accuracy["per_crop"].values() for crop in each})
-    for heading in ("", "mean", *crops):
-        accuracy.add_column(heading, justify="right" if heading else "left")
+    for heading in ("", "mean", "new", *crops):
+        accuracy.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for method, words in METHODS:
         per_crop = report.accuracy["per_crop"].get(method, {})
         accuracy.add_row(
-            words, _number(report.accuracy[method]), *(_number(per_crop.get(crop)) for crop in crops)
+            words,
+            _number(report.accuracy[method]),
+            _number(report.accuracy["unseen_crops"].get(method)),
+            *(_number(per_crop.get(crop)) for crop in crops),
         )
     console.print(accuracy)
     console.print(_totals(report))

@@ -210,6 +210,7 @@ class Asking:
                     lat=record.lat,
                     lon=record.lon,
                     model_version=status.model_version or 0,
+                    reported_us=status.reported_us,
                     report_period_us=self._report_period_us,
                 )
             )

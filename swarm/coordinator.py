@@ -213,6 +213,7 @@ class Coordinator:
 
     def _status(self, now_us: int, entry: Entry, message: app.Status) -> list[Effect]:
         status = entry.status
+        status.reported_us = now_us
         status.model_version, status.battery = message.model_version, message.battery
         status.labelled, status.flags, status.risk = message.labelled, message.flags, message.risk
         status.temperature_centi, status.rain_tenth = message.temperature_centi, message.rain_tenth

@@ -50,6 +50,8 @@ class NodeStatus:
     """What was last heard; None where nothing was.  Units as in the STATUS frame (docs/SPEC.md)."""
 
     last_seen_us: int | None = None
+    reported_us: int | None = None
+    """When its last STATUS came: its next one is due a report period later."""
     rssi_dbm: float | None = None
     snr_db: float | None = None
     data_rate: int | None = None

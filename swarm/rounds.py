@@ -238,8 +238,11 @@ class Rounds:
         return sum(
             in_cohort(entry.record.node_index, number, cohort)
             for entry in self._registry
-            if self._learning.contexts == "all" or not self.replica.knows(entry.record.context)
+            if self._invites(entry.record.context)
         )
+
+    def _invites(self, context: int) -> bool:
+        return self._learning.contexts == "all" or not self.replica.knows(context)
 
     def _mode(self) -> RoundMode:
         if self._learning.mode == "prototypes":
@@ -251,19 +254,14 @@ class Rounds:
         """A node's update: stored before it counts, or refused with the reason."""
         record = entry.record
         if self.current is None:
-            return [
-                Event(
-                    "update_refused",
-                    now_us,
-                    {"dev_eui": record.dev_eui, "round": message.round, "reason": "closed"},
-                )
-            ]
+            return [_refused(now_us, record.dev_eui, message, "closed")]
+        if not self._invites(record.context):
+            return [_refused(now_us, record.dev_eui, message, "not_in_cohort")]
         result = self.current.on_update(
             record.dev_eui, record.node_index, message, now_us, context=record.context
         )
         if not isinstance(result, Accepted):
-            data = {"dev_eui": record.dev_eui, "round": message.round, "reason": result.reason}
-            return [Event("update_refused", now_us, data)]
+            return [_refused(now_us, record.dev_eui, message, result.reason)]
         self._update_keys.setdefault(self.current.number, []).append(result.key)
         self._tally(record.dev_eui, message)
         data = {
@@ -497,3 +495,7 @@ class Rounds:
                 message = app.decode_uplink(app.F_PORT_LEARNING, bytes(row["payload"]))  # type: ignore[arg-type]
                 assert isinstance(message, app.Prototypes | app.TopKSign)
                 self._tally(str(row["dev_eui"]), message)
+
+
+def _refused(now_us: int, dev_eui: str, message: app.Prototypes | app.TopKSign, reason: str) -> Event:
+    return Event("update_refused", now_us, {"dev_eui": dev_eui, "round": message.round, "reason": reason})

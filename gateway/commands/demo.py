@@ -149,9 +149,12 @@ async def _show(daemon: Daemon, once: bool) -> bool:
 def _show_round(daemon: Daemon, event: Event) -> None:
     data = event.data
     spent = sum(_spent_us(daemon).values()) / 1e6
+    learned = f"model version {data['model_version']} ({str(data['digest'])[:12]})"
+    if not data["model_version"]:
+        learned = "no head proved better than the shipped ones yet"
     typer.echo(
-        f"round {data['round']} closed: {data['updates']} updates -> model version {data['model_version']} "
-        f"({str(data['digest'])[:12]}); downlink airtime of the past hour {spent:.2f} s"
+        f"round {data['round']} closed: {data['updates']} updates -> {learned}; "
+        f"downlink airtime of the past hour {spent:.2f} s"
     )
 
 

@@ -112,15 +112,18 @@ async def _serve(settings: GatewayConfig) -> None:
 
 
 def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
-    """Strategy and options against Flower's own; only here, because importing Flower takes seconds."""
+    """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
     from gateway.config import ConfigError
 
     learning = settings.learning
-    if learning.mode != "top_k_sign":
+    own = learning.mode == "prototypes"
+    if own and not learning.options:
         return
-    from swarm.federation.strategy import FlowerStrategy
+    from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 
+    name = PROTOTYPES if own else learning.strategy
     try:
-        FlowerStrategy(learning.strategy, dict(learning.options))
+        FlowerStrategy(name, dict(learning.options))
     except (ValueError, TypeError) as error:
-        raise ConfigError([f"{config_file}: learning.strategy: {' '.join(str(error).split())}"]) from error
+        key = "options" if own else "strategy"
+        raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error

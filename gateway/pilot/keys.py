@@ -50,7 +50,7 @@ _DEGREES = r"-?\d{1,3}(\.\d+)?(e-\d+)?"
 _RESTORE = "restore this file from a backup"
 NWK_ADDR_BITS = 25
 """Addresses of an experimental network: NwkID 0 above 25 free bits."""
-STATUS_SIZE_MIN = 17
+STATUS_SIZE_MIN = 16
 
 RandomBytes = Callable[[int], bytes]
 Keys = dict[str, str]

@@ -11,8 +11,10 @@
  * "busy" they stay and are tried again; an answer is given up after 10 minutes and an update at the
  * round's close, and both are counted in `dropped`.
  * Rounds: a ROUND names a cohort; if the node's lot is in it, the update is composed and sent at a random
- * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h).
+ * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). One for
+ * new contexts is for nodes alone whose crop the model was shipped without; they train their head only.
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
+ * ROUND is the last frame of a window's programme: the first one that is heard closes the open window.
  *
  * Time is int64 microseconds of any clock that never goes back.  All chance comes from config.seed (and
  * port->random32, where there is one): the same calls give the same bytes.

@@ -1,6 +1,6 @@
 """Answers become one answer: a weighted pool of probabilities, with coverage, versions and cost.
 
-An answer weighs what its node's place and freshness gave it in the plan, times its own certainty (one minus
+An answer weighs what its node's place gave it in the plan, times its own certainty (one minus
 the entropy of its probabilities), times .7 or .9 for a node without humidity or rain, times the age of its
 readings.  The pool is linear, so that one node that is wrong and sure cannot silence the others.
 

@@ -8,7 +8,7 @@ Nodes are ranked by merit = nearness * promptness * battery * cheapness, each 0.
 
 - nearness exp(-distance / 500 m) for a place (same plot: 1; no position: as if 1.5 km away),
 - promptness exp(-2 wait / time until the deadline): a class A node hears a question after its next uplink,
-  which is a report period after its last one; a node that is overdue may be silent: .2,
+  which is a report period after its last report; a node that is overdue may be silent: .2,
 - battery: external power or unknown 1, else its fill level, never below .1,
 - cheapness sqrt(cheapest airtime / own airtime): SF12 costs 25 times SF7.
 
@@ -123,6 +123,8 @@ class Candidate:
     lat: float | None = None
     lon: float | None = None
     model_version: int = 0
+    reported_us: int | None = None
+    """When it last sent by itself; None: not yet."""
     report_period_us: int | None = None
     """How often it sends by itself; None: not known."""
 
@@ -248,9 +250,9 @@ def _distance(node: Candidate, centre: tuple[float, float] | None) -> float | No
 
 def _promptness(node: Candidate, now_us: int, deadline_us: int) -> float:
     """How likely the node's next uplink opens its receive windows in time."""
-    if node.report_period_us is None or node.last_seen_us is None:
+    if node.report_period_us is None or node.reported_us is None:
         return OVERDUE
-    wait_us = node.last_seen_us + node.report_period_us - now_us
+    wait_us = node.reported_us + node.report_period_us - now_us
     return math.exp(-2.0 * wait_us / max(deadline_us - now_us, 1)) if wait_us >= 0 else OVERDUE
 
 

@@ -26,7 +26,7 @@ CROPS = ("apple", "tomato", "potato", "grape")
 DAY_S = 86_400
 EARTH_RADIUS_M = 6_371_000.0
 NARROW_HZ = 125_000
-STATUS_SIZE = 17
+STATUS_SIZE = 16
 UPDATE_SIZE = 45
 """A prototype update of three classes at 20 dimensions; cut to what the data rate carries."""
 ROUND_SIZE = 19

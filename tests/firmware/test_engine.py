@@ -204,6 +204,13 @@ def float_gradient(
     )
 
 
+def test_the_default_learning_rates_are_the_specified_ones(engine: Engine) -> None:
+    """docs/SPEC.md, section 3: 1/64 in the head, 1/1024 in the adapter, classes not weighed."""
+    train = engine.train(np.zeros(611), 1)
+    assert (train.rate_head / 1024, train.rate_adapter / 4096) == (1 / 64, 1 / 1024)
+    assert list(train.class_weight) == [64, 64, 64]
+
+
 def test_mean_training_step_is_the_float_gradient(engine: Engine) -> None:
     """Stochastic rounding: over many seeds the mean step is rate * gradient, within 2 % of its length."""
     reference = Reference(engine.words.tobytes()[: len(container.random_model(7))])

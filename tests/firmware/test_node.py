@@ -24,7 +24,7 @@ from swarm.node import (
 )
 from swarm.prng import Prng
 from swarm.wire import app
-from tests.firmware.model_image import IMAGE
+from tests.firmware.model_image import IMAGE, IMAGE_WITHOUT_RULE
 
 SECOND_US = 1_000_000
 HOUR_US = 3600 * SECOND_US
@@ -130,6 +130,74 @@ def test_listening_windows() -> None:
         (1, 68 * SECOND_US - 30_000, 98 * SECOND_US),
     ]
     assert nodes.listens() == []
+
+
+def test_the_announcement_closes_the_open_window_once_and_names_the_next() -> None:
+    """Two nodes in their window, one that is not; the announcement comes twice, three seconds apart."""
+    nodes = Nodes(3, configs(3, guard_us=30_000), IMAGE)
+    nodes.rx_many([0, 1], 0, 12, app.encode(app.Schedule(3600, 120, 0)))
+    assert len(nodes.listens()) == 2
+    heard_us = HOUR_US + 10 * SECOND_US
+    following = (heard_us + 7200 * SECOND_US - 30_000, heard_us + 7290 * SECOND_US)
+    nodes.rx_many(range(3), heard_us, 10, announce(1, 0, next_window_s=7200, window_s=90))
+    assert nodes.listens() == [
+        (0, heard_us, heard_us),
+        (0, *following),
+        (1, heard_us, heard_us),
+        (1, *following),
+        (2, *following),
+    ]
+    nodes.rx_many(range(3), heard_us + 3 * SECOND_US, 10, announce(1, 0, next_window_s=7197, window_s=90))
+    assert nodes.listens() == []
+
+
+@pytest.mark.parametrize("mode", [app.RoundMode.PROTOTYPES, app.RoundMode.TOP_K_SIGN])
+def test_a_round_for_new_contexts_is_answered_by_new_crops_only(mode: app.RoundMode) -> None:
+    """Contexts 0 and 1 are shipped: of sixteen nodes exactly those with other crops answer, and once."""
+    nodes = Nodes(16, [NodeConfig(i, i % 8, seed=i) for i in range(16)], IMAGE)
+    now_us, _ = live(nodes, 8)
+    drain(nodes, now_us, now_us)
+    kind = app.Prototypes if mode is app.RoundMode.PROTOTYPES else app.TopKSign
+    flagged = mode | app.ROUND_NEW_CONTEXTS
+    for turn in range(3):
+        nodes.rx_many(range(16), now_us + turn * SECOND_US, 10, announce(6, flagged, spread_s=60))
+    sent = [(i, m) for i, m in drain(nodes, now_us, now_us + 90 * SECOND_US) if isinstance(m, kind)]
+    nodes.rx_many(range(16), now_us + 91 * SECOND_US, 10, announce(6, flagged, spread_s=0))
+    sent += [(i, m) for i, m in drain(nodes, now_us + 91 * SECOND_US, now_us + 99 * SECOND_US)
+             if isinstance(m, kind)]  # fmt: skip
+    model = Model(IMAGE)
+    assert [model.knows(context) for context in range(8)] == [True, True] + [False] * 6
+    assert sorted(index for index, _ in sent) == [i for i in range(16) if i % 8 >= 2]
+    nodes.rx_many(range(16), now_us + HOUR_US, 10, announce(7, mode, spread_s=0))
+    later = of_kind(drain(nodes, now_us + HOUR_US, now_us + HOUR_US + 6 * SECOND_US), kind)
+    assert sorted(later) == list(range(16)), "an ordinary round is for all"
+
+
+def test_a_model_with_a_head_keeps_its_crop_out_whatever_rule_it_has() -> None:
+    """The lot is drawn by the model's heads, at the gateway and at the node: 5 and 7 are known, 1 is not."""
+    nodes = Nodes(8, [NodeConfig(i, i, seed=i) for i in range(8)], IMAGE_WITHOUT_RULE)
+    now_us, _ = live(nodes, 5)
+    nodes.rx_many(range(8), now_us, 10, announce(6, 0x81, spread_s=0))
+    sent = of_kind(drain(nodes, now_us, now_us + 6 * SECOND_US), app.Prototypes)
+    model = Model(IMAGE_WITHOUT_RULE)
+    assert sorted(sent) == [i for i in range(8) if not model.knows(i)] == [1, 2, 3, 4, 6]
+
+
+def test_new_contexts_train_their_heads_and_leave_the_adapter() -> None:
+    nodes = Nodes(4, [NodeConfig(i, i, seed=i, payload_max=115) for i in range(4)], IMAGE)
+    now_us, _ = live(nodes, 30)
+    nodes.rx_many(range(4), now_us, 10, announce(5, 0x82, spread_s=0))
+    sent = of_kind(drain(nodes, now_us, now_us + 6 * SECOND_US), app.TopKSign)
+    assert sorted(sent) == [2, 3]
+    for update in sent.values():
+        assert isinstance(update, app.TopKSign)
+        assert len(update.indices) > 60 and update.indices[0] >= LOCAL_SIZE - HEAD_SIZE
+    residuals = nodes.residuals
+    assert (residuals[:, :-HEAD_SIZE] == 0).all()
+    assert (residuals[:2] == 0).all() and (residuals[2:, -HEAD_SIZE:] != 0).sum(axis=1).min() > 60
+    nodes.rx_many(range(4), now_us + HOUR_US, 10, announce(6, 2, spread_s=0))
+    drain(nodes, now_us + HOUR_US, now_us + HOUR_US + 6 * SECOND_US)
+    assert (nodes.residuals[:, :-HEAD_SIZE] != 0).sum(axis=1).min() > 60
 
 
 @pytest.mark.parametrize(("payload_max", "dims"), [(51, 20), (222, 32), (30, 10)])

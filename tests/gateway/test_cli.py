@@ -168,6 +168,37 @@ def test_check_knows_flowers_strategies(capsys: pytest.CaptureFixture[str]) -> N
     assert swarm(capsys, "gateway", "check")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("ridge = 0.0", "ridge = 0.0: must be"),
+        ("gain_min = 2", "gain_min = 2: must be 0..1"),
+        ("trim = true", "trim of strategy prototypes must be a finite number, not True"),
+        ("eta = 0.1", "unknown option eta of strategy prototypes; it takes: count_cap"),
+    ],
+)
+def test_the_options_of_prototypes_are_checked_too(
+    capsys: pytest.CaptureFixture[str], options: str, says: str
+) -> None:
+    for command in ("check", "run"):
+        for mode in ('mode = "prototypes"\n', ""):
+            Path("swarm.toml").write_text(f"[learning]\n{mode}[learning.options]\n{options}\n")
+            line = refused(capsys, "gateway", command)
+            assert line.startswith("swarm: swarm.toml: learning.options: ")
+            assert says in line
+    assert not Path("swarm-data").exists()
+    Path("swarm.toml").write_text("[learning.options]\nridge = 0.5\nnodes_min = 3\n")
+    assert swarm(capsys, "gateway", "check")[0] == 0
+
+
+def test_a_strategy_that_waits_for_its_mode_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """In mode none no round opens, but the daemon prepares its strategy all the same."""
+    Path("swarm.toml").write_text('[learning]\nmode = "none"\nstrategy = "FedMagic"\n')
+    assert "learning.strategy: unknown strategy FedMagic" in refused(capsys, "gateway", "run")
+    Path("swarm.toml").write_text('[learning]\nmode = "none"\n')
+    assert swarm(capsys, "gateway", "check")[0] == 0
+
+
 def test_a_broken_data_directory_ends_the_daemon_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     Path("swarm.toml").write_text("")
     Path("swarm-data").mkdir()

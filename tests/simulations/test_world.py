@@ -261,7 +261,7 @@ def test_the_report_is_shown_and_written(
     show(report)
     shown = capsys.readouterr().out
     assert report.digest in shown
-    assert "published rule, same sensors" in shown
+    assert "rule, same sensors" in shown
     said = write(report, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text())["digest"] == report.digest
     rounds = (tmp_path / "out" / "rounds.csv").read_text().splitlines()

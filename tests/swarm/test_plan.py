@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from swarm.phy import link
 from swarm.phy.regions import REGION_NAMES, region
+from swarm.pilot import plan as pilot
 from swarm.pilot.energy import EnergyModel
 from swarm.pilot.plan import CROPS, GatewaySite, NodeSite, Plan, PlanOptions, distance_m, plan_pilot
+from swarm.wire import app
 
 EU868 = region("eu868")
 METRE = 1 / 111_194.9  # degrees of latitude
@@ -37,6 +39,16 @@ def test_distance() -> None:
     assert distance_m(47, 8, 47, 8) == 0
 
 
+def test_frames_have_the_sizes_that_the_codec_gives_them() -> None:
+    """The plan computes airtime from sizes of its own: they are those of the frames."""
+    means = tuple(app.ClassMean(label, 1, 1, (0,) * 20) for label in range(3))
+    assert len(app.encode(app.Status(*[0] * 10))) == pilot.STATUS_SIZE
+    assert len(app.encode(app.Prototypes(1, 0, 0, 3, means))) == pilot.UPDATE_SIZE
+    assert len(app.encode(app.RoundAnnounce(*[0] * 8))) == pilot.ROUND_SIZE
+    assert app.BLOCK_HEADER_SIZE == pilot.BLOCK_HEADER
+    assert len(app.encode(app.RoundAck(1, 0, b"\x01"))) == pilot.ACK_HEADER + 1
+
+
 def test_the_link_budget_of_one_node_by_hand() -> None:
     """14 dBm + 2.15 dBi - (31.2 dB + 28 log10 d) - foliage above the canopy, against -124.5 dBm at SF7."""
     plan = alone(node(800)).nodes[0]
@@ -46,7 +58,7 @@ def test_the_link_budget_of_one_node_by_hand() -> None:
     assert plan.rssi_leaf_on_dbm == pytest.approx(plan.rssi_leaf_off_dbm - 2.0, abs=0.11)
     assert plan.margin_leaf_on_db == pytest.approx(plan.rssi_leaf_on_dbm + 124.53, abs=0.11)
     assert (plan.spreading_factor, plan.data_rate, plan.payload_max) == (7, 5, 222)
-    assert plan.airtime_s_per_day == pytest.approx(24 * 0.071936 + 0.112896, abs=0.001)
+    assert plan.airtime_s_per_day == pytest.approx(24 * 0.066816 + 0.112896, abs=0.001)
 
 
 def test_the_chosen_spreading_factor_keeps_the_margin_in_full_leaf() -> None:

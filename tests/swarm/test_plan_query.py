@@ -69,12 +69,34 @@ def test_nodes_that_are_due_soon_come_first_and_silent_ones_not_at_all() -> None
     """A class A node that was just heard sleeps for a whole report period; one that is due soon hears us."""
     period = {"report_period_us": 24 * HOUR_US}
     deadline_us = NOW_US + 8 * HOUR_US
-    soon = node(1, last_seen_us=NOW_US - 23 * HOUR_US, **period)
-    overdue = node(2, last_seen_us=NOW_US - 30 * HOUR_US, **period)
-    late = node(3, last_seen_us=NOW_US - HOUR_US, **period)
+    soon = node(1, reported_us=NOW_US - 23 * HOUR_US, **period)
+    overdue = node(2, reported_us=NOW_US - 30 * HOUR_US, **period)
+    late = node(3, reported_us=NOW_US - HOUR_US, **period)
     dead, never = node(4, last_seen_us=NOW_US - 49 * HOUR_US, **period), node(5, last_seen_us=None)
     made = ask(PLACE, [never, late, dead, overdue, soon], k=5, deadline_us=deadline_us)
     assert chosen(made) == [1, 2, 3]
+
+
+def test_promptness_is_traded_for_nearness_and_says_nothing_about_the_answer() -> None:
+    """Due in half of the time left: e^-1 = .37.  At 300 m: e^-.6 = .55; at 700 m: e^-1.4 = .25.  Whenever a
+    node is due, its answer counts for its nearness, since its readings are of the hour in which it speaks.
+    """
+    deadline_us = NOW_US + 8 * HOUR_US
+    here = node(1, reported_us=NOW_US - 20 * HOUR_US, report_period_us=24 * HOUR_US)
+    due_now = {"reported_us": NOW_US - 24 * HOUR_US, "report_period_us": 24 * HOUR_US}
+    metre = 1 / 111_195  # degrees of latitude
+    near, far = (node(i, lat=HERE[0] + d * metre, **due_now) for i, d in ((2, 300), (3, 700)))
+    made = ask(PLACE, [far, here, near], deadline_us=deadline_us)
+    assert chosen(made) == [2, 1, 3]
+    assert [target.weight for target in made.targets] == pytest.approx([0.549, 1.0, 0.247], abs=0.002)
+
+
+def test_a_node_of_unknown_period_counts_as_overdue() -> None:
+    """.2 each: the lower index first; a node due beyond twice the time left (e^-2 = .14) comes after both."""
+    deadline_us = NOW_US + 8 * HOUR_US
+    unknown, overdue = node(2), node(1, reported_us=NOW_US - 2 * HOUR_US, report_period_us=HOUR_US)
+    late = node(0, reported_us=NOW_US - 16 * HOUR_US, report_period_us=24 * HOUR_US)
+    assert chosen(ask(PLACE, [late, unknown, overdue], deadline_us=deadline_us)) == [1, 2, 0]
 
 
 def test_battery_and_airtime_decide_between_equals() -> None:

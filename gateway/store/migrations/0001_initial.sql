@@ -47,6 +47,7 @@ CREATE TABLE multicast (
 CREATE TABLE status (
     dev_eui TEXT PRIMARY KEY,
     last_seen_us INTEGER,
+    reported_us INTEGER,
     rssi_dbm REAL,
     snr_db REAL,
     data_rate INTEGER,
