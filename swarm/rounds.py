@@ -302,6 +302,9 @@ class Rounds:
             # Steps below one bit of the integers: no new version, but the next step starts from them.
             return [self._model_row(now_us, current)]
         contexts = None
+        if kind is BlockKind.HEADS and not np.array_equal(self._mirror.adapter, self._base.adapter):
+            # HEADS needs no base: a node that missed the adapter's DELTA would take it for the whole.
+            kind = BlockKind.FULL
         if kind is BlockKind.HEADS:
             # Every head that ever moved, so that a node that missed earlier windows is whole after this one.
             moved = [
