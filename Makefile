@@ -37,9 +37,10 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml setup.py constraints.txt $(C_FILES)
 	@command -v $(PYTHON) >/dev/null || { echo "python3 is missing: apt-get install python3 python3-venv"; exit 1; }
-	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc libc6-dev"; exit 1; }
+	@command -v gcc >/dev/null || { echo "gcc is missing: apt-get install gcc libc6-dev python3-dev"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: apt-get install python3.11 python3.11-venv, then make PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python venv is missing: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || { echo "Python's headers are missing: apt-get install python3-dev"; exit 1; }
 	@test -x $(BIN)/python || { echo "setting up $(VENV) (about 2 minutes, 400 MB)"; $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
@@ -55,7 +56,7 @@ $(WEB_DIR)/.ready: gateway/web/package.json gateway/web/package-lock.json
 
 # Peers that tests run against; absent ones make their tests skip and say so.
 system:
-	@for tool in chromium mosquitto node; do command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
+	@for tool in chromium chromedriver node; do command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
 
 clean:  ## remove what set-up and builds made
 	@rm -rf $(VENV) build *.egg-info $(WEB_DIR) swarm/_node*.so swarm/_node.c

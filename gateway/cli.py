@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -34,6 +35,27 @@ app.command()(asking.airtime)
 app.command()(asking.events)
 app.add_typer(pilot.app, name="pilot")
 app.add_typer(model.app, name="model")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"swarm {version('loraswarm')}")
+        except PackageNotFoundError:
+            typer.echo("swarm, from a source tree that is not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """LoRa microcontrollers that learn and answer together."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -30,7 +30,15 @@ ENVIRONMENT_PREFIX = "SWARM_"
 Port = Annotated[int, Field(ge=0, le=65_535, description="a whole number from 0 (any free port) to 65535")]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, description="a number above 0 and up to 1")]
 Seconds = Annotated[int, Field(ge=10, le=2_592_000, description="whole seconds from 10 to 2592000 (30 days)")]
-Host = Annotated[str, Field(min_length=1, max_length=255, description="a host name or address in quotes")]
+Host = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00-\x20\x7f]+$",
+        description="a host name or address in quotes",
+    ),
+]
 
 
 class _Section(BaseModel):
@@ -73,7 +81,7 @@ class NodesSection(_Section):
     rx1_delay_s: Annotated[int, Field(ge=1, le=15, description="whole seconds from 1 to 15")] = 1
     status_period_min: Annotated[
         int, Field(ge=1, le=10_080, description="whole minutes from 1 to 10080 (7 days)")
-    ] = 1440
+    ] = 60
 
 
 class LearningSection(_Section):
@@ -119,7 +127,9 @@ class AskingSection(_Section):
     """[asking]"""
 
     k: Annotated[int, Field(ge=1, le=50, description="a whole number from 1 to 50")] = 5
-    deadline_s: Annotated[int, Field(ge=1, le=3600, description="whole seconds from 1 to 3600")] = 60
+    deadline_s: Annotated[
+        int, Field(ge=1, le=86_400, description="whole seconds from 1 to 86400 (a day)")
+    ] = 3600
 
 
 class LabSection(_Section):

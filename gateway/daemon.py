@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -33,7 +37,7 @@ from gateway.data_dir import DataDirLock, make_token
 from gateway.http_server import HttpServer
 from gateway.radios.packet_forwarder import Address, Output, PacketForwarder
 from gateway.radios.udp import UdpEndpoint
-from gateway.store.sqlite import LoggedEvent, SqliteStore
+from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
 from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
 from swarm.phy.regions import region
 from swarm.registry import Refused
@@ -53,6 +57,10 @@ BATCH_MAX = 256
 SUBSCRIBERS_MAX = 64
 SUBSCRIBER_EVENTS_MAX = 1000
 WAIT_MAX_S = 3600.0
+RECEIVE_BYTES = 4 << 20
+"""What the kernel is asked to hold of a burst of datagrams; it gives at most net.core.rmem_max."""
+AHEAD_MAX_US = 366 * 86_400_000_000
+"""Stored time that lies further ahead of the system's is a wrong clock's."""
 _QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped"})
 
 log = logging.getLogger("swarm.gateway")
@@ -102,7 +110,8 @@ class Daemon:
             self._resume_clock()
             rows = self._store.load()
             model = (resources.files("swarm.model") / "base_model.swm").read_bytes()
-            self.core = make_core(swarm_config(config), rows, model)
+            with _sound(config):
+                self.core = make_core(swarm_config(config), rows, model)
             opened.pop_all()
         self.radio = PacketForwarder(
             region(config.gateway.region),
@@ -192,11 +201,16 @@ class Daemon:
         address = (self.config.udp.host, self.config.udp.port)
         try:
             transport, _ = await loop.create_datagram_endpoint(lambda: self._udp, local_addr=address)
+        except (UnicodeError, TypeError) as error:  # a label of more than 63 letters
+            what = f"UDP {address[0]!r}: is no host name or address; set [udp] host and port"
+            raise OSError(errno.EINVAL, what) from error
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"UDP {address[0]}:{address[1]}: {error.strerror or error}; set [udp] host and port",
             ) from error
+        with contextlib.suppress(OSError):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         name = transport.get_extra_info("sockname")
         self.udp_address = (name[0], name[1])
 
@@ -216,6 +230,11 @@ class Daemon:
         if not isinstance(stored_us, int):
             return
         ahead_us = stored_us - self.clock.now_us()
+        if ahead_us > AHEAD_MAX_US and self.clock.speed == 1.0:  # a faster clock runs ahead by design
+            raise StoreError(
+                f"{self._store.path}: holds time {_date(stored_us)}, and the system's clock says"
+                f" {_date(self.clock.now_us())}; set the clock, or restore a backup of the database"
+            )
         if ahead_us > 60_000_000:
             log.warning("the clock is %d s behind the last run: going on from there", ahead_us // 1_000_000)
         self.clock.not_before(stored_us)
@@ -314,3 +333,21 @@ class Daemon:
                 queue.get_nowait()
                 self.counters["events_lost"] += 1
             queue.put_nowait(event)
+
+
+@contextlib.contextmanager
+def _sound(config: GatewayConfig) -> Iterator[None]:
+    """What the core says of rows that it cannot have written itself, as one line."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, ArithmeticError, AssertionError, struct.error) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        what = f"{config.data_dir}: the stored data is damaged ({why}); restore a backup"
+        raise StoreError(what) from error
+
+
+def _date(at_us: int) -> str:
+    try:
+        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us):%Y-%m-%d}"
+    except OverflowError:
+        return "beyond the year 9999"

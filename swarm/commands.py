@@ -13,7 +13,8 @@ class AddNode:
     """Register one node (or replace it when `dev_eui` is known: its frame counters then survive).
 
     ABP needs `dev_addr`, `nwk_s_key`, `app_s_key`; OTAA needs `join_eui`, `app_key`.
-    `context` indexes the expert of its crop; `lat`, `lon` in degrees.
+    `context` indexes the expert of its crop; `lat`, `lon` in degrees.  Without `node_index` a new node gets
+    the highest free one, out of the way of those that were provisioned from 0 upwards.
     """
 
     dev_eui: str

@@ -50,7 +50,7 @@ class Asking:
     """How many nodes a question is put to and how long their answers are waited for."""
 
     k: int = 5
-    deadline_s: int = 60
+    deadline_s: int = 3600
     queries_max: int = 256
 
 
@@ -64,7 +64,7 @@ class SwarmConfig:
     asking: Asking = field(default_factory=Asking)
     dedup_us: int = 200_000
     rx1_delay_s: int = 1
-    status_period_min: int = 1440
+    status_period_min: int = 60
     net_id: int = 0x000000
     downlink_lead_us: int = 100_000
     """How long before its start a class A answer has to leave the core to reach the radio in time."""

@@ -8,8 +8,8 @@ Theory of operation.  An uplink walks, in this order:
 
 and a round, when its quorum or deadline has come:
 
-    rounds.close -> federation.strategy (Flower) -> model.vector -> version + 1
-    -> rounds.announce: model.block -> downlinks.programme -> mac.scheduler -> mac.ledger -> Transmit
+    rounds: federation.round closes -> federation.strategy (Flower) -> model.vector -> version + 1
+    -> rounds: the next programme, model.block -> downlinks -> mac.scheduler -> mac.ledger -> Transmit
 
 A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine.
 There is no third way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
@@ -55,6 +55,10 @@ class Coordinator:
         self.counters: Counter[str] = Counter()
         self.registry = Registry(self.region, rows, config.rx1_delay_s)
         self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
+        if self.downlinks.group is not None:
+            # The settings rule; only keys and counter are the group's own.
+            self.downlinks.group.frequency_hz = self._multicast_frequency_hz()
+            self.downlinks.group.data_rate = self._multicast_rate()
         self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self._dedup = Deduplicator(config.dedup_us)
@@ -90,6 +94,8 @@ class Coordinator:
                 stores = self.registry.add(now_us, command)
                 if isinstance(stores, Refused):
                     return stores
+                if not stores:
+                    return []  # known with just these values
                 return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
@@ -271,7 +277,7 @@ class Coordinator:
             nwk_s_key=command.nwk_s_key,
             app_s_key=command.app_s_key,
             f_cnt=0,
-            frequency_hz=self.config.multicast.frequency_hz or self.region.rx2_frequency_hz,
+            frequency_hz=self._multicast_frequency_hz(),
             data_rate=self._multicast_rate(),
         )
         if known is not None and (known.mc_addr, known.nwk_s_key) == (group.mc_addr, group.nwk_s_key):
@@ -279,9 +285,12 @@ class Coordinator:
         self.downlinks.group = group
         return [Store("multicast", "cell", group.to_row())]
 
+    def _multicast_frequency_hz(self) -> int:
+        return self.config.multicast.frequency_hz or self.region.rx2_frequency_hz
+
     def _multicast_rate(self) -> int:
         rate = self.config.multicast.data_rate
-        return self.region.rx2_data_rate if rate is None else rate
+        return self.region.multicast_data_rate if rate is None else rate
 
     def _dropped(self, now_us: int, rx: RxFrame, why: Malformed) -> list[Effect]:
         data = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}

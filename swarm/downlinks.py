@@ -83,6 +83,7 @@ class _InFlight:
     slot: Slot
     scheduler: DownlinkScheduler
     programme: Programme | None
+    pending: Pending | None
     dev_eui: str | None
 
 
@@ -110,6 +111,7 @@ class Downlinks:
     _next_id: int = 1
     _stored: deque[tuple[int, int]] = field(default_factory=deque)
     _multicast_free_us: int = 0
+    _programme_until_us: int = 0
 
     def __post_init__(self) -> None:
         row = self.rows.get("multicast", {}).get("cell")
@@ -216,7 +218,9 @@ class Downlinks:
             f_opts=f_opts,
         )
         stores: list[Effect] = [Store("session", session.dev_eui, session.to_row())]
-        return stores + self._transmit(rx.gateway_id, slot, phy, purpose, dev_eui=session.dev_eui)
+        return stores + self._transmit(
+            rx.gateway_id, slot, phy, purpose, dev_eui=session.dev_eui, pending=pending
+        )
 
     def join_accept(self, now_us: int, rx: RxFrame, phy: bytes, session: Session) -> list[Effect]:
         """Send a join accept 5 s or 6 s after the request."""
@@ -251,15 +255,16 @@ class Downlinks:
 
     # -- multicast --------------------------------------------------------------------------------
 
-    def programme(self, frames: list[Programme], not_before_us: int) -> bool:
+    def programme(self, frames: list[Programme], not_before_us: int, until_us: int) -> bool:
         """Queue a window's frames for the group, all or none; False when there is no group or no room.
 
-        What is left of an earlier programme is dropped: its window is over.
+        What is left of an earlier programme is dropped, and of this one at `until_us`: the window is over.
         """
         if self.group is None or len(frames) > PROGRAMME_MAX:
             return False
         self._multicast_free_us = max(self._multicast_free_us, not_before_us)
         self._programme = deque(frames)
+        self._programme_until_us = until_us
         return True
 
     def programme_airtime_us(self, frames: list[Programme]) -> int:
@@ -276,6 +281,10 @@ class Downlinks:
         """Build and send the next multicast frame when its turn has come."""
         effects: list[Effect] = []
         while self._programme and now_us >= self._multicast_free_us - MULTICAST_LEAD_US:
+            if now_us >= self._programme_until_us:
+                effects.append(Event("programme_cut", now_us, {"frames": len(self._programme)}))
+                self._programme.clear()
+                break
             alive = self.alive(now_us)
             if not alive:
                 self._multicast_free_us = now_us + 10_000_000
@@ -336,7 +345,7 @@ class Downlinks:
     # -- what became of it ------------------------------------------------------------------------
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
-        """A refused frame gives its airtime back; a multicast frame that no gateway took is queued again."""
+        """A refused frame gives its airtime back; a frame that was never sent is queued again."""
         flight = self._in_flight.pop(ack.transmit_id, None)
         if flight is None:
             return []
@@ -350,6 +359,9 @@ class Downlinks:
         if ack.error != UNKNOWN_FATE:
             flight.scheduler.release(flight.slot)
             effects.insert(0, Store("airtime", str(ack.transmit_id), None))
+            if flight.pending is not None and flight.dev_eui is not None:
+                # Never on the air: it waits for the node's next uplink.
+                self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
         if frame is not None:
             frame.copies -= 1
             if frame.copies == 0 and frame.tries < MULTICAST_TRIES:
@@ -366,6 +378,7 @@ class Downlinks:
         purpose: Purpose,
         *,
         dev_eui: str | None = None,
+        pending: Pending | None = None,
         programme: Programme | None = None,
     ) -> list[Effect]:
         transmit_id = self._next_id
@@ -373,7 +386,7 @@ class Downlinks:
         while len(self._in_flight) >= IN_FLIGHT_MAX:
             del self._in_flight[next(iter(self._in_flight))]
         gateway = self._gateways[gateway_id]
-        self._in_flight[transmit_id] = _InFlight(slot, gateway.scheduler, programme, dev_eui)
+        self._in_flight[transmit_id] = _InFlight(slot, gateway.scheduler, programme, pending, dev_eui)
         expired: list[Effect] = []
         while self._stored and self._stored[0][1] < slot.at_us - AIRTIME_KEPT_US:
             expired.append(Store("airtime", str(self._stored.popleft()[0]), None))

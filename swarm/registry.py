@@ -99,6 +99,8 @@ class Registry:
         self._entries: dict[str, Entry] = {}
         self._by_addr: dict[int, list[Entry]] = {}
         self._by_index: dict[int, Entry] = {}
+        self._free_from = NODES_MAX - 1
+        """All indices above are taken."""
         sessions, statuses = rows.get("session", {}), rows.get("status", {})
         for dev_eui, row in rows.get("node", {}).items():
             session = Session.from_row(dev_eui, sessions[dev_eui]) if dev_eui in sessions else None
@@ -122,7 +124,10 @@ class Registry:
         return self._by_addr.get(dev_addr, [])
 
     def add(self, now_us: int, spec: AddNode) -> list[Store] | Refused:
-        """Register `spec`; the returned stores are complete only when all are performed."""
+        """Register `spec`; the returned stores are complete only when all are performed.
+
+        No stores: the node is known with just these values, and nothing changed.
+        """
         known = self._entries.get(spec.dev_eui)
         index = self._index_for(spec, known)
         if isinstance(index, Refused):
@@ -130,21 +135,9 @@ class Registry:
         missing = _missing_keys(spec)
         if missing is not None:
             return Refused(missing)
-        record = NodeRecord(
-            dev_eui=spec.dev_eui,
-            node_index=index,
-            name=spec.name,
-            context=spec.context,
-            plot=spec.plot,
-            lat=spec.lat,
-            lon=spec.lon,
-            activation=spec.activation,
-            join_eui=spec.join_eui,
-            app_key=spec.app_key,
-            dev_nonce=known.record.dev_nonce if known else None,
-            join_nonce=known.record.join_nonce if known else 0,
-            created_us=known.record.created_us if known else now_us,
-        )
+        if self.unchanged(spec):
+            return []
+        record = _record(spec, index, known, now_us)
         session = known.session if known else None
         if spec.activation == "abp" and not _same_keys(session, spec):
             session = self.session(
@@ -160,6 +153,14 @@ class Registry:
         if session is not None:
             stores.append(Store("session", spec.dev_eui, session.to_row()))
         return stores
+
+    def unchanged(self, spec: AddNode) -> bool:
+        """Whether `add` would change nothing, because the node is known with just these values."""
+        known = self._entries.get(spec.dev_eui)
+        if known is None or spec.node_index not in (None, known.record.node_index):
+            return False
+        same_keys = spec.activation != "abp" or _same_keys(known.session, spec)
+        return same_keys and known.record == _record(spec, known.record.node_index, known, 0)
 
     def remove(self, dev_eui: str) -> list[Store] | Refused:
         entry = self._entries.get(dev_eui)
@@ -199,10 +200,10 @@ class Registry:
         if spec.node_index is None:
             if len(self._entries) >= NODES_MAX:
                 return Refused(f"a cell holds at most {NODES_MAX} nodes")
-            index = len(self._by_index)
-            while index in self._by_index:
-                index += 1
-            return index
+            # From above: provisioned nodes bring their own indices, which count up from 0.
+            while self._free_from in self._by_index:
+                self._free_from -= 1
+            return self._free_from
         other = self._by_index.get(spec.node_index)
         if other is not None and other.record.dev_eui != spec.dev_eui:
             return Refused(
@@ -221,8 +222,28 @@ class Registry:
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.record.dev_eui]
         del self._by_index[entry.record.node_index]
+        self._free_from = max(self._free_from, entry.record.node_index)
         if entry.session is not None:
             self._by_addr[entry.session.dev_addr].remove(entry)
+
+
+def _record(spec: AddNode, index: int, known: Entry | None, now_us: int) -> NodeRecord:
+    """The record that `spec` makes; what only this cell knows stays as it is."""
+    return NodeRecord(
+        dev_eui=spec.dev_eui,
+        node_index=index,
+        name=spec.name,
+        context=spec.context,
+        plot=spec.plot,
+        lat=spec.lat,
+        lon=spec.lon,
+        activation=spec.activation,
+        join_eui=spec.join_eui,
+        app_key=spec.app_key,
+        dev_nonce=known.record.dev_nonce if known else None,
+        join_nonce=known.record.join_nonce if known else 0,
+        created_us=known.record.created_us if known else now_us,
+    )
 
 
 def _missing_keys(spec: AddNode) -> str | None:

@@ -35,7 +35,7 @@ from swarm.model import block
 from swarm.model.layout import CLASSES, CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
 from swarm.node import Model
-from swarm.phy.regions import Region
+from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.wire import app
 from swarm.wire.app import BlockKind, RoundMode
@@ -160,9 +160,8 @@ class Rounds:
             # The nodes listen for a while yet: a gateway that is late may still come.
             self._retry_us = now_us + POSTPONE_US
             return []
-        later_us = due_us + self._learning.period_s * SECOND_US
-        while later_us <= now_us:
-            later_us += self._learning.period_s * SECOND_US
+        period_us = self._learning.period_s * SECOND_US
+        later_us = due_us + period_us * (1 + (now_us - due_us) // period_us)
         return [Event("round_postponed", now_us, {"reason": reason}), *self._set_calendar(later_us)]
 
     def _announce_again(self, now_us: int) -> None:
@@ -186,7 +185,17 @@ class Rounds:
             return "no gateway was heard in the last two minutes"
         if not len(self._registry):
             return "there are no nodes"
+        room = self._room()
+        if room < MULTICAST_PAYLOAD_MIN:
+            rate = self._downlinks.group.data_rate
+            return f"multicast data rate {rate} carries {room} B, a round needs {MULTICAST_PAYLOAD_MIN}"
         return None
+
+    def _room(self) -> int:
+        """Application bytes of a multicast frame."""
+        group = self._downlinks.group
+        assert group is not None
+        return self._region.payload_max(group.data_rate, uplink=False)
 
     def _set_calendar(self, at_us: int) -> list[Effect]:
         if at_us == self.next_open_us:
@@ -287,7 +296,7 @@ class Rounds:
         self._last, self.current = current, None
         self._announce_us = None
         score = self._score()
-        summary = self._summary(current, score)
+        summary = {**self._summary(current, score), "updates": closed.updates}
         self._history.append(summary)
         row = current.to_row()
         row["metrics"] = json.dumps({**json.loads(str(row["metrics"])), "summary": summary}, sort_keys=True)
@@ -347,13 +356,13 @@ class Rounds:
 
     def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
         """Queue this window's frames; the announcement is computed when it is built."""
-        group = self._downlinks.group
-        assert group is not None
-        room = self._region.payload_max(group.data_rate)
+        room = self._room()
         acknowledgements = self._last.ack_frames(room) if self._last is not None else []
         pieces = self._block.frames(room) if self._block is not None else []
-        frames = [Programme(10, payload, len(payload), Purpose.ACK) for payload in acknowledgements]
+        frames: list[Programme] = []
         for _ in range(self._repeats):
+            # A node that misses its acknowledgement sends the same again.
+            frames += [Programme(10, payload, len(payload), Purpose.ACK) for payload in acknowledgements]
             frames += [Programme(10, payload, len(payload), Purpose.MODEL) for payload in pieces]
 
         def announce(at_us: int) -> bytes:
@@ -362,19 +371,12 @@ class Rounds:
         size = len(announce(now_us))
         for turn in range(self._repeats):
             last = turn == self._repeats - 1
-            frames.append(
-                Programme(
-                    10,
-                    lambda at_us: app.encode(self._announcement(current, at_us)),
-                    size,
-                    Purpose.ROUND,
-                    last,
-                )
-            )
+            frames.append(Programme(10, announce, size, Purpose.ROUND, last))
         seconds = self._downlinks.programme_airtime_us(frames) / SECOND_US
         # The next window must hold a programme like this one, with as much again for waiting and repairs.
         self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + WINDOW_MARGIN_S)
-        queued = self._downlinks.programme(frames, not_before_us)
+        until_us = current.opened_us + self._learning.window_s * SECOND_US
+        queued = self._downlinks.programme(frames, not_before_us, until_us)
         self._announce_us = None if queued else now_us + POSTPONE_US
 
     def on_programme_sent(self) -> list[Effect]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from pydantic import Field
@@ -35,6 +35,7 @@ from swarm.registry import Refused
 
 __all__ = ["DaemonLike", "create_app"]
 
+PAGE_SUFFIXES = frozenset({"", ".html", ".js", ".css", ".svg"})
 WEB = Path(__file__).resolve().parent.parent / "web"
 IN_ONE_TURN = 200
 """Commands that the daemon gets together: they share a transaction, and the radio is not kept waiting."""
@@ -117,7 +118,16 @@ def _public(app: FastAPI, web: Path) -> None:
     async def docs() -> FileResponse:
         return FileResponse(web / "docs.html")
 
-    app.mount("/", StaticFiles(directory=web, html=True), name="page")
+    app.mount("/", Page(directory=web, html=True), name="page")
+
+
+class Page(StaticFiles):
+    """The files that a browser needs, and none of those that fetch and test them."""
+
+    async def get_response(self, path: str, scope: MutableMapping[str, Any]) -> Response:
+        if Path(path).suffix not in PAGE_SUFFIXES:
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
 
 
 def _cell(api: APIRouter, daemon: DaemonLike) -> None:
@@ -175,16 +185,19 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
             answer = await daemon.command(what.multicast.command())
             if answer is not None:
                 raise HTTPException(409, answer.reason)
-        refused = []
+        refused, unchanged = [], 0
         for start in range(0, len(what.nodes), IN_ONE_TURN):
             batch = what.nodes[start : start + IN_ONE_TURN]
-            answers = await asyncio.gather(*(daemon.command(each.command()) for each in batch))
+            commands = [each.command() for each in batch]
+            unchanged += sum(map(core.registry.unchanged, commands))
+            answers = await asyncio.gather(*map(daemon.command, commands))
             refused += [
                 {"row": start + row, "dev_eui": each.dev_eui.lower(), "reason": answer.reason}
                 for row, (each, answer) in enumerate(zip(batch, answers, strict=True))
                 if answer is not None
             ]
-        return {"added": len(what.nodes) - len(refused), "refused": refused}
+        added = len(what.nodes) - len(refused) - unchanged
+        return {"added": added, "unchanged": unchanged, "refused": refused}
 
     @api.delete("/nodes/{dev_eui}")
     async def remove(dev_eui: Eui) -> dict[str, Any]:

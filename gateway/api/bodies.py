@@ -14,7 +14,7 @@ from swarm.model.layout import CONTEXTS, FEATURES
 __all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "MulticastIn", "NodeIn", "mistakes"]
 
 BATCH_MAX = 5_000
-DEADLINE_MAX_S = 3_600
+DEADLINE_MAX_S = 86_400
 MISTAKES_MAX = 20
 _FIELD_NAME = re.compile(r"[a-z_]{1,32}|rx1_delay_s")
 

@@ -6,7 +6,6 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -17,6 +16,11 @@ __all__ = ["airtime", "ask", "events", "rounds"]
 
 FEATURES = 56
 WAIT_EXTRA_S = 30.0
+DEADLINE_MAX_S = 86_400
+NO_ANSWER = {
+    "no_node": "no node there was ever heard",
+    "no_fresh_node": "no node there was heard in the last two days",
+}
 
 rounds = typer.Typer(help="Learning rounds: those that were, and opening one now.", no_args_is_help=True)
 
@@ -29,7 +33,7 @@ def ask(
     ] = None,
     crop: Annotated[str | None, typer.Option(help="apple, tomato, potato or grape.")] = None,
     k: Annotated[int | None, typer.Option(help="How many nodes to ask.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="How long to wait: 60s, 5m.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="How long to wait: 60s, 5min, 8h, up to 1d.")] = None,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
@@ -47,19 +51,21 @@ def ask(
     if features is not None:
         question["features"] = _features(features)
     client = Client(config_file)
-    wait_s = (seconds or 3600) + WAIT_EXTRA_S
+    wait_s = (seconds or DEADLINE_MAX_S) + WAIT_EXTRA_S
     answer = client.post(
         "/api/ask", {key: value for key, value in question.items() if value is not None}, timeout_s=wait_s
     )
     if as_json:
         show_json(answer)
+        if answer.get("probabilities") is None:
+            raise typer.Exit(2)
         return
     _show_answer(answer)
 
 
 def _show_answer(answer: dict[str, Any]) -> None:
     if "reason" in answer and answer.get("probabilities") is None:
-        raise CommandError(f"no answer: {answer['reason']}")
+        raise CommandError(f"no answer: {NO_ANSWER.get(answer['reason'], answer['reason'])}")
     if answer.get("probabilities") is None:
         raise CommandError("no answer: no node answered in time; ask again with a longer --deadline")
     typer.echo(
@@ -76,10 +82,13 @@ def _show_answer(answer: dict[str, Any]) -> None:
 
 
 def _seconds(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,6})\s*(s|m|min|h)?", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})\s*(s|m|min|h|d)?", text.strip())
     if match is None:
-        raise CommandError(f"--deadline: {text!r} is no duration; write 60s, 5m or 1h")
-    return int(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2] or "s"]
+        raise CommandError(f"--deadline: {text!r} is no duration; write 60s, 5min, 8h or 1d")
+    seconds = int(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}[match[2] or "s"]
+    if not 1 <= seconds <= DEADLINE_MAX_S:
+        raise CommandError(f"--deadline: {text!r} is not between 1s and 1d; a question waits a day at most")
+    return seconds
 
 
 def _features(text: str) -> list[int]:
@@ -215,13 +224,30 @@ def events(
     """
     client = Client(config_file)
     if follow:
-        shown = (event for event in client.events() if kind is None or event["kind"] == kind)
-    else:
-        only = f"&kind={quote(kind, safe='')}" if kind is not None else ""
-        shown = iter(client.get(f"/api/events/past?limit={count}{only}")["events"])
-    for event in shown:
-        if as_json:
-            typer.echo(json.dumps(event, ensure_ascii=False))
-        else:
-            data = " ".join(f"{name}={value}" for name, value in event["data"].items())
-            typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}")
+        for event in client.events():
+            if kind is None or event["kind"] == kind:
+                _show_event(event, as_json)
+        return
+    past = _past(client, count, kind)
+    for event in past:
+        _show_event(event, as_json)
+    if not past and not as_json:
+        seen = sorted({event["kind"] for event in _past(client, 1000, None)})
+        typer.echo(f"no events of kind {kind}; kinds are {', '.join(seen)}" if seen else "no events yet")
+
+
+def _past(client: Client, count: int, kind: str | None) -> list[dict[str, Any]]:
+    if kind is not None and not re.fullmatch(r"[a-z_]{1,40}", kind):
+        return []  # no event can be called that
+    only = f"&kind={kind}" if kind is not None else ""
+    found = client.get(f"/api/events/past?limit={count}{only}")["events"]
+    assert isinstance(found, list)
+    return found
+
+
+def _show_event(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(event, ensure_ascii=False))
+        return
+    data = " ".join(f"{name}={value}" for name, value in event["data"].items())
+    typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}")

@@ -38,7 +38,7 @@ class Client:
             url, data_dir = _from_config(config_file)
             self.url = self.url or url
         if token is None and data_dir is not None:
-            token = _token(data_dir, self.url)
+            token = _token(data_dir, self.url, config_file)
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> Any:
@@ -120,10 +120,15 @@ def _from_config(config_file: Path) -> tuple[str, Path]:
     )
 
 
-def _token(data_dir: Path, url: str) -> str:
+def _token(data_dir: Path, url: str, config_file: Path) -> str:
     from gateway.data_dir import TOKEN_FILE, read_token
 
     token = read_token(data_dir)
+    if token is None and not config_file.exists():
+        raise CommandError(
+            f"{config_file}: there is no such file here; give the daemon's with -c, or set SWARM_URL and"
+            f" SWARM_TOKEN (asked for {url})"
+        )
     if token is None:
         raise CommandError(
             f"{data_dir / TOKEN_FILE}: there is no token; start the daemon of this directory with"

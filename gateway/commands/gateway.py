@@ -114,16 +114,17 @@ async def _serve(settings: GatewayConfig) -> None:
 def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
     from gateway.config import ConfigError
-
-    learning = settings.learning
-    own = learning.mode == "prototypes"
-    if own and not learning.options:
-        return
     from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 
-    name = PROTOTYPES if own else learning.strategy
-    try:
-        FlowerStrategy(name, dict(learning.options))
-    except (ValueError, TypeError) as error:
-        key = "options" if own else "strategy"
-        raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error
+    learning = settings.learning
+    options = dict(learning.options)
+    # In mode prototypes the options are that mode's; a misspelt name is a mistake all the same.
+    own = learning.mode == PROTOTYPES
+    checks = [("strategy", learning.strategy, {} if own else options)]
+    if own:
+        checks.append(("options", PROTOTYPES, options))
+    for key, name, chosen in checks:
+        try:
+            FlowerStrategy(name, chosen)
+        except (ValueError, TypeError) as error:
+            raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, ago, local_time, show_json, show_table
 
-__all__ = ["app", "read_nodes"]
+__all__ = ["NodesFile", "app", "read_nodes"]
 
 app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=True)
 
@@ -27,10 +28,38 @@ NUMBERS: dict[str, type[int] | type[float]] = {
     "node_index": int,
     "rx1_delay_s": int,
 }
+WORDS = {
+    "dev_eui": "16 hexadecimal digits",
+    "name": "1 to 64 printable characters",
+    "crop": "apple, tomato, potato or grape",
+    "activation": "abp or otaa",
+    "plot": "at most 64 printable characters",
+    "lat": "a number from -90 to 90",
+    "lon": "a number from -180 to 180",
+    "node_index": "a whole number from 0 to 65534",
+    "dev_addr": "8 hexadecimal digits",
+    "mc_addr": "8 hexadecimal digits",
+    "nwk_s_key": "32 hexadecimal digits",
+    "app_s_key": "32 hexadecimal digits",
+    "join_eui": "16 hexadecimal digits",
+    "app_key": "32 hexadecimal digits",
+    "rx1_delay_s": "a whole number from 1 to 15",
+}
 FILE_SIZE_MAX = 50_000_000
 BATCH = 1000
 RISKS = ("low", "medium", "high")
 Config = ConfigFile
+Row = tuple[str, dict[str, Any]]
+"""Where a node stands in its file, and what is said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodesFile:
+    """The good nodes of a file, a line for each bad one, and the multicast group if it names one."""
+
+    nodes: list[Row]
+    mistakes: list[str]
+    multicast: dict[str, Any] | None
 
 
 @app.command("list")
@@ -45,7 +74,10 @@ def list_nodes(config_file: Config = Path("swarm.toml"), as_json: AsJson = False
         show_json(nodes)
         return
     now_us = client.get("/api/state")["now_us"]
-    columns = ("DevEUI", "name", "crop", "plot", "heard", "SNR dB", "DR", "model", "battery", "risk", "lost")
+    columns = (
+        *("DevEUI", "name", "crop", "plot", "joined", "heard", "SNR dB"),
+        *("DR", "model", "battery", "risk", "lost"),
+    )
     show_table(
         columns,
         (_row(node, now_us) for node in nodes),
@@ -61,6 +93,7 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node["name"],
         node["crop"],
         node["plot"] or None,
+        "yes" if node["joined"] else "no",
         ago(node.get("last_seen_us"), now_us),
         node.get("snr_db"),
         node.get("data_rate"),
@@ -72,13 +105,16 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
 
 
 @app.command()
-def show(dev_eui: str, config_file: Config = Path("swarm.toml"), as_json: AsJson = False) -> None:
+def show(
+    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
+    config_file: Config = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
     """Everything known of one node, its keys excepted.
 
-    Example: swarm nodes show 70b3d57ed0000001
+    Example: swarm nodes show grape-003
     """
-    path = f"/api/nodes/{_eui(dev_eui)}"
-    node = Client(config_file).get(path)
+    node = _find(Client(config_file), node_name)
     if as_json:
         show_json(node)
         return
@@ -110,7 +146,12 @@ def add(
         "activation": "otaa" if app_key else "abp", "dev_addr": dev_addr, "nwk_s_key": nwk_s_key,
         "app_s_key": app_s_key, "join_eui": join_eui, "app_key": app_key,
     }  # fmt: skip
-    _send(Client(config_file), [{key: value for key, value in node.items() if value is not None}], None)
+    node = {key: value for key, value in node.items() if value is not None}
+    mistake = _mistake(node)
+    if mistake is not None:
+        raise CommandError(mistake)
+    for each in _send(Client(config_file), [node], None)["refused"]:
+        raise CommandError(f"{dev_eui}: {each['reason']}")
     typer.echo(f"{dev_eui}: added")
 
 
@@ -120,23 +161,36 @@ def import_nodes(file: Path, config_file: Config = Path("swarm.toml"), as_json: 
 
     FILE is a directory that `swarm pilot provision` made, a CSV file (columns dev_eui, name, crop,
     activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...}}.
+    Bad rows are named, one line each, and the others are taken.
 
     Example: swarm nodes import pilot-keys
     """
-    nodes, multicast = read_nodes(file)
+    table = read_nodes(file)
     client = Client(config_file)
-    added = 0
-    for start in range(0, max(len(nodes), 1), BATCH):
-        added += _send(client, nodes[start : start + BATCH], multicast if start == 0 else None)
+    added, unchanged, refused = 0, 0, list(table.mistakes)
+    for start in range(0, max(len(table.nodes), 1), BATCH):
+        batch = table.nodes[start : start + BATCH]
+        answer = _send(client, [node for _, node in batch], table.multicast if start == 0 else None)
+        added += answer["added"]
+        unchanged += answer["unchanged"]
+        refused += [f"{batch[each['row']][0]}: {each['reason']}" for each in answer["refused"]]
+    group = table.multicast is not None
     if as_json:
-        show_json({"added": added, "multicast": multicast is not None})
+        show_json({"added": added, "unchanged": unchanged, "refused": refused, "multicast": group})
+    elif unchanged and not added and not refused:
+        typer.echo(f"{file}: {unchanged} nodes known already, nothing changed")
     else:
-        typer.echo(f"{file}: {added} nodes added" + (", with their multicast group" if multicast else ""))
+        known = f", {unchanged} known already" if unchanged else ""
+        bad = f", {len(refused)} refused" if refused else ""
+        with_group = ", with their multicast group" if group else ""
+        typer.echo(f"{file}: {added} nodes added{known}{bad}{with_group}")
+    if refused:
+        raise CommandError("\n".join(refused))
 
 
 @app.command()
 def remove(
-    dev_eui: str,
+    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
@@ -144,37 +198,98 @@ def remove(
 
     Example: swarm nodes remove 70b3d57ed0000001
     """
+    client = Client(config_file)
+    node = _find(client, node_name)
+    dev_eui = node["dev_eui"]
     if not yes:
-        typer.confirm(f"Forget {dev_eui} and its keys?", abort=True)
-    Client(config_file).delete(f"/api/nodes/{_eui(dev_eui)}")
+        typer.confirm(f"Forget {dev_eui} ({node['name']}) and its keys?", abort=True)
+    client.delete(f"/api/nodes/{dev_eui}")
     typer.echo(f"{dev_eui}: removed")
 
 
-def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any] | None) -> int:
+def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any] | None) -> dict[str, Any]:
     answer = client.post("/api/nodes", {"nodes": nodes, "multicast": multicast}, timeout_s=300.0)
-    if answer["refused"]:
-        raise CommandError("\n".join(f"{each['dev_eui']}: {each['reason']}" for each in answer["refused"]))
-    return int(answer["added"])
+    assert isinstance(answer, dict)
+    return answer
+
+
+def _find(client: Client, text: str) -> dict[str, Any]:
+    """The node with this DevEUI or name."""
+    digits = text.replace("-", "").replace(":", "").lower()
+    listed = client.get("/api/nodes")["nodes"]
+    found = [node for node in listed if node["dev_eui"] == digits]
+    found = found or [node for node in listed if node["name"].lower() == text.lower()]
+    if len(found) > 1:
+        euis = ", ".join(node["dev_eui"] for node in found[:5])
+        raise CommandError(f"{text}: {len(found)} nodes have this name; give a DevEUI, one of {euis}")
+    if not found:
+        what = "DevEUI" if _is_eui(digits) else "name"
+        raise CommandError(f"no node has the {what} {text}; `swarm nodes list` shows those there are")
+    node = found[0]
+    assert isinstance(node, dict)
+    return node
+
+
+def _is_eui(digits: str) -> bool:
+    return len(digits) == 16 and all(digit in "0123456789abcdef" for digit in digits)
 
 
 def _eui(text: str) -> str:
     digits = text.replace("-", "").replace(":", "").lower()
-    if len(digits) != 16 or any(digit not in "0123456789abcdef" for digit in digits):
+    if not _is_eui(digits):
         raise CommandError(f"{text}: is no DevEUI; give 16 hexadecimal digits")
     return digits
 
 
-def read_nodes(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The nodes of a file and the multicast group, if it names one; CommandError has a line per mistake."""
+def read_nodes(file: Path) -> NodesFile:
+    """The nodes of a file; CommandError where it cannot be read as a whole."""
+    multicast: dict[str, Any] | None = None
     if file.is_dir():
-        group = _from_csv(
-            file / "multicast.csv", _text(file / "multicast.csv"), ("mc_addr", "nwk_s_key", "app_s_key")
-        )
-        return _from_csv(file / "keys.csv", _text(file / "keys.csv")), group[0] if group else None
-    text = _text(file)
-    if text.lstrip().startswith(("{", "[")):
-        return _from_json(file, text)
-    return _from_csv(file, text), None
+        group_file, file = file / "multicast.csv", file / "keys.csv"
+        group, wrong = _from_csv(group_file, _text(group_file), ("mc_addr", "nwk_s_key", "app_s_key"))
+        if wrong:
+            raise CommandError("\n".join(wrong))
+        multicast = group[0][1] if group else None
+        rows, mistakes = _from_csv(file, _text(file))
+    elif (text := _text(file)).lstrip().startswith(("{", "[")):
+        rows, multicast = _from_json(file, text)
+        mistakes = []
+    else:
+        rows, mistakes = _from_csv(file, text)
+    if multicast is not None and (mistake := _mistake(multicast, group=True)) is not None:
+        raise CommandError(f"{file}: multicast: {mistake}")
+    good: list[Row] = []
+    for where, node in rows:
+        if (mistake := _mistake(node)) is None:
+            good.append((where, node))
+        else:
+            mistakes.append(f"{where}: {mistake}")
+    return NodesFile(good, mistakes, multicast)
+
+
+def _mistake(said: dict[str, Any], *, group: bool = False) -> str | None:
+    """What is wrong with a node (or a group), in one line that repeats no key; None: nothing."""
+    from pydantic import ValidationError
+
+    from gateway.api.bodies import MulticastIn, NodeIn
+
+    try:
+        (MulticastIn if group else NodeIn).model_validate(said)
+    except ValidationError as error:
+        kinds = {str(each["loc"][0]): each["type"] for each in error.errors(include_url=False)}
+    else:
+        return None
+    who = [said.get(column) for column in ("dev_eui", "name") if column not in kinds and said.get(column)]
+    wrong = [
+        f"{column} is missing; give {WORDS[column]}"
+        if kinds[column] == "missing"
+        else f"{column} has to be {WORDS[column]}"
+        for column in kinds
+        if column in WORDS
+    ]
+    unknown = len(kinds) - len(wrong)
+    wrong += [f"{unknown} unknown fields; the fields are {', '.join(COLUMNS)}"] if unknown else []
+    return f"{' '.join(map(str, who))}: {', '.join(wrong)}" if who else ", ".join(wrong)
 
 
 def _text(file: Path) -> str:
@@ -186,7 +301,7 @@ def _text(file: Path) -> str:
         raise CommandError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
 
 
-def _from_json(file: Path, text: str) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def _from_json(file: Path, text: str) -> tuple[list[Row], dict[str, Any] | None]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -195,7 +310,9 @@ def _from_json(file: Path, text: str) -> tuple[list[dict[str, Any]], dict[str, A
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise CommandError(f"{file}: nodes: must be a list of objects; see `swarm nodes import --help`")
     multicast = document.get("multicast") if isinstance(document, dict) else None
-    return [_renamed(node) for node in nodes], multicast
+    if multicast is not None and not isinstance(multicast, dict):
+        raise CommandError(f"{file}: multicast: must be an object; see `swarm nodes import --help`")
+    return [(f"{file}: nodes[{row}]", _renamed(node)) for row, node in enumerate(nodes)], multicast
 
 
 def _renamed(node: dict[str, Any]) -> dict[str, Any]:
@@ -208,13 +325,14 @@ def _renamed(node: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _from_csv(file: Path, text: str, columns: tuple[str, ...] = COLUMNS) -> list[dict[str, Any]]:
+def _from_csv(file: Path, text: str, columns: tuple[str, ...] = COLUMNS) -> tuple[list[Row], list[str]]:
+    """The rows, and a line for each that is none."""
     reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
     unknown = sorted(set(reader.fieldnames or ()) - {*columns, *ALIASES})
     if unknown or not reader.fieldnames:
         named = ", ".join(map(repr, unknown)) or "no header"
         raise CommandError(f"{file}:1: {named}: unknown columns; the columns are {', '.join(columns)}")
-    nodes: list[dict[str, Any]] = []
+    nodes: list[Row] = []
     mistakes: list[str] = []
     for row in reader:
         where = f"{file}:{reader.line_num}"
@@ -230,8 +348,6 @@ def _from_csv(file: Path, text: str, columns: tuple[str, ...] = COLUMNS) -> list
             try:
                 node[column] = NUMBERS[column](value) if column in NUMBERS else value
             except ValueError:
-                mistakes.append(f"{where}: {column}: {value!r} is not a number; correct it or leave it empty")
-        nodes.append(node)
-    if mistakes:
-        raise CommandError("\n".join(mistakes))
-    return nodes
+                node[column] = value  # is refused as what it is not
+        nodes.append((where, node))
+    return nodes, mistakes

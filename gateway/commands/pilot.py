@@ -46,6 +46,10 @@ def provision(
         "pilot-keys"
     ),
     region: Annotated[str, typer.Option(help="The region of the radios.")] = "eu868",
+    multicast_data_rate: Annotated[
+        int | None,
+        typer.Option(help="The group's data rate, as [multicast] data_rate; else the region's RX2."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -58,7 +62,9 @@ def provision(
     from gateway import pilot
 
     try:
-        report = pilot.provision(nodes, out_dir, region=region, dry_run=dry_run)
+        report = pilot.provision(
+            nodes, out_dir, region=region, multicast_data_rate=multicast_data_rate, dry_run=dry_run
+        )
     except (pilot.CsvErrors, ValueError) as error:
         raise CommandError(str(error)) from error
     if as_json:

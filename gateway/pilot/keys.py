@@ -36,6 +36,7 @@ _KEY_COLUMNS = (
     *("node_index", "id", "dev_eui", "crop", "activation", "join_eui"),
     *("app_key", "dev_addr", "nwk_s_key", "app_s_key", "lat", "lon"),
 )
+_KEY_OPTIONAL = ("plot",)
 _MULTICAST_COLUMNS = ("mc_addr", "nwk_s_key", "app_s_key")
 _WIDTHS = {
     "dev_eui": 16,
@@ -85,7 +86,8 @@ class ProvisionReport:
         """A few lines for a terminal."""
         verb = "would be" if self.dry_run else "were"
         lines = [f"{len(self.created)} nodes {verb} given keys, {len(self.kept)} kept theirs; {self.out_dir}"]
-        lines.append(f"files written: {', '.join(self.written)}" if self.written else "no file changed")
+        files = "files that would be written" if self.dry_run else "files written"
+        lines.append(f"{files}: {', '.join(self.written)}" if self.written else "no file changed")
         if self.orphaned:
             lines.append(f"with keys but not in the table any more: {', '.join(self.orphaned)}")
         return "\n".join([*lines, *self.notes])
@@ -96,6 +98,7 @@ def provision(
     out_dir: str | Path,
     *,
     region: str = "eu868",
+    multicast_data_rate: int | None = None,
     dry_run: bool = False,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> ProvisionReport:
@@ -104,6 +107,7 @@ def provision(
     `random_bytes` is the source of all keys; replace it in tests only.
     """
     rules = region_of(region)
+    data_rate = _multicast_rate(rules, multicast_data_rate)
     out = Path(out_dir)
     problems = Problems()
     nodes = read_nodes(Path(nodes_path), problems)
@@ -111,9 +115,9 @@ def provision(
         problems.add(out, 1, "file", "is not a directory; name another place for the keys")
     problems.raise_if_any()
     if dry_run:
-        return _provision(nodes, out, rules, problems, random_bytes, dry_run=True)
+        return _provision(nodes, out, rules, problems, random_bytes, data_rate, dry_run=True)
     with _locked(out):
-        return _provision(nodes, out, rules, problems, random_bytes, dry_run=False)
+        return _provision(nodes, out, rules, problems, random_bytes, data_rate, dry_run=False)
 
 
 def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
@@ -136,6 +140,7 @@ def _add_node(keys: Keys) -> AddNode:
         name=keys["id"],
         context=CROPS.index(keys["crop"]),
         activation="abp" if abp else "otaa",
+        plot=keys["plot"],
         lat=float(keys["lat"]),
         lon=float(keys["lon"]),
         node_index=int(keys["node_index"]),
@@ -153,6 +158,7 @@ def _provision(
     rules: Region,
     problems: Problems,
     random_bytes: RandomBytes,
+    data_rate: int,
     *,
     dry_run: bool,
 ) -> ProvisionReport:
@@ -166,9 +172,14 @@ def _provision(
         group = {"mc_addr": _address(taken, random_bytes)}
         group |= {name: random_bytes(16).hex() for name in ("nwk_s_key", "app_s_key")}
     in_order = sorted(rows.values(), key=lambda keys: int(keys["node_index"]))
-    files = {KEYS_FILE: _csv(_KEY_COLUMNS, in_order), MULTICAST_FILE: _csv(_MULTICAST_COLUMNS, [group])}
+    files = {
+        KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
+        MULTICAST_FILE: _csv(_MULTICAST_COLUMNS, [group]),
+    }
     for node in nodes:
-        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[node.site.id.lower()], group, rules)
+        files[f"{HEADERS}/{node.site.id}.h"] = _header(
+            node, rows[node.site.id.lower()], group, rules, data_rate
+        )
     changed = {name: text for name, text in files.items() if not _same(out / name, text)}
     if not dry_run:
         _write_all(out, changed)
@@ -209,7 +220,7 @@ def _with_keys(
     created: list[str] = []
     free = 0
     for node in nodes:
-        keys = rows.setdefault(node.site.id.lower(), dict.fromkeys(_KEY_COLUMNS, ""))
+        keys = rows.setdefault(node.site.id.lower(), dict.fromkeys(_KEY_COLUMNS + _KEY_OPTIONAL, ""))
         if not keys["dev_eui"]:
             created.append(node.site.id)
             while free in indices:
@@ -219,7 +230,7 @@ def _with_keys(
             euis.add(keys["dev_eui"])
         site = node.site
         keys |= {"id": site.id, "crop": site.crop, "activation": node.activation}
-        keys |= {"lat": repr(site.lat), "lon": repr(site.lon)}
+        keys |= {"lat": repr(site.lat), "lon": repr(site.lon), "plot": node.plot}
         keys["join_eui"] = node.join_eui or keys["join_eui"] or "0" * 16
         if node.activation == "abp":
             keys["dev_addr"] = keys["dev_addr"] or _address(addresses, random_bytes)
@@ -250,7 +261,7 @@ def _read_keys(path: Path, problems: Problems) -> dict[str, Keys]:
     """The rows of keys.csv by lower-case id; no value of a key ever reaches a message."""
     stored: dict[str, Keys] = {}
     seen: set[tuple[str, str]] = set()
-    for keys, line in _read_secrets(path, _KEY_COLUMNS, problems):
+    for keys, line in _read_secrets(path, _KEY_COLUMNS, problems, _KEY_OPTIONAL):
         needed = ("dev_addr", "nwk_s_key", "app_s_key") if keys["activation"] == "abp" else ("app_key",)
         for name in ("node_index", "id", "dev_eui", *needed):
             if not keys[name]:
@@ -273,11 +284,13 @@ def _read_multicast(path: Path, problems: Problems) -> Keys | None:
     return group[0] if group else None
 
 
-def _read_secrets(path: Path, columns: tuple[str, ...], problems: Problems) -> Iterator[tuple[Keys, int]]:
+def _read_secrets(
+    path: Path, columns: tuple[str, ...], problems: Problems, optional: tuple[str, ...] = ()
+) -> Iterator[tuple[Keys, int]]:
     if not path.exists():
         return
-    for line in read_table(path, columns, (), problems, NODES_MAX).lines:
-        keys = {name: line.cells[name] for name in columns}
+    for line in read_table(path, columns, optional, problems, NODES_MAX).lines:
+        keys = {name: line.cells[name] for name in (*columns, *optional)}
         for name, width in _WIDTHS.items():
             if keys.get(name) and not re.fullmatch(rf"[0-9a-f]{{{width}}}", keys[name]):
                 problems.add(path, line.number, name, f"is not {width} hex digits; {_RESTORE}")
@@ -292,7 +305,20 @@ def _csv(columns: tuple[str, ...], rows: list[Keys]) -> str:
     return text.getvalue()
 
 
-def _header(node: NodeLine, keys: Keys, group: Keys, rules: Region) -> str:
+def _multicast_rate(rules: Region, wanted: int | None) -> int:
+    """The data rate of the group, as the daemon has it: region RX2 unless said otherwise."""
+    if wanted is None:
+        return rules.rx2_data_rate
+    rates = sorted(index for index, rate in rules.downlink_data_rates.items() if rate.kind == "lora")
+    if wanted not in rates:
+        raise ValueError(
+            f"--multicast-data-rate: {rules.name} has no LoRa downlink data rate {wanted};"
+            f" give one of {', '.join(map(str, rates))}"
+        )
+    return wanted
+
+
+def _header(node: NodeLine, keys: Keys, group: Keys, rules: Region, data_rate: int) -> str:
     """What the firmware of one node is compiled with."""
     site = node.site
     flags = ("humidity" not in site.sensors) | ("rain" not in site.sensors) << 1
@@ -332,6 +358,8 @@ def _header(node: NodeLine, keys: Keys, group: Keys, rules: Region) -> str:
         f"#define SWN_MC_ADDR 0x{group['mc_addr']}ul",
         f"#define SWN_MC_NWK_S_KEY {_bytes(group['nwk_s_key'])}",
         f"#define SWN_MC_APP_S_KEY {_bytes(group['app_s_key'])}",
+        f"#define SWN_MC_FREQUENCY_HZ {rules.rx2_frequency_hz}ul",
+        f"#define SWN_MC_DATA_RATE {data_rate}u",
         "",
         "#endif",
         "",

@@ -93,6 +93,18 @@ def _summary(made: Plan) -> list[str]:
         f"region {made.region}; nodes by best gateway: {served}",
         f"a round's multicast: DR{made.multicast_data_rate}, {made.multicast_airtime_s:.1f} s on air; "
         f"rounds a day: at most {made.rounds_a_day}",
+        *_setting(made),
+    ]
+
+
+def _setting(made: Plan) -> list[str]:
+    """What has to be set for the multicast to go out as planned; nothing where that is the default."""
+    rate = made.multicast_data_rate
+    if rate == region(made.region).rx2_data_rate:
+        return []
+    return [
+        f"this assumes DR{rate}: set [multicast] data_rate = {rate}"
+        f" and provision with --multicast-data-rate {rate}"
     ]
 
 

@@ -36,7 +36,7 @@ GATEWAYS_MAX = 64
 FILE_SIZE_MAX = 8 * 1024 * 1024
 SENSORS = ("temperature", "humidity", "rain", "wetness", "soil_moisture")
 NODE_COLUMNS = ("id", "lat", "lon", "height_m", "crop", "soil")
-NODE_OPTIONAL = ("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah")
+NODE_OPTIONAL = ("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah", "plot")
 GATEWAY_COLUMNS = ("id", "lat", "lon", "height_m")
 GATEWAY_OPTIONAL = ("antenna_gain_dbi", "region")
 
@@ -101,6 +101,7 @@ class NodeLine:
     dev_eui: str
     join_eui: str
     activation: str
+    plot: str = ""
 
 
 def read_nodes(path: Path, problems: Problems) -> list[NodeLine]:
@@ -274,8 +275,9 @@ def _node(line: Line, problems: Problems) -> NodeLine | None:
     if crop not in CROPS:
         line.refuse(problems, "crop", f"{line.cells['crop']!r} is not known; use one of {', '.join(CROPS)}")
     soil = line.cells["soil"]
-    if len(soil) > 64 or not soil.isprintable():
-        line.refuse(problems, "soil", "is longer than 64 characters or not printable; shorten it")
+    for column in ("soil", "plot"):
+        if len(line.cells[column]) > 64 or not line.cells[column].isprintable():
+            line.refuse(problems, column, "is longer than 64 characters or not printable; shorten it")
     dev_eui = _eui(line, "dev_eui", problems) or ""
     if dev_eui == "0" * 16:
         line.refuse(
@@ -301,7 +303,7 @@ def _node(line: Line, problems: Problems) -> NodeLine | None:
         report_min=_some(report_min),
         battery_mah=_some(battery_mah),
     )
-    return NodeLine(site, line, dev_eui, join_eui, activation)
+    return NodeLine(site, line, dev_eui, join_eui, activation, line.cells["plot"])
 
 
 def _place(

@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,6 +31,7 @@ FILE_NAME = "swarm.db"
 EVENTS_MAX = 50_000
 BUSY_TIMEOUT_MS = 5_000
 _PRIVATE_TABLES = ("daemon", "event")
+_DAMAGE = ("no such table", "no such column", "Could not decode")
 _MIGRATION_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -121,7 +122,8 @@ class SqliteStore:
 
     def daemon_value(self, key: str) -> Scalar:
         """One of the daemon's own values (`clock_us`), None when never set."""
-        row = self._db.execute("SELECT value FROM daemon WHERE key = ?", (key,)).fetchone()
+        with _one_line(self.path):
+            row = self._db.execute("SELECT value FROM daemon WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
     def close(self) -> None:
@@ -132,17 +134,20 @@ class SqliteStore:
     def _open(self) -> None:
         db = self._db
         db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        if db.execute("PRAGMA user_version").fetchone()[0] == 0 and _table_names(db):
+            raise StoreError(
+                f"{self.path}: is not a database of this program; move it away, or use another data_dir"
+            )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StoreError(_damaged(self.path, str(verdict).splitlines()[0]))
         self._migrate()
-        self._tables = {
-            name: _describe(db, name)
-            for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-            if name not in _PRIVATE_TABLES
-        }
+        missing = sorted(_expected_tables() - set(_table_names(db)))
+        if missing:
+            raise StoreError(_damaged(self.path, f"it has no table {missing[0]}"))
+        self._tables = {name: _describe(db, name) for name in _table_names(db) if name not in _PRIVATE_TABLES}
         self._sequence = int(db.execute("SELECT coalesce(max(sequence), 0) FROM event").fetchone()[0])
         self._slots = {noise: self._last_slot(noise) for noise in (False, True)}
 
@@ -225,6 +230,19 @@ def _migrations() -> list[str]:
     return [script for _, script in numbered]
 
 
+def _table_names(db: sqlite3.Connection) -> list[str]:
+    query = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+    return [str(name) for (name,) in db.execute(query)]
+
+
+def _expected_tables() -> set[str]:
+    """The tables of a database that has just been made."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for script in _migrations():
+            fresh.executescript(script)
+        return set(_table_names(fresh))
+
+
 def _describe(db: sqlite3.Connection, name: str) -> _Table:
     """What the schema says of a table: the only names that ever stand in an SQL text."""
     info = db.execute(f'PRAGMA table_info("{name}")').fetchall()
@@ -263,6 +281,8 @@ def _one_line(path: Path) -> Iterator[None]:
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError):
         raise  # a value of a wrong type: the program's mistake, not the disk's
     except sqlite3.OperationalError as error:
+        if str(error).startswith(_DAMAGE):
+            raise StoreError(_damaged(path, str(error))) from error
         raise StoreError(f"{path}: cannot be written ({error}); check free space and permissions") from error
     except sqlite3.DatabaseError as error:
         raise StoreError(_damaged(path, str(error))) from error

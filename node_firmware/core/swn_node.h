@@ -1,6 +1,6 @@
 /* The node: what one LoRa microcontroller of the swarm does between its sensors and its LoRaWAN stack.
  *
- * Theory of operation.  Everything happens inside five calls, none of which blocks or allocates:
+ * Theory of operation.  Everything happens inside a few calls, none of which blocks or allocates:
  *   swn_sense()  once an hour: keeps 48 h of readings; the reading taken at noon (of the hour that ends
  *                then) closes a day and makes one sample (features, the crop's rule, hidden vector);
  *   swn_label()  the true class of a closed day, told later;

@@ -26,7 +26,7 @@ rows closes to the same bits (updates are sorted by node before anything is summ
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -225,10 +225,18 @@ class Round:
             failure=done.failure,
             contexts=done.contexts,
         )
+        left_out = {error.node_index for error in done.errors}
+        if done.vector is None:
+            left_out.update(update.node_index for update in held)
         self.state = RoundState.CLOSED
         self.closed_us = now_us
-        self.result = closed.metrics()
+        self.result = {**closed.metrics(), "left_out": sorted(left_out)}
+        self._forget(left_out)
         return closed
+
+    def _forget(self, left_out: Collection[int]) -> None:
+        """What did not get into the model is not acknowledged: its nodes keep it and send it again."""
+        self._held = {key: held for key, held in self._held.items() if held.node_index not in left_out}
 
     def ack_frames(self, payload_max: int) -> list[bytes]:
         """FPort 10 payloads that acknowledge every update counted here, those of the previous round first.
@@ -289,6 +297,7 @@ class Round:
             elif message.round == stored["round"] == (made.number - 1) % ROUNDS:
                 previous.add(stored["node_index"])
         made.previous_accepted = frozenset(previous)
+        made._forget(made.result.get("left_out", ()))
         return made
 
     def _fault(self, dev_eui: str, node_index: int, message: Update, context: int | None) -> str | None:

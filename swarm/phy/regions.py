@@ -30,6 +30,8 @@ __all__ = [
 
 REGION_NAMES = ("eu868", "us915", "as923", "in865", "au915", "kr920", "ru864", "eu433", "cn470")
 
+MULTICAST_PAYLOAD_MIN = 32
+"""Application bytes below which a model would need hundreds of multicast frames."""
 PAYLOAD_MAX = 222
 """No application payload is ever longer: what all published tables allow, behind repeaters too."""
 
@@ -154,6 +156,13 @@ class Region:
         if rate.kind == "fsk":
             return fsk_airtime_us(phy_size, bit_rate_bps=rate.bit_rate_bps)
         return lr_fhss_airtime_us(phy_size, coding_rate=rate.coding_rate)
+
+    @property
+    def multicast_data_rate(self) -> int:
+        """The rate of RX2, or the slowest LoRa downlink rate above it that carries a useful frame."""
+        rates = sorted(i for i, rate in self.downlink_data_rates.items() if rate.kind == "lora")
+        able = [i for i in rates if self.payload_max(i, uplink=False) >= MULTICAST_PAYLOAD_MIN]
+        return next((i for i in able if i >= self.rx2_data_rate), able[0])
 
     def payload_max(
         self, data_rate: int, *, dwell: bool | None = None, fopts: int = 0, uplink: bool | None = None

@@ -47,7 +47,8 @@ def cell(fresh: Served) -> Iterator[Cell]:
     """Eight registered nodes around one gateway."""
     assert fresh.daemon.udp_address is not None
     made = Cell(fresh.daemon.udp_address, 8)
-    assert fresh.http.post("/api/nodes", json=made.registration()).json() == {"added": 8, "refused": []}
+    added = {"added": 8, "unchanged": 0, "refused": []}
+    assert fresh.http.post("/api/nodes", json=made.registration()).json() == added
     made.pull()
     yield made
     made.close()
@@ -149,7 +150,9 @@ def test_an_import_twice_is_an_import_once(fresh: Served, cell: Cell) -> None:
     cell.uplink(cell.nodes[0], 12, cell.nodes[0].status())
     until(lambda: fresh.http.get("/api/state").json()["counters"].get("uplink"), "the uplink")
     before = fresh.http.get("/api/nodes").json()
-    assert fresh.http.post("/api/nodes", json=cell.registration()).json() == {"added": 8, "refused": []}
+    again = {"added": 0, "unchanged": 8, "refused": []}
+    assert fresh.http.post("/api/nodes", json=cell.registration()).json() == again
+    assert len(fresh.http.get("/api/events/past?kind=node_added").json()["events"]) == 8
     assert fresh.http.get("/api/nodes").json() == before
     cell.uplink(cell.nodes[0], 12, cell.nodes[0].status())
     until(
@@ -158,7 +161,7 @@ def test_an_import_twice_is_an_import_once(fresh: Served, cell: Cell) -> None:
 
 
 def test_each_bad_row_is_refused_by_name_and_the_others_are_taken(fresh: Served) -> None:
-    rows = [otaa(1), otaa(2, app_key=None), otaa(3, activation="abp"), otaa(4, node_index=0), otaa(5)]
+    rows = [otaa(1), otaa(2, app_key=None), otaa(3, activation="abp"), otaa(4, node_index=65_534), otaa(5)]
     answer = fresh.http.post("/api/nodes", json={"nodes": rows})
     assert answer.status_code == 200
     assert answer.json()["added"] == 2
@@ -166,9 +169,9 @@ def test_each_bad_row_is_refused_by_name_and_the_others_are_taken(fresh: Served)
     assert set(refused) == {1, 2, 3}
     assert refused[1]["dev_eui"] == rows[1]["dev_eui"]
     assert "app_key" in refused[1]["reason"]
-    assert "node_index 0 belongs to" in refused[3]["reason"]
+    assert "node_index 65534 belongs to" in refused[3]["reason"]
     assert KEY not in answer.text
-    assert [node["name"] for node in fresh.http.get("/api/nodes").json()["nodes"]] == ["n1", "n5"]
+    assert [node["name"] for node in fresh.http.get("/api/nodes").json()["nodes"]] == ["n5", "n1"]
 
 
 def test_thousands_of_nodes_come_in_one_request_and_stay(tmp_path: Path) -> None:
@@ -385,7 +388,7 @@ def test_nobody_to_ask_is_an_answer_too(fresh: Served, cell: Cell) -> None:
         {"features": [128] * FEATURES, "crop": "apple"},
         {"features": [0.5] * FEATURES, "crop": "apple"},
         {"near": "x", "k": 0},
-        {"near": "x", "deadline_s": 3601},
+        {"near": "x", "deadline_s": 86_401},
         {"near": "x" * 65},
         {"near": "x", "crop": "hops"},
     ],

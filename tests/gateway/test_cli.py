@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from gateway.cli import run
-from gateway.commands.nodes import read_nodes
+from gateway.commands.nodes import NodesFile, read_nodes
 from gateway.commands.output import CommandError, ago
 from swarm.security.lorawan import AesKey, cipher_payload, data_mic
 from swarm.wire.lorawan import encode_data
@@ -109,12 +109,16 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("gateway check -c /proc/1/mem", "/proc/1/mem"),
         ("gateway run", "there is no such file"),
         ("gateway init -c nowhere/swarm.toml", "nowhere/swarm.toml: No such file or directory"),
-        ("nodes list", "there is no token; start the daemon"),
+        ("nodes list", "swarm.toml: there is no such file here; give the daemon's with -c"),
+        ("nodes list -c empty.toml", "there is no token; start the daemon"),
         ("nodes list -c other.toml", "other.toml: there is no such file"),
-        ("nodes show 123", "123: is no DevEUI"),
+        ("nodes add 123 --name a --crop grape --app-key 00", "123: is no DevEUI"),
+        ("nodes add 70b3d57ed0000001 --name a --crop hops", "crop has to be apple, tomato, potato or grape"),
         ("nodes import missing.csv", "missing.csv: No such file or directory"),
         ("ask", "say what to ask about"),
-        ("ask here --deadline soon", "'soon' is no duration"),
+        ("ask here --deadline soon", "'soon' is no duration; write 60s, 5min, 8h or 1d"),
+        ("ask here --deadline 2d", "'2d' is not between 1s and 1d"),
+        ("ask here --deadline 0s", "'0s' is not between 1s and 1d"),
         ("ask --features 1,2,3 --crop grape", "56 whole numbers"),
         ("sim run no_such_scenario", "no_such_scenario"),
         ("sim live smoke --gateway nowhere", "'nowhere' is no address"),
@@ -126,6 +130,7 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
 def test_each_mistake_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], arguments: str, says: str
 ) -> None:
+    Path("empty.toml").touch()
     code, _, lines = swarm(capsys, *arguments.split())
     assert code == 2
     assert lines
@@ -192,9 +197,10 @@ def test_the_options_of_prototypes_are_checked_too(
 
 
 def test_a_strategy_that_waits_for_its_mode_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    """In mode none no round opens, but the daemon prepares its strategy all the same."""
-    Path("swarm.toml").write_text('[learning]\nmode = "none"\nstrategy = "FedMagic"\n')
-    assert "learning.strategy: unknown strategy FedMagic" in refused(capsys, "gateway", "run")
+    """In mode none no round opens, and prototypes use another, but a misspelt name is a mistake all the same."""
+    for mode in ("none", "prototypes"):
+        Path("swarm.toml").write_text(f'[learning]\nmode = "{mode}"\nstrategy = "FedMagic"\n')
+        assert "learning.strategy: unknown strategy FedMagic" in refused(capsys, "gateway", "run")
     Path("swarm.toml").write_text('[learning]\nmode = "none"\n')
     assert swarm(capsys, "gateway", "check")[0] == 0
 
@@ -225,27 +231,22 @@ def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_node_tables(tmp_path: Path) -> None:
     table = tmp_path / "nodes.csv"
     table.write_text(
-        "\ufeffdev_eui,name,context,activation,lat,app_key\n70b3d57ed0000001,a,grape,otaa,47.5,00\n\n"
+        "\ufeffdev_eui,name,context,activation,lat,app_key\n"
+        f"70b3d57ed0000001,a,grape,otaa,47.5,{'00' * 16}\n\n"
     )
-    assert read_nodes(table) == (
-        [
-            {
-                "dev_eui": "70b3d57ed0000001",
-                "name": "a",
-                "crop": "grape",
-                "activation": "otaa",
-                "lat": 47.5,
-                "app_key": "00",
-            }
-        ],
-        None,
-    )
+    node = {
+        "dev_eui": "70b3d57ed0000001",
+        "name": "a",
+        "crop": "grape",
+        "activation": "otaa",
+        "lat": 47.5,
+        "app_key": "00" * 16,
+    }
+    assert read_nodes(table) == NodesFile([(f"{table}:2", node)], [], None)
     table.write_text("dev_eui,name,lat\na,b,north\nc,d\ne,f,1,2\n")
-    with pytest.raises(CommandError) as mistakes:
-        read_nodes(table)
-    assert [line.split(": ")[0] for line in str(mistakes.value).splitlines()] == [
-        f"{table}:{n}" for n in (2, 3, 4)
-    ]
+    read = read_nodes(table)
+    assert read.nodes == []
+    assert sorted(line.split(": ")[0] for line in read.mistakes) == [f"{table}:{n}" for n in (2, 3, 4)]
     table.write_text("dev_eui,colour\n")
     with pytest.raises(CommandError, match="'colour': unknown columns"):
         read_nodes(table)
@@ -328,6 +329,43 @@ def daemon(udp_port: int, http_port: int) -> Iterator[Running]:
             process.kill()
 
 
+def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a table with bad rows the good ones are taken; then one can be shown by its name."""
+    key, index = "0a" * 16, 65_534
+    rows = [
+        f"70b3d57ed0000002,east-1,grape,otaa,{key},3",
+        f"70b3d57ed0000003,east-2,hops,otaa,{key}zz,",
+        f"70b3d57ed0000004,east-3,grape,otaa,{key},{index}",
+        "70b3d57ed0000005,east-4",
+    ]
+    Path("nodes.csv").write_text("dev_eui,name,crop,activation,app_key,node_index\n" + "\n".join(rows) + "\n")
+    code, out, lines = swarm(capsys, "nodes", "import", "nodes.csv")
+    assert (code, out) == (2, "nodes.csv: 1 nodes added, 3 refused\n")
+    assert sorted(lines) == [
+        "swarm: nodes.csv:3: 70b3d57ed0000003 east-2: crop has to be apple, tomato, potato or grape,"
+        " app_key has to be 32 hexadecimal digits",
+        f"swarm: nodes.csv:4: node_index {index} belongs to 70b3d57ed0000001; give another or none",
+        "swarm: nodes.csv:5: has another number of columns than the header; put texts with commas in quotes",
+    ]
+    code, out, _ = swarm(capsys, "nodes", "show", "East-1", "--json")
+    assert (json.loads(out)["dev_eui"], json.loads(out)["node_index"]) == ("70b3d57ed0000002", 3)
+    header = swarm(capsys, "nodes", "list")[1].splitlines()[0]
+    assert header.split()[4] == "joined"
+    assert swarm(capsys, "nodes", "remove", "-y", "east-1")[0] == 0
+
+
+def _questions_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    place = ("ask", "grape-003", "--crop", "apple")
+    assert refused(capsys, *place) == "swarm: no answer: no node there was ever heard"
+    code, out, lines = swarm(capsys, *place, "--json")
+    assert (code, json.loads(out)["reason"], lines) == (2, "no_node", [])
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = swarm(capsys, "--version")
+    assert (code, out.startswith("swarm")) == (0, True)
+
+
 def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     """Import, uplinks, kill -9, restart: nothing accepted twice, nothing forgotten, and a clean end."""
     ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
@@ -347,7 +385,9 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     Path("nodes.json").write_text(json.dumps({"nodes": [NODE]}))
     with daemon(*ports) as first:
         assert told("nodes", "list") == []
-        assert told("nodes", "import", "nodes.json") == {"added": 1, "multicast": False}
+        assert swarm(capsys, "events") == (0, "no events yet\n", [])
+        imported = {"added": 1, "unchanged": 0, "refused": [], "multicast": False}
+        assert told("nodes", "import", "nodes.json") == imported
         with subprocess.Popen(
             [sys.executable, "-m", "gateway.cli", "events", "--follow", "--kind", "uplink", "--json"],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
@@ -379,11 +419,16 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         assert uplinks(before) == before
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
     with daemon(*ports) as second:
-        assert told("nodes", "import", "nodes.json") == {"added": 1, "multicast": False}
+        again = "nodes.json: 1 nodes known already, nothing changed\n"
+        assert swarm(capsys, "nodes", "import", "nodes.json") == (0, again, [])
         for f_cnt in (last - 1, last, last + 1):
             second.uplink(f_cnt)
         assert uplinks(before + 1) == before + 1, "frames from before the crash count no second time"
         assert told("nodes", "show", NODE["dev_eui"])["lost"] == 0
-        assert swarm(capsys, "nodes", "remove", "-y", NODE["dev_eui"])[0] == 0
+        _bad_rows_and_names(capsys)
+        _questions_without_an_answer(capsys)
+        assert "no events of kind upink; kinds are " in swarm(capsys, "events", "--kind", "upink")[1]
+        assert "no node has the name nowhere" in refused(capsys, "nodes", "remove", "nowhere")
+        assert swarm(capsys, "nodes", "remove", "-y", NODE["name"])[0] == 0
         assert "no node has the DevEUI" in refused(capsys, "nodes", "show", NODE["dev_eui"])
         assert second.end(signal.SIGTERM) == 0

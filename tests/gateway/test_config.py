@@ -186,4 +186,5 @@ k = 9
     )
     assert (core.learning.period_s, core.learning.close_s, core.learning.cohort) == (7200, 3600, 1.0)
     assert (core.multicast.data_rate, core.multicast.frequency_hz, core.multicast.repeats) == (3, None, 3)
-    assert (core.asking.k, core.asking.deadline_s) == (9, 60)
+    assert (core.asking.k, core.asking.deadline_s) == (9, 3600)
+    assert core.status_period_min == 60

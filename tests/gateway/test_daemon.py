@@ -331,9 +331,9 @@ async def test_one_daemon_per_data_directory(tmp_path: Path) -> None:
 
 async def test_a_core_that_cannot_be_made_leaves_no_lock(tmp_path: Path) -> None:
     def fail(*_: object) -> Any:
-        raise ValueError("no such strategy")
+        raise ValueError("no such context")
 
-    with pytest.raises(ValueError, match="no such strategy"):
+    with pytest.raises(StoreError, match=r"the stored data is damaged \(ValueError: no such context\)"):
         Daemon(settings(tmp_path), make_core=fail)
     open_daemon(tmp_path)[0].close()
 

@@ -206,6 +206,44 @@ def test_the_gateway_is_told_what_the_headers_say(tables: tuple[Path, Path], tmp
     assert len({first.app_key, third.app_key, second.nwk_s_key, second.app_s_key, group.nwk_s_key}) == 5
 
 
+def test_headers_and_plan_name_the_multicast_settings(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "keys"
+    header = out / "headers" / "a1.h"
+    provision(tables[0], out)
+    assert "#define SWN_MC_FREQUENCY_HZ 869525000ul\n#define SWN_MC_DATA_RATE 0u\n" in header.read_text()
+    provision(tables[0], out, multicast_data_rate=3)
+    assert "#define SWN_MC_DATA_RATE 3u\n" in header.read_text()
+    with pytest.raises(ValueError, match="eu868 has no LoRa downlink data rate 15; give one of 0, 1, 2"):
+        provision(tables[0], out, multicast_data_rate=15)
+    report = plan(*tables)
+    rate = report.plan.multicast_data_rate
+    said = f"set [multicast] data_rate = {rate} and provision with --multicast-data-rate {rate}"
+    assert rate != 0
+    assert said in report.text()
+
+
+def test_plots_reach_the_gateway_and_old_key_files_still_read(
+    tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "keys"
+    provision(tables[0], out)
+    old = [line.rsplit(",", 1)[0] for line in (out / "keys.csv").read_text().splitlines()]
+    (out / "keys.csv").write_text("\n".join(old) + "\n")  # as made before there were plots
+    assert [node.plot for node in commands(out) if isinstance(node, AddNode)] == ["", "", ""]
+    lines = NODES.splitlines()
+    rows = [lines[0] + ",plot", lines[1] + ",west", lines[2] + ",west", lines[3] + ",south side"]
+    tables[0].write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert provision(tables[0], out).created == ()
+    assert [node.plot for node in commands(out) if isinstance(node, AddNode)] == [
+        "west",
+        "west",
+        "south side",
+    ]
+    tables[0].write_text(tables[0].read_text().replace("south side", "x" * 65), encoding="utf-8")
+    with pytest.raises(CsvErrors, match="4: plot: is longer than 64 characters"):
+        provision(tables[0], out)
+
+
 def test_the_headers_compile(tables: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "keys"
     provision(tables[0], out)
@@ -254,6 +292,7 @@ def test_a_dry_run_and_errors_leave_no_trace(tables: tuple[Path, Path], tmp_path
     report = provision(tables[0], out, dry_run=True)
     assert report.created == ("a1", "t1", "p1")
     assert "would be" in report.text()
+    assert "files that would be written: keys.csv" in report.text()
     assert not out.exists()
     tables[0].write_text(NODES.replace("apple", "pear").replace("clay", "clay,"), encoding="utf-8")
     with pytest.raises(CsvErrors) as caught:
