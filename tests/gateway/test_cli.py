@@ -197,7 +197,7 @@ def test_the_options_of_prototypes_are_checked_too(
 
 
 def test_a_strategy_that_waits_for_its_mode_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    """In mode none no round opens, and prototypes use another, but a misspelt name is a mistake all the same."""
+    """In the other modes no round uses it, but a misspelt name is a mistake all the same."""
     for mode in ("none", "prototypes"):
         Path("swarm.toml").write_text(f'[learning]\nmode = "{mode}"\nstrategy = "FedMagic"\n')
         assert "learning.strategy: unknown strategy FedMagic" in refused(capsys, "gateway", "run")
