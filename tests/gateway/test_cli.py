@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +395,8 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # A shell's background jobs, and what they start, ignore Ctrl-C; this one has to hear it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         ) as watcher:
             assert watcher.stdout is not None
             for f_cnt in range(100, 200):  # until the watcher is connected its events are nobody's
