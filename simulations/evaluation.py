@@ -17,7 +17,7 @@ from simulations.field import Field
 from simulations.field.baselines import Dataset, Scores, compare, score_predictions
 from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import LABEL_NONE, firmware_nodes
-from swarm.model.layout import CLASSES, CONTEXTS, CONTEXTS_PUBLIC, FEATURES, HEAD_ONE, HEAD_ROW, Z
+from swarm.model.layout import CONTEXTS, CONTEXTS_PUBLIC, HEAD_ONE, HEAD_ROW, WEATHER, Z
 from swarm.node import Model, Nodes
 
 __all__ = ["Evaluation", "accuracy_table"]
@@ -58,19 +58,21 @@ class Evaluation:
     def baselines(self) -> dict[str, Scores]:
         """All baselines by name."""
         heads = np.stack([self._model.base_head(context) for context in range(len(CONTEXTS))])
-        shipped = heads.reshape(-1, CLASSES, HEAD_ROW).astype(np.float32) / np.float32(HEAD_ONE)
+        shipped = heads.reshape(-1, WEATHER.classes, HEAD_ROW).astype(np.float32) / np.float32(HEAD_ONE)
         return compare(self.data, shipped)
 
     def _z(self, x: NDArray[np.int8]) -> NDArray[np.int8]:
         nodes, days = x.shape[:2]
-        return self._model.z(np.ascontiguousarray(x).reshape(nodes * days, FEATURES)).reshape(nodes, days, Z)
+        return self._model.z(np.ascontiguousarray(x).reshape(nodes * days, WEATHER.features)).reshape(
+            nodes, days, Z
+        )
 
 
 def _season_features(scenario: Scenario, field: Field, model: bytes) -> NDArray[np.int8]:
     """The features of each noon-to-noon day of the field, int8[nodes, days, 56]."""
     nodes = firmware_nodes(scenario, field, [_PAYLOAD_MAX] * scenario.nodes, model, 0)
     hour_us = 3_600_000_000
-    x = np.zeros((field.nodes, field.hours // 24, FEATURES), np.int8)
+    x = np.zeros((field.nodes, field.hours // 24, WEATHER.features), np.int8)
     for hour in range(field.hours):
         temperature, humidity, rain, clock = field.readings(hour)
         nodes.sense((hour + 1) * hour_us, temperature, humidity, rain, clock)

@@ -18,9 +18,9 @@ FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
 
 CDEF = """
 typedef struct {
-    uint16_t model_version; int16_t adapter[512]; int16_t heads[8][99]; ...;
+    uint16_t model_version; int16_t adapter[512]; int16_t heads[8][330]; ...;
 } swn_parameters_t;
-typedef struct { int16_t residual[611]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
+typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
 typedef struct {
     uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs; ...;
@@ -32,7 +32,7 @@ typedef struct {
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
     uint8_t multicast_received; ...;
 } swn_node_t;
-typedef struct { ...; } swn_model_t;
+typedef struct { uint16_t classes; uint16_t features; ...; } swn_model_t;
 typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]; ...; } swn_sent_t;
 typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;
 typedef struct {
@@ -48,7 +48,9 @@ int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config,
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi,
                     const uint8_t *humidity_half, const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);
-uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels);
+void swn_host_observe(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint16_t id,
+                      const int8_t *x);
+uint32_t swn_host_label(swn_host_t *host, uint16_t id, const uint8_t *labels);
 void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint8_t f_port,
                  const uint8_t *data, uint32_t size, uint8_t multicast, int8_t snr_db);
 void swn_host_poll(swn_host_t *host, int64_t now_us, int64_t *next_us);
@@ -59,7 +61,7 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x);
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden,
                       int8_t *z);
-void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities);
+void swn_host_heads(const swn_model_t *model, const int16_t *head, uint32_t n, const int8_t *z, uint8_t *p);
 
 int64_t swn_poll(swn_node_t *node, int64_t now_us);
 void swn_set_battery(swn_node_t *node, uint8_t battery);

@@ -58,6 +58,7 @@ class Asking:
         self._downlinks = downlinks
         self._rounds = rounds
         self._region = region
+        self._shape = rounds.replica.shape
         self._report_period_us = config.status_period_min * 60 * SECOND_US
         self._open: dict[int, _Open] = {}
         self._stored: list[int] = []
@@ -65,7 +66,7 @@ class Asking:
         for key, row in sorted(rows.get("query", {}).items(), key=lambda item: int(item[1]["asked_us"])):  # type: ignore[arg-type]
             self._stored.append(int(key))
             query = Query.from_json(str(row["text"]))
-            if row["state"] == "open" and isinstance(query, Query):
+            if row["state"] == "open" and isinstance(query, Query) and self._fault(query) is None:
                 self._restart.append((query, int(row["asked_us"]), int(row["deadline_us"])))  # type: ignore[arg-type]
         self._next_id = (self._stored[-1] + 1) % QUERY_IDS if self._stored else 1
 
@@ -87,15 +88,24 @@ class Asking:
         `near` names a plot, a node, or a DevEUI; a node's name asks the nodes around it too.
         """
         if (near is None) == (features is None):
-            raise ValueError("ask either near a plot or node, or with 56 features and a crop")
+            raise ValueError(
+                f"ask either near a plot or node, or with {self._shape.features} features and a crop"
+            )
         if features is not None:
             query = Query("features", features=features, context=context, deadline_s=deadline_s)
         else:
             query = self._place(str(near), context, k, deadline_s)
-        fault = query.fault()
+        fault = self._fault(query)
         if fault is not None:
             raise ValueError(fault)
         return query
+
+    def _fault(self, query: Query) -> str | None:
+        """What is wrong with a question, the model's size included."""
+        wanted = self._shape.features
+        if query.features is not None and len(query.features) != wanted:
+            return f"features must be {wanted} numbers of -128..127, not {len(query.features)}"
+        return query.fault()
 
     def _place(self, near: str, context: int | None, k: int | None, deadline_s: int | None) -> Query:
         for entry in self._registry:
@@ -122,7 +132,7 @@ class Asking:
         """Take a question; its id is in the event `query_asked` (or `query_refused`)."""
         query = replace(query, query_id=self._next_id)
         self._next_id = (self._next_id + 1) % QUERY_IDS
-        fault = query.fault()
+        fault = self._fault(query)
         if fault is None and len(self._open) >= self._config.queries_max:
             fault = f"{len(self._open)} questions are waiting already; ask again later"
         if fault is not None:
@@ -137,6 +147,9 @@ class Asking:
             return [
                 Event("answer_late", now_us, {"dev_eui": entry.record.dev_eui, "query_id": message.query_id})
             ]
+        if len(message.probabilities) != self._shape.classes:
+            data = {"dev_eui": entry.record.dev_eui, "query_id": message.query_id}
+            return [Event("answer_refused", now_us, {**data, "reason": "another model's classes"})]
         spent = {target.dev_eui: target.airtime_us for target in waiting.plan.targets}
         answered = Answered(entry.record.dev_eui, message, now_us, spent.get(entry.record.dev_eui, 0))
         waiting.answers.append(answered)

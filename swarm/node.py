@@ -25,13 +25,12 @@ from numpy.typing import ArrayLike, NDArray
 from swarm._node import ffi, lib
 from swarm.model.layout import (
     ADAPTER_SIZE,
-    CLASSES,
     CONTEXT_MAX,
-    FEATURES,
-    HEAD_SIZE,
+    HEAD_SIZE_MAX,
     HIDDEN,
-    LOCAL_SIZE,
+    LOCAL_SIZE_MAX,
     TOP_K,
+    Shape,
     Z,
 )
 
@@ -127,6 +126,8 @@ class Model:
         self._view = ffi.new("swn_model_t *")
         pointer = ffi.from_buffer("uint8_t[]", self._memory) + start
         _check_model(lib.swn_model_open(self._view, pointer, len(image)))
+        self.shape = Shape(self._view.classes, self._view.features)
+        """How many classes the model tells apart, and how many features it takes."""
 
     def adapter(self) -> Int16:
         """The adapter of version 0, int16[512]."""
@@ -135,18 +136,18 @@ class Model:
         return out
 
     def base_head(self, context: int) -> Int16:
-        """The shipped head of a context (the shared head where the base model has none), int16[99]."""
-        out = np.empty(HEAD_SIZE, np.int16)
+        """The shipped head of a context (the shared head where the base model has none), int16[head_size]."""
+        out = np.empty(self.shape.head_size, np.int16)
         lib.swn_model_head(self._view, context, _in("int16_t", out))
         return out
 
     def knows(self, context: int) -> bool:
         """Whether the base model has a head of its own for this context."""
-        out = np.empty(HEAD_SIZE, np.int16)
+        out = np.empty(self.shape.head_size, np.int16)
         return bool(lib.swn_model_head(self._view, context, _in("int16_t", out)))
 
     def hidden(self, x: ArrayLike) -> Int8:
-        """The trunk's hidden vectors int8[n, 64] of features int8[n, 56]."""
+        """The trunk's hidden vectors int8[n, 64] of features int8[n, features]."""
         return self._trunk(x)[0]
 
     def experts(self, x: ArrayLike) -> UInt8:
@@ -165,19 +166,20 @@ class Model:
         return z
 
     def z(self, x: ArrayLike, adapter: ArrayLike | None = None) -> Int8:
-        """z int8[n, 32] of features int8[n, 56]."""
+        """z int8[n, 32] of features int8[n, features]."""
         return self.project(self.hidden(x), adapter)
 
     def infer(self, x: ArrayLike, head: ArrayLike, adapter: ArrayLike | None = None) -> UInt8:
-        """Probabilities uint8[n, 3] (sum 255) of features, by a head int16[99]."""
+        """Probabilities uint8[n, classes] (sum 255) of features, by a head int16[head_size]."""
         z = self.z(x, adapter)
-        weights = _vector(head, np.int16, HEAD_SIZE)
-        out = np.empty((len(z), CLASSES), np.uint8)
-        lib.swn_host_heads(_in("int16_t", weights), len(z), _in("int8_t", z), _in("uint8_t", out))
+        weights = _vector(head, np.int16, self.shape.head_size)
+        out = np.empty((len(z), self.shape.classes), np.uint8)
+        vectors = (_in("int8_t", z), _in("uint8_t", out))
+        lib.swn_host_heads(self._view, _in("int16_t", weights), len(z), *vectors)
         return out
 
     def _trunk(self, x: ArrayLike) -> tuple[Int8, UInt8]:
-        rows = _rows(x, np.int8, FEATURES)
+        rows = _rows(x, np.int8, self.shape.features)
         hidden = np.empty((len(rows), HIDDEN), np.int8)
         experts = np.empty((len(rows), TOP_K), np.uint8)
         outputs = (_in("int8_t", hidden), _in("uint8_t", experts))
@@ -198,6 +200,8 @@ class Nodes:
         self._bytes = ffi.buffer(base, self._size)
         self._host = ffi.cast("swn_host_t *", base)
         _check_model(lib.swn_host_init(self._host, count, ffi.from_buffer("uint8_t[]", model), len(model)))
+        self.shape = Shape(self._host.model.classes, self._host.model.features)
+        """The model's: rows of features are int8[shape.features], classes 0..shape.classes - 1."""
         for index, config in enumerate(configs):
             self._start(index, config, now_us)
         self._closed = np.zeros(count, np.uint8)
@@ -262,14 +266,14 @@ class Nodes:
 
     @property
     def heads(self) -> Int16:
-        """Each node's heads of all contexts, int16[n, 8, 99], a copy."""
-        flat = self._block(np.int16, CONTEXT_MAX * HEAD_SIZE, "parameters", "heads")
-        return flat.reshape(self.count, CONTEXT_MAX, HEAD_SIZE)
+        """Each node's heads of all contexts, int16[n, 8, head_size], a copy."""
+        flat = self._block(np.int16, CONTEXT_MAX * HEAD_SIZE_MAX, "parameters", "heads")
+        return flat.reshape(self.count, CONTEXT_MAX, HEAD_SIZE_MAX)[:, :, : self.shape.head_size]
 
     @property
     def residuals(self) -> Int16:
-        """What each node learned and has not sent yet (mode top_k_sign), int16[n, 611], a copy."""
-        return self._block(np.int16, LOCAL_SIZE, "learner", "residual")
+        """What each node learned and has not sent yet (mode top_k_sign), int16[n, local_size], a copy."""
+        return self._block(np.int16, LOCAL_SIZE_MAX, "learner", "residual")[:, : self.shape.local_size]
 
     def _block(self, dtype: type[np.generic], width: int, *path: str) -> NDArray[Any]:
         size = ffi.sizeof("swn_node_t")
@@ -305,10 +309,20 @@ class Nodes:
         self._closed = closed
         return closed
 
-    def label(self, day: int, classes: ArrayLike) -> int:
-        """The true classes uint8[n] (0..2, 255 none) of a day; returns how many nodes took theirs."""
+    def observe(self, now_us: int, sample_id: int, x: ArrayLike, indices: Indices | None = None) -> None:
+        """One more unlabelled sample for node indices[i] (default: all): row i of x, int8[n, features].
+
+        For applications that compute their features themselves; `sample_id` (modulo 2^16) is what `label`
+        calls the sample by.
+        """
+        rows, chosen = self._paired(x, indices)
+        arguments = (_in("uint32_t", chosen), len(rows), now_us, sample_id & 0xFFFF, _in("int8_t", rows))
+        lib.swn_host_observe(self._host, *arguments)
+
+    def label(self, sample_id: int, classes: ArrayLike) -> int:
+        """The true classes uint8[n] (255 none) of a day or observation; returns how many nodes took one."""
         labels = _vector(classes, np.uint8, self.count)
-        return int(lib.swn_host_label(self._host, day & 0xFFFF, _in("uint8_t", labels)))
+        return int(lib.swn_host_label(self._host, sample_id & 0xFFFF, _in("uint8_t", labels)))
 
     def rx(
         self, index: int, now_us: int, f_port: int, data: bytes, multicast: bool = False, snr_db: float = 0.0
@@ -387,27 +401,27 @@ class Nodes:
         return windows
 
     def day_features(self) -> tuple[NDArray[np.bool_], Int8]:
-        """(mask bool[n], x int8[n, 56]): who made a sample at the last `sense`, and each node's last one."""
+        """(mask bool[n], x int8[n, features]): who made a sample at the last `sense`, and each last one."""
         mask = (self._closed != 0) & (self._view(np.uint8, "day_sampled") != 0)
-        x = np.empty((self.count, FEATURES), np.int8)
+        x = np.empty((self.count, self.shape.features), np.int8)
         lib.swn_host_day_features(self._host, _in("int8_t", x))
         return mask, x
 
     def features(self, index: int) -> Int8:
-        """The inputs int8[56] that node `index` would judge its own readings by now."""
+        """The inputs int8[features] that node `index` would judge its own readings by now."""
         row: Int8 = self.own_features()[self._indices((index,))[0]]
         return row
 
     def own_features(self) -> Int8:
-        """The same for all nodes, int8[n, 56]."""
-        x = np.empty((self.count, FEATURES), np.int8)
+        """The same for all nodes, int8[n, features]."""
+        x = np.empty((self.count, self.shape.features), np.int8)
         lib.swn_host_own_features(self._host, _in("int8_t", x))
         return x
 
     def infer(self, x: ArrayLike, indices: Indices | None = None) -> UInt8:
-        """Probabilities uint8[n, 3] (sum 255) of row i by the current parameters of node indices[i]."""
+        """Probabilities uint8[n, classes] (sum 255) of row i by the current parameters of node indices[i]."""
         rows, chosen = self._paired(x, indices)
-        out = np.empty((len(rows), CLASSES), np.uint8)
+        out = np.empty((len(rows), self.shape.classes), np.uint8)
         arguments = (_in("uint32_t", chosen), len(rows), _in("int8_t", rows), _in("uint8_t", out))
         lib.swn_host_infer(self._host, *arguments)
         return out
@@ -452,7 +466,7 @@ class Nodes:
         return self._host.nodes + index
 
     def _paired(self, x: ArrayLike, indices: Indices | None) -> tuple[Int8, NDArray[np.uint32]]:
-        rows: Int8 = _rows(x, np.int8, FEATURES)
+        rows: Int8 = _rows(x, np.int8, self.shape.features)
         chosen = self._indices(range(self.count) if indices is None else indices)
         if len(chosen) != len(rows):
             raise ValueError(f"{len(rows)} rows of features for {len(chosen)} nodes")

@@ -32,7 +32,7 @@ from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 from swarm.model import block
-from swarm.model.layout import CLASSES, CONTEXTS, HEAD_ROW, Z_ONE, Z
+from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
 from swarm.node import Model
 from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
@@ -218,6 +218,7 @@ class Rounds:
             opened_us=now_us,
             close_us=now_us + learning.close_s * SECOND_US,
             quorum=max(1, math.ceil(learning.quorum * expected)),
+            shape=self.replica.shape,
             contexts=self._mirror.contexts,
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
@@ -407,7 +408,7 @@ class Rounds:
         if not isinstance(message, app.Prototypes):
             return
         agree = total = 0
-        head = self._mirror.heads[message.context].reshape(CLASSES, HEAD_ROW).astype(np.float64)
+        head = self._mirror.heads[message.context].reshape(-1, HEAD_ROW).astype(np.float64)
         for mean in message.classes:
             z = np.zeros(Z)
             z[: len(mean.q)] = np.array(mean.q) * (mean.scale / 8.0)
@@ -449,6 +450,12 @@ class Rounds:
                 f"the stored model is damaged: {restored.detail}; restore the data directory from a backup"
             )
         mirror, master = restored
+        if mirror.classes != self.replica.shape.classes:
+            raise ValueError(
+                f"the stored model has {mirror.classes} classes, the shipped one "
+                f"{self.replica.shape.classes}; use the model that this data directory began with, "
+                "or a new directory"
+            )
         data = newest["block"]
         assert isinstance(data, bytes)
         kind, base_version = BlockKind(int(newest["kind"])), int(newest["base_version"])  # type: ignore[arg-type]
@@ -463,7 +470,7 @@ class Rounds:
             options = {PROTOTYPES: learning.options}
         strategies = {}
         for name in options:
-            strategies[name] = FlowerStrategy(name, options[name])
+            strategies[name] = FlowerStrategy(name, self.replica.shape, options[name])
             if name in rows:
                 state = rows[name]["state"]
                 assert isinstance(state, bytes)
@@ -486,7 +493,7 @@ class Rounds:
             if summary is not None:
                 self._history.append(summary)
         for row in stored[-2:]:
-            restored = Round.from_row(row, updates.values())
+            restored = Round.from_row(row, updates.values(), self.replica.shape)
             if restored.state is RoundState.OPEN:
                 self.current = restored
             else:

@@ -71,7 +71,8 @@ def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, li
         for even, odd in zip(q[::2], q[1::2], strict=True):
             body += f"{odd % 16:x}{even % 16:x}"
     text = "01" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1)
-    text += le(len(classes[0][3]), 1) + le(mask, 1) + body
+    more = "" if mask < 1 << 7 else le(mask >> 7, 1)
+    text += le(len(classes[0][3]), 1) + le(mask % (1 << 7) + (1 << 7 if more else 0), 1) + more + body
     fields: Case = {
         "kind": "prototypes",
         "round": head[0],
@@ -256,18 +257,25 @@ def valid_uplinks() -> list[Case]:
             "prototypes_two_dims_extremes", [65535, 65535, 7, 255], [(0, 1, 255, [-8, 7]), (2, 1, 0, [7, -8])]
         ),
         prototypes("prototypes_high_only_zeros", [2, 5, 3, 12], [(2, 12, 0, [0] * 20)]),
+        prototypes("prototypes_seven_classes", [7, 3, 1, 7], [(c, 1, c, q20[c : c + 4]) for c in range(7)]),
+        prototypes("prototypes_second_mask_byte", [7, 3, 1, 9], [(0, 4, 9, q20[:16]), (7, 5, 8, q20[16:32])]),
+        prototypes("prototypes_second_mask_byte_only", [7, 3, 1, 2], [(9, 2, 200, q32)]),
+        prototypes("prototypes_ten_classes", [7, 3, 1, 20], [(c, 2, 99, q20[c : c + 8]) for c in range(10)]),
         top_k_sign("top_k_typical", [12, 4, 2, 25, 37], 3, sparse, signs),
         top_k_sign("top_k_few_k5", [12, 4, 2, 25, 65535], 5, few, noise(len(few), 2, 6)),
         top_k_sign("top_k_first_coordinate", [1, 1, 0, 1, 1], 0, [0], [0]),
         top_k_sign("top_k_last_coordinate_k9", [1, 1, 0, 1, 1], 9, [610], [1]),
         top_k_sign("top_k_last_coordinate_k0", [1, 1, 0, 1, 0], 0, [610], [1]),
         top_k_sign("top_k_both_ends", [1, 1, 0, 1, 1], 6, [0, 610], [1, 0]),
+        top_k_sign("top_k_last_coordinate_of_ten_classes", [1, 1, 0, 1, 1], 9, [0, 841], [0, 1]),
         top_k_sign("top_k_dense_255", [3, 2, 1, 64, 9], 0, list(range(255)), noise(255, 2, 7)),
         top_k_sign("top_k_ends_on_a_byte", [3, 2, 1, 64, 9], 2, [1, 5], [1, 0]),
         answer("answer_plain", 513, 1, [200, 50, 5], [9, 3, 1]),
         answer("answer_certain_unknown_age", 65535, 0, [0, 0, 255], [65535, 255, 0]),
         answer("answer_all_flags", 0, 7, [85, 85, 85], [0, 0, 7]),
         answer("answer_reserved_flags_kept", 1, 3, [255, 0, 0], [1, 6, 0xF9]),
+        answer("answer_two_classes", 2, 1, [250, 5], [9, 3, 1]),
+        answer("answer_ten_classes", 3, 1, [0, 1, 2, 3, 4, 5, 6, 7, 8, 219], [9, 255, 0]),
         status("status_plain", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17]),
         status("status_freezing", [3, 1, 1, 0, 4, -1275, 200, 0, 0, 0]),
         status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
@@ -296,10 +304,13 @@ def valid_downlinks() -> list[Case]:
         *blocks("block_delta", (5, 4), 1, delta, 9),
         *blocks("block_full_dr3", (6, 0xFFFF), 2, full, 10)[::3],
         *blocks("block_biggest", (65535, 65534), 2, biggest, 10)[8:],
+        *blocks("block_largest", (65535, 65534), 2, bytes(noise(3200, 256, 15)), 20)[18:],
         *blocks("block_one_byte", (1, 0), 0, b"\x5a", 1),
         *blocks("block_255_pieces", (9, 8), 1, bytes(noise(255, 256, 13)), 255)[253:],
         query("query_own_readings", [513, 1, 255, 60], None),
         query("query_features", [514, 2, 1, 0], [x - 128 for x in noise(56, 256, 14)]),
+        query("query_one_feature", [515, 2, 1, 0], [-1]),
+        query("query_216_features", [516, 2, 1, 0], [x - 128 for x in noise(216, 256, 16)]),
         query("query_both_edges", [65535, 0xFF, 7, 255], [-128, 127] * 28),
         query("query_neither", [0, 0, 0, 0], None),
         schedule("schedule_plain", [7200, 60, 60]),
@@ -325,7 +336,11 @@ def malformed_uplinks() -> list[Case]:
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
         refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),
-        refused("prototypes_fourth_class", 10, "up", proto + "02" + "08" + "010100", "value"),
+        refused("prototypes_class_10", 10, "up", proto + "02" + "8008" + "010100", "value"),
+        refused("prototypes_third_mask_byte", 10, "up", proto + "02" + "8081" + "010100", "value"),
+        refused("prototypes_empty_second_mask", 10, "up", proto + "02" + "8100" + "010100", "value"),
+        refused("prototypes_no_second_mask", 10, "up", proto + "02" + "81", "size"),
+        refused("prototypes_two_classes_one_mean", 10, "up", proto + "02" + "8101" + "010100", "size"),
         refused("prototypes_odd_dims", 10, "up", proto + "03" + "01" + "01010000", "value"),
         refused("prototypes_no_dims", 10, "up", proto + "00" + "01" + "0101", "value"),
         refused("prototypes_34_dims", 10, "up", proto + "22" + "01" + "0101" + "00" * 17, "value"),
@@ -339,7 +354,7 @@ def malformed_uplinks() -> list[Case]:
         refused("top_k_count_0", 10, "up", top_k_head(top, 0, 0) + "00", "value"),
         refused("top_k_rice_k_10", 10, "up", top_k_head(top, 10, 1) + "0000", "value"),
         refused(
-            "top_k_beyond_last", 10, "up", top_k_head(top, 9, 1) + packed(rice_text([611], [0], 9)), "value"
+            "top_k_beyond_last", 10, "up", top_k_head(top, 9, 1) + packed(rice_text([842], [0], 9)), "value"
         ),
         refused("top_k_endless_ones", 10, "up", top_k_head(top, 0, 1) + "ff" * 90, "size"),
         refused("top_k_far_beyond", 10, "up", top_k_head(top, 9, 1) + "ff" * 40 + "0000", "value"),
@@ -354,10 +369,11 @@ def malformed_uplinks() -> list[Case]:
         refused("top_k_padding_set", 10, "up", top_k_head(top, 0, 1) + "01", "value"),
         refused("top_k_spare_byte", 10, "up", top_k_head(top, 0, 1) + "0000", "size"),
         refused("top_k_context_8", 10, "up", top_k_head([1, 1, 8, 1, 1], 0, 1) + "00", "value"),
-        refused("answer_short", 11, "up", "010102" + "00" * 7, "size"),
-        refused("answer_long", 11, "up", "010102" + "00" * 9, "size"),
+        refused("answer_short", 11, "up", "010102" + "00" * 6, "size"),
+        refused("answer_long", 11, "up", "010102" + "00" * 16, "size"),
         refused("answer_sum_254", 11, "up", "01" + "0100" + "01" + "fe0000" + "0100" + "00" + "00", "value"),
         refused("answer_sum_256", 11, "up", "01" + "0100" + "01" + "ff0100" + "0100" + "00" + "00", "value"),
+        refused("answer_four_classes_254", 11, "up", "0101000101fc01000100" + "0000", "value"),
         refused("answer_sum_0", 11, "up", "01" + "0100" + "01" + "000000" + "0100" + "00" + "00", "value"),
         refused(
             "answer_context_255", 11, "up", "01" + "0100" + "ff" + "ff0000" + "0100" + "00" + "00", "value"
@@ -387,13 +403,13 @@ def malformed_downlinks() -> list[Case]:
         refused("block_index_is_count", 10, "down", block_text([4, 3, 1, 10, 1, 2, 2], b"12345"), "value"),
         refused("block_count_0", 10, "down", block_text([4, 3, 1, 10, 1, 0, 0], b"12345"), "value"),
         refused("block_length_0", 10, "down", block_text([4, 3, 1, 0, 1, 0, 1], b"1"), "value"),
-        refused("block_length_2049", 10, "down", block_text([4, 3, 1, 2049, 1, 0, 100], b"1" * 21), "value"),
+        refused("block_length_3201", 10, "down", block_text([4, 3, 1, 3201, 1, 0, 100], b"1" * 33), "value"),
         refused("block_kind_3", 10, "down", block_text([4, 3, 3, 5, 1, 0, 1], b"12345"), "value"),
         refused("block_last_piece_empty", 10, "down", block_text([4, 3, 1, 5, 1, 0, 4], b"12"), "value"),
         refused("block_last_piece_long", 10, "down", block_text([4, 3, 1, 9, 1, 1, 2], b"12345"), "value"),
         refused("query_short", 11, "down", "01010001ff", "size"),
         refused("query_features_missing", 11, "down", "0101000201" + "00", "size"),
-        refused("query_features_short", 11, "down", "0101000201" + "00" + "01" * 55, "size"),
+        refused("query_217_features", 11, "down", "0101000201" + "00" + "01" * 217, "size"),
         refused("query_features_unannounced", 11, "down", "0101000101" + "00" + "01" * 56, "size"),
         refused("query_context_8", 11, "down", "01" + "0100" + "01" + "08" + "00", "value"),
         refused("schedule_short", 12, "down", "01" + "00" * 7, "size"),

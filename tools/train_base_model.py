@@ -64,7 +64,7 @@ class Trunk(nn.Module):
         super().__init__()
         hidden, experts = layout.HIDDEN, layout.EXPERTS
         self.quantised = quantised
-        self.dense = nn.Linear(layout.FEATURES, hidden)
+        self.dense = nn.Linear(layout.WEATHER.features, hidden)
         self.shared = nn.Linear(hidden, hidden)
         self.gate = nn.Linear(hidden, experts)
         self.experts_weight = nn.Parameter(torch.randn(experts, hidden, hidden) * (0.7 / hidden**0.5))
@@ -99,8 +99,8 @@ class Tasks(nn.Module):
 
     def __init__(self, n_aux: int) -> None:
         super().__init__()
-        self.crops = nn.Parameter(torch.zeros(N_TASKS, layout.CLASSES, layout.HEAD_ROW))
-        self.common = nn.Linear(layout.Z, layout.CLASSES)
+        self.crops = nn.Parameter(torch.zeros(N_TASKS, layout.WEATHER.classes, layout.HEAD_ROW))
+        self.common = nn.Linear(layout.Z, layout.WEATHER.classes)
         self.aux = nn.Linear(layout.Z, n_aux)
         self.rule = nn.Linear(layout.Z, len(RULE_INPUTS))
 
@@ -125,7 +125,7 @@ def _class_weights(samples: Samples) -> Tensor:
         labels = (
             samples.label[samples.context == task] if synthetic < 0 else samples.synthetic_label[:, synthetic]
         )
-        share = np.bincount(labels, minlength=layout.CLASSES) / len(labels)
+        share = np.bincount(labels, minlength=layout.WEATHER.classes) / len(labels)
         weight = 1.0 / np.sqrt(np.maximum(share, 0.01))
         weights.append(weight / (weight * share).sum())
     return torch.tensor(np.array(weights), dtype=torch.float32)
@@ -233,7 +233,7 @@ def fit_head(
     """Multinomial logistic regression [3, 33] on z in real units, by LBFGS in float64."""
     x = torch.from_numpy(np.concatenate([z / layout.Z_ONE, np.ones((len(z), 1))], axis=1))
     y, w = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(weights)
-    head = torch.zeros(layout.CLASSES, layout.HEAD_ROW, dtype=torch.float64, requires_grad=True)
+    head = torch.zeros(layout.WEATHER.classes, layout.HEAD_ROW, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([head], max_iter=150, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -249,7 +249,7 @@ def fit_head(
 
 def balance(labels: NDArray[np.integer]) -> NDArray[np.float64]:
     """Sample weights inversely to the root of the class share."""
-    share = np.bincount(labels, minlength=layout.CLASSES) / len(labels)
+    share = np.bincount(labels, minlength=layout.WEATHER.classes) / len(labels)
     weight: NDArray[np.float64] = (1.0 / np.sqrt(np.maximum(share, 1e-3)))[labels]
     return weight
 
@@ -277,7 +277,8 @@ def build(trunk: Trunk, tasks: Tasks, samples: Samples, seed: int) -> bytes:
     """The container: trunk as trained, heads and priors fitted on the z of the C engine."""
     project = whitened(trunk, tasks, samples)
     empty: dict[int | None, NDArray[np.float64]] = {
-        context: np.zeros((layout.CLASSES, layout.HEAD_ROW)) for context in (*layout.CONTEXTS_PUBLIC, None)
+        context: np.zeros((layout.WEATHER.classes, layout.HEAD_ROW))
+        for context in (*layout.CONTEXTS_PUBLIC, None)
     }
     engine = Model(container.write(_float_model(trunk, project, empty, {})))
     z = engine.z(samples.x)
@@ -285,8 +286,10 @@ def build(trunk: Trunk, tasks: Tasks, samples: Samples, seed: int) -> bytes:
     for context in layout.CONTEXTS_PUBLIC:
         own, labels = z[samples.context == context], samples.label[samples.context == context]
         heads[context] = fit_head(own, labels, balance(labels), 1e-4)
-        means = np.stack([own[labels == c].mean(axis=0) / layout.Z_ONE for c in range(layout.CLASSES)])
-        priors[context] = Prior(means, np.bincount(labels, minlength=layout.CLASSES))
+        means = np.stack(
+            [own[labels == c].mean(axis=0) / layout.Z_ONE for c in range(layout.WEATHER.classes)]
+        )
+        priors[context] = Prior(means, np.bincount(labels, minlength=layout.WEATHER.classes))
     rng = np.random.Generator(np.random.PCG64(seed))
     rows, crops = np.arange(len(samples.x)), rng.integers(0, SYNTHETIC_CROPS, len(samples.x))
     z_all = np.concatenate([z, engine.z(synthetic_inputs(samples, rows, crops))])

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from swarm.commands import AddNode, SetMulticast
-from swarm.model.layout import CONTEXTS, FEATURES
+from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
 __all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "MulticastIn", "NodeIn", "mistakes"]
 
@@ -92,13 +92,11 @@ class ImportIn(_Strict):
 
 
 class AskIn(_Strict):
-    """A question: about a place (plot, node name or DevEUI), or about given features (int8[56]) of a crop."""
+    """A question: about a place (plot, node name or DevEUI), or about given features (int8[]) of a crop."""
 
     near: Name | None = None
     features: (
-        Annotated[
-            list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=FEATURES, max_length=FEATURES)
-        ]
+        Annotated[list[Annotated[int, Field(ge=-128, le=127)]], Field(min_length=1, max_length=FEATURES_MAX)]
         | None
     ) = None
     crop: Crop | None = None

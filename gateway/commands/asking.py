@@ -14,7 +14,7 @@ from gateway.commands.output import AsJson, CommandError, local_time, show_json,
 
 __all__ = ["airtime", "ask", "events", "rounds"]
 
-FEATURES = 56
+FEATURES_MAX = 256
 WAIT_EXTRA_S = 30.0
 DEADLINE_MAX_S = 86_400
 NO_ANSWER = {
@@ -29,7 +29,7 @@ def ask(
     place: Annotated[str | None, typer.Argument(help="A plot or the name of a node.")] = None,
     near: Annotated[str | None, typer.Option(help="The same as the argument.")] = None,
     features: Annotated[
-        str | None, typer.Option(help="56 whole numbers (int8) with commas between, instead of a place.")
+        str | None, typer.Option(help="The model's inputs (int8) with commas between, instead of a place.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="apple, tomato, potato or grape.")] = None,
     k: Annotated[int | None, typer.Option(help="How many nodes to ask.")] = None,
@@ -71,11 +71,10 @@ def _show_answer(answer: dict[str, Any]) -> None:
     typer.echo(
         f"{answer['label']} (confidence {answer['confidence']:.0%}, coverage {answer['coverage']:.0%})"
     )
-    names = ("low", "medium", "high")
-    typer.echo(
-        "  "
-        + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, answer["probabilities"], strict=True))
-    )
+    shares = answer["probabilities"]
+    risks = ("low", "medium", "high")
+    names = risks if len(shares) == len(risks) else [f"class {number}" for number in range(len(shares))]
+    typer.echo("  " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)))
     who = ", ".join(answer["nodes"]) or "the gateway itself"
     typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
     typer.echo(f"  {answer['airtime_us'] / 1e6:.2f} s of airtime, {answer.get('latency_s', 0):.1f} s")
@@ -96,8 +95,11 @@ def _features(text: str) -> list[int]:
         values = [int(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) != FEATURES or any(not -128 <= value <= 127 for value in values):
-        raise CommandError(f"--features: give {FEATURES} whole numbers from -128 to 127 with commas between")
+    if not 1 <= len(values) <= FEATURES_MAX or any(not -128 <= value <= 127 for value in values):
+        raise CommandError(
+            f"--features: give the model's inputs (1 to {FEATURES_MAX}), whole numbers from -128 to 127 "
+            "with commas between"
+        )
     return values
 
 

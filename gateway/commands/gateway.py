@@ -115,6 +115,7 @@ def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
     from gateway.config import ConfigError
     from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+    from swarm.model.layout import WEATHER
 
     learning = settings.learning
     options = dict(learning.options)
@@ -125,6 +126,6 @@ def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
         checks.append(("options", PROTOTYPES, options))
     for key, name, chosen in checks:
         try:
-            FlowerStrategy(name, chosen)
+            FlowerStrategy(name, WEATHER, chosen)  # no option depends on the shape
         except (ValueError, TypeError) as error:
             raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error

@@ -208,17 +208,19 @@ export function showAnswer(answer, names, asked) {
     box.replaceChildren(...heading, element("p", `No answer: ${whyNot(answer)}.`));
     return;
   }
-  const risk = RISKS[answer.value];
+  const isRisk = answer.probabilities.length === RISKS.length;
+  const classes = isRisk ? RISKS : answer.probabilities.map((_, index) => `class ${index}`);
   const verdict = element("p");
-  verdict.append(element("strong", risk, risk), ` risk, confidence ${percent(answer.confidence)}`);
+  const value = classes[answer.value];
+  verdict.append(element("strong", value, isRisk ? value : ""), `${isRisk ? " risk" : ""}, confidence ${percent(answer.confidence)}`);
   const shares = element("div", undefined, "shares");
   answer.probabilities.forEach((share, index) => {
     const bar = element("span", undefined, "bar");
     const part = element("i");
     part.style.width = `${100 * share}%`;
-    part.style.background = `var(--${RISKS[index]})`;
+    if (isRisk) part.style.background = `var(--${RISKS[index]})`;
     bar.append(part);
-    shares.append(element("span", RISKS[index]), bar, element("span", percent(share)));
+    shares.append(element("span", classes[index]), bar, element("span", percent(share)));
   });
   const who = answer.nodes.map((node) => names.get(node) ?? node).join(", ");
   const cost = `${duration(answer.latency_s * 1e6)}, ${airtime(answer.airtime_us)} of airtime`;

@@ -5,13 +5,14 @@
 
 #include "swn_math.h"
 
-enum { HEADS_ENTRY = 2 + SWN_HEAD_SIZE, FULL_HEAD = 1 + SWN_HEAD_SIZE, FULL_START = 2 + SWN_ADAPTER_SIZE };
+enum { FULL_START = 2 + SWN_ADAPTER_SIZE };
 
 void swn_parameters_init(swn_parameters_t *parameters, const swn_model_t *model)
 {
     uint8_t context;
 
-    parameters->model_version = 0;
+    memset(parameters, 0, sizeof *parameters);
+    parameters->head_size = swn_head_size(model);
     swn_model_adapter(model, parameters->adapter);
     for (context = 0; context < SWN_CONTEXT_MAX; context++) {
         (void)swn_model_head(model, context, parameters->heads[context]);
@@ -58,19 +59,20 @@ static unsigned bits_in(uint8_t mask)
 
 static uint8_t apply_heads(swn_parameters_t *parameters, const uint8_t *data, uint16_t length)
 {
+    const unsigned entry = 2u + parameters->head_size;
     unsigned at;
 
-    if (length == 0 || length % HEADS_ENTRY != 0) {
+    if (length == 0 || length % entry != 0) {
         return 0;
     }
-    for (at = 0; at < length; at += HEADS_ENTRY) {
+    for (at = 0; at < length; at += entry) {
         if (data[at + 1] > SWN_SHIFT_INT8_MAX) {
             return 0;
         }
     }
-    for (at = 0; at < length; at += HEADS_ENTRY) {
+    for (at = 0; at < length; at += entry) {
         if (data[at] < SWN_CONTEXT_MAX) {
-            read_plane(parameters->heads[data[at]], data + at + 2, SWN_HEAD_SIZE, data[at + 1]);
+            read_plane(parameters->heads[data[at]], data + at + 2, parameters->head_size, data[at + 1]);
         }
     }
     return 1;
@@ -78,13 +80,14 @@ static uint8_t apply_heads(swn_parameters_t *parameters, const uint8_t *data, ui
 
 static uint8_t apply_full(swn_parameters_t *parameters, const uint8_t *data, uint16_t length)
 {
+    const unsigned entry = 1u + parameters->head_size;
     unsigned context;
     unsigned at;
 
-    if (length < FULL_START || length != FULL_START + bits_in(data[0]) * FULL_HEAD || data[1] > SWN_SHIFT_INT8_MAX) {
+    if (length < FULL_START || length != FULL_START + bits_in(data[0]) * entry || data[1] > SWN_SHIFT_INT8_MAX) {
         return 0;
     }
-    for (at = FULL_START; at < length; at += FULL_HEAD) {
+    for (at = FULL_START; at < length; at += entry) {
         if (data[at] > SWN_SHIFT_INT8_MAX) {
             return 0;
         }
@@ -93,8 +96,8 @@ static uint8_t apply_full(swn_parameters_t *parameters, const uint8_t *data, uin
     at = FULL_START;
     for (context = 0; context < SWN_CONTEXT_MAX; context++) {
         if (data[0] >> context & 1u) {
-            read_plane(parameters->heads[context], data + at + 1, SWN_HEAD_SIZE, data[at]);
-            at += FULL_HEAD;
+            read_plane(parameters->heads[context], data + at + 1, parameters->head_size, data[at]);
+            at += entry;
         }
     }
     return 1;
@@ -102,18 +105,19 @@ static uint8_t apply_full(swn_parameters_t *parameters, const uint8_t *data, uin
 
 static uint8_t apply_delta(swn_parameters_t *parameters, const uint8_t *data, uint16_t length)
 {
+    const unsigned head_size = parameters->head_size;
     unsigned first = SWN_ADAPTER_SIZE;
     unsigned context;
 
-    if (length < 3 || length != 3u + (SWN_ADAPTER_SIZE + SWN_HEAD_SIZE * bits_in(data[0]) + 1u) / 2u ||
+    if (length < 3 || length != 3u + (SWN_ADAPTER_SIZE + head_size * bits_in(data[0]) + 1u) / 2u ||
         data[1] > SWN_SHIFT_INT4_MAX || data[2] > SWN_SHIFT_INT4_MAX) {
         return 0;
     }
     add_steps(parameters->adapter, data + 3, 0, SWN_ADAPTER_SIZE, data[1]);
     for (context = 0; context < SWN_CONTEXT_MAX; context++) {
         if (data[0] >> context & 1u) {
-            add_steps(parameters->heads[context], data + 3, first, SWN_HEAD_SIZE, data[2]);
-            first += SWN_HEAD_SIZE;
+            add_steps(parameters->heads[context], data + 3, first, head_size, data[2]);
+            first += head_size;
         }
     }
     return 1;

@@ -19,8 +19,9 @@ enum { SWN_SHIFT_INT8_MAX = 8, SWN_SHIFT_INT4_MAX = 12, SWN_BLOCK_PIECES_MAX = 2
 /* What federated rounds change: 1.0 = 4096 in the adapter, 256 in the heads. */
 typedef struct swn_parameters {
     uint16_t model_version; /* 0: as shipped in the container */
+    uint16_t head_size;     /* of the container: how much of each head is in use */
     int16_t adapter[SWN_ADAPTER_SIZE];
-    int16_t heads[SWN_CONTEXT_MAX][SWN_HEAD_SIZE];
+    int16_t heads[SWN_CONTEXT_MAX][SWN_HEAD_SIZE_MAX];
 } swn_parameters_t;
 
 /* The block that is being put together. */

@@ -247,13 +247,13 @@ static void fill_blocks(const swn_history_t *history, int8_t *x, int no_humidity
     fill_front(x + 16, first_humidity);
 }
 
-void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t yesterday, int8_t x[SWN_FEATURES])
+void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t yesterday, int8_t x[SWN_WEATHER_FEATURES])
 {
     const int no_humidity = swn_history_no_humidity(history);
     const int no_rain = swn_history_no_rain(history);
     swn_day_t day;
 
-    memset(x, 0, SWN_FEATURES);
+    memset(x, 0, SWN_WEATHER_FEATURES);
     fill_blocks(history, x, no_humidity, no_rain);
     swn_history_day(history, &day);
     x[48 + (verdict.risk <= SWN_HIGH ? verdict.risk : SWN_HIGH)] = 64;

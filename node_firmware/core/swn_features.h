@@ -22,6 +22,8 @@
 #include "swn_model.h"
 #include "swn_rules.h"
 
+/* The shape of a model that judges these inputs; any other is for swn_observe(). */
+enum { SWN_WEATHER_FEATURES = 56, SWN_WEATHER_CLASSES = 3 };
 enum { SWN_HISTORY_HOURS = 48, SWN_DAY_HOURS = 24, SWN_BLOCK_HOURS = 3, SWN_BLOCKS = 16 };
 
 #define SWN_TEMPERATURE_MISSING INT16_MIN
@@ -67,7 +69,7 @@ uint8_t swn_history_no_humidity(const swn_history_t *history);
 uint8_t swn_history_no_rain(const swn_history_t *history);
 
 /* The inputs x; `verdict` is the rule's for the last 24 h, `yesterday` the class of the day before. */
-void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t yesterday, int8_t x[SWN_FEATURES]);
+void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t yesterday, int8_t x[SWN_WEATHER_FEATURES]);
 
 /* min(127, round(16 * log2(1 + rain))) */
 uint8_t swn_rain_level(uint32_t rain_tenth);

@@ -38,7 +38,7 @@ static void put_learning(uint8_t *out, uint8_t type, uint16_t round, uint16_t ve
 size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room)
 {
     size_t size = SWN_PROTOTYPES_HEADER;
-    uint8_t mask = 0;
+    unsigned mask = 0;
     unsigned label;
     unsigned i;
 
@@ -46,20 +46,25 @@ size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_
         message->num_examples == 0) {
         return 0;
     }
-    for (label = 0; label < SWN_CLASSES; label++) {
+    for (label = 0; label < SWN_CLASSES_MAX; label++) {
         if (message->means[label].count > 0) {
-            mask = (uint8_t)(mask | 1u << label);
+            mask |= 1u << label;
             size += 2u + message->dims / 2u;
         }
     }
+    size += mask >> SWN_MASK_CLASSES != 0;
     if (mask == 0 || size > room) {
         return 0;
     }
     put_learning(out, 1, message->round, message->model_version, message->context, message->num_examples);
     out[7] = message->dims;
-    out[8] = mask;
+    out[8] = (uint8_t)(mask & 0x7Fu);
     out += SWN_PROTOTYPES_HEADER;
-    for (label = 0; label < SWN_CLASSES; label++) {
+    if (mask >> SWN_MASK_CLASSES != 0) {
+        out[-1] |= 0x80u;
+        *out++ = (uint8_t)(mask >> SWN_MASK_CLASSES);
+    }
+    for (label = 0; label < SWN_CLASSES_MAX; label++) {
         const swn_class_mean_t *mean = &message->means[label];
         if (mean->count > 0) {
             *out++ = mean->count;
@@ -87,19 +92,25 @@ size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, s
 
 size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room)
 {
-    const uint8_t *p = message->probabilities;
+    const unsigned classes = message->classes;
+    unsigned sum = 0;
+    unsigned i;
 
-    if (room < SWN_ANSWER_SIZE || message->context >= SWN_CONTEXT_MAX || p[0] + p[1] + p[2] != 255) {
+    for (i = 0; i < classes && i < SWN_CLASSES_MAX; i++) {
+        sum += message->probabilities[i];
+    }
+    if (classes < 2 || classes > SWN_CLASSES_MAX || room < SWN_ANSWER_HEADER + classes ||
+        message->context >= SWN_CONTEXT_MAX || sum != 255) {
         return 0;
     }
     out[0] = 1;
     put16(out + 1, message->query_id);
     out[3] = message->context;
-    memcpy(out + 4, p, SWN_CLASSES);
-    put16(out + 7, message->head_version);
-    out[9] = message->age;
-    out[10] = message->flags;
-    return SWN_ANSWER_SIZE;
+    memcpy(out + 4, message->probabilities, classes);
+    put16(out + 4 + classes, message->head_version);
+    out[6 + classes] = message->age;
+    out[7 + classes] = message->flags;
+    return SWN_ANSWER_HEADER + classes;
 }
 
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
@@ -187,8 +198,6 @@ static swn_downlink_kind_t read_block(const uint8_t *data, size_t size, swn_piec
 
 static swn_downlink_kind_t read_query(const uint8_t *data, size_t size, swn_query_t *out)
 {
-    int follow;
-
     if (size < QUERY_HEADER) {
         return SWN_DOWNLINK_MALFORMED;
     }
@@ -196,9 +205,9 @@ static swn_downlink_kind_t read_query(const uint8_t *data, size_t size, swn_quer
     out->flags = data[3];
     out->context = data[4];
     out->reply_in_s = data[5];
-    follow = (out->flags & SWN_QUERY_FEATURES) != 0;
-    out->features = follow ? data + QUERY_HEADER : NULL;
-    if (size != (follow ? (size_t)QUERY_HEADER + SWN_FEATURES : (size_t)QUERY_HEADER) ||
+    out->features_size = size - QUERY_HEADER;
+    out->features = out->features_size > 0 ? data + QUERY_HEADER : NULL;
+    if ((out->features_size > 0) != ((out->flags & SWN_QUERY_FEATURES) != 0) ||
         (out->context >= SWN_CONTEXT_MAX && out->context != SWN_CONTEXT_OWN)) {
         return SWN_DOWNLINK_MALFORMED;
     }

@@ -18,11 +18,13 @@ enum { SWN_PROTOCOL = 1 };
 
 enum {
     SWN_PAYLOAD_MAX = 222,
-    SWN_BLOCK_SIZE_MAX = 2048,
-    SWN_PROTOTYPES_HEADER = 9,
+    SWN_BLOCK_SIZE_MAX = 3200, /* FULL with 8 heads of 10 classes: 3162 */
+    SWN_PROTOTYPES_HEADER = 9,  /* one byte more when a class above 6 is among them */
+    SWN_MASK_CLASSES = 7,       /* classes in the first byte of a class mask */
     SWN_TOP_K_HEADER = 11,
     SWN_TOP_K_COUNT_AT = 10,
-    SWN_ANSWER_SIZE = 11,
+    SWN_ANSWER_HEADER = 8,      /* and one byte for each class */
+    SWN_ANSWER_SIZE_MAX = SWN_ANSWER_HEADER + SWN_CLASSES_MAX,
     SWN_STATUS_SIZE = 16
 };
 
@@ -51,7 +53,7 @@ typedef struct swn_prototypes {
     uint8_t context;
     uint8_t num_examples;
     uint8_t dims; /* even, 2..32 */
-    swn_class_mean_t means[SWN_CLASSES];
+    swn_class_mean_t means[SWN_CLASSES_MAX];
 } swn_prototypes_t;
 
 /* The header of a top-k frame; its bitstream follows (swn_top_k_encode). */
@@ -69,8 +71,9 @@ typedef struct swn_answer {
     uint16_t query_id;
     uint16_t head_version;
     uint8_t context;
-    uint8_t probabilities[SWN_CLASSES]; /* sum 255 */
-    uint8_t age;                        /* of the freshest reading in 10 min; 255 unknown */
+    uint8_t classes;                        /* 2..10 */
+    uint8_t probabilities[SWN_CLASSES_MAX]; /* sum 255 */
+    uint8_t age;                            /* of the freshest reading in 10 min; 255 unknown */
     uint8_t flags;
 } swn_answer_t;
 
@@ -83,7 +86,7 @@ typedef struct swn_report {
     uint8_t labelled;
     uint8_t flags;
     uint8_t humidity_half;
-    uint8_t risk; /* class << 6 | its probability >> 2 */
+    uint8_t risk; /* min(class, 3) << 6 | its probability >> 2 */
     uint8_t multicast_received;
 } swn_report_t;
 
@@ -126,7 +129,8 @@ typedef struct swn_piece {
 } swn_piece_t;
 
 typedef struct swn_query {
-    const uint8_t *features; /* 56 two's complement bytes, or NULL */
+    const uint8_t *features; /* two's complement bytes, or NULL */
+    size_t features_size;    /* 0..216; as many as the model takes, or the question is not for it */
     uint16_t query_id;
     uint8_t flags;
     uint8_t context; /* SWN_CONTEXT_OWN: the node's */

@@ -154,9 +154,9 @@ void swn_matvec8_transposed(const swn_matrix_t *m, const int32_t *grad, int32_t 
     }
 }
 
-void swn_head_logits(const int16_t head[SWN_HEAD_SIZE], const int8_t z[SWN_Z], int32_t logits[SWN_CLASSES])
+void swn_head_logits(const int16_t *head, size_t classes, const int8_t z[SWN_Z], int32_t *logits)
 {
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         const int16_t *row = head + c * SWN_HEAD_ROW;
         int32_t sum = row[SWN_Z] * 32;
         for (size_t i = 0; i < SWN_Z; i++) {
@@ -166,35 +166,35 @@ void swn_head_logits(const int16_t head[SWN_HEAD_SIZE], const int8_t z[SWN_Z], i
     }
 }
 
-void swn_softmax_q15(const int32_t logits[SWN_CLASSES], int32_t p[SWN_CLASSES])
+void swn_softmax_q15(const int32_t *logits, size_t classes, int32_t *p)
 {
     int32_t top = logits[0];
     uint32_t sum = 0;
-    for (size_t c = 1; c < SWN_CLASSES; c++) {
+    for (size_t c = 1; c < classes; c++) {
         top = logits[c] > top ? logits[c] : top;
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         p[c] = swn_exp_neg_q15(top - logits[c]);
         sum += (uint32_t)p[c];
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         p[c] = (int32_t)((((uint32_t)p[c] << 15) + sum / 2u) / sum);
     }
 }
 
-void swn_softmax(const int32_t logits[SWN_CLASSES], uint8_t p[SWN_CLASSES])
+void swn_softmax(const int32_t *logits, size_t classes, uint8_t *p)
 {
-    int32_t fine[SWN_CLASSES];
+    int32_t fine[SWN_CLASSES_MAX];
     size_t top = 0;
     int32_t rest = 255;
-    swn_softmax_q15(logits, fine);
-    for (size_t c = 1; c < SWN_CLASSES; c++) {
+    swn_softmax_q15(logits, classes, fine);
+    for (size_t c = 1; c < classes; c++) {
         top = fine[c] > fine[top] ? c : top;
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         p[c] = (uint8_t)((fine[c] * 255 + 16384) >> 15);
         rest -= p[c];
     }
-    /* Rounding leaves at most one unit: the largest class takes it. */
+    /* Rounding leaves at most half a unit for each class: the largest one takes it. */
     p[top] = (uint8_t)(p[top] + rest);
 }

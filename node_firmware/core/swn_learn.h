@@ -1,9 +1,10 @@
-/* What a node learns from: a ring of daily samples, and the two kinds of update made from them.
+/* What a node learns from: a ring of samples (one a day, or what the application observes), and the two kinds of update made from them.
  *
  * Theory of operation.  Each noon adds one sample (the trunk's hidden vector: the trunk never changes, so
  * it is computed once); its label is told later.  When a round asks for an update, one is composed and
  * stays pending until the ACK of that round arrives, the next update is composed, or the node drops it:
- *   prototypes   class means of z over the labelled samples not reported yet; those samples become
+ *   prototypes   class means of z over the labelled samples not reported yet, of as many classes as the
+ *                frame holds with 16 dimensions each, the most frequent first; those samples become
  *                reported with the ACK and are free to be sent again without it.
  *   top_k_sign   local training from the current global parameters over all labelled samples; the change
  *                is added to the residual, the largest coordinates of the residual travel as signs, and
@@ -19,19 +20,19 @@
 #include "swn_model.h"
 #include "swn_train.h"
 
-enum { SWN_SAMPLES_MAX = 64, SWN_TRAIN_EPOCHS = 4, SWN_DIMS_MAX_DR0 = 20 };
+enum { SWN_SAMPLES_MAX = 64, SWN_TRAIN_EPOCHS = 4, SWN_DIMS_MAX_DR0 = 20, SWN_DIMS_MIN = 16 };
 
 enum { SWN_SAMPLE_NEW = 0, SWN_SAMPLE_PENDING = 1, SWN_SAMPLE_REPORTED = 2 };
 
 typedef struct swn_day_sample {
     swn_example_t example;
     uint8_t state;
-    uint16_t day;
+    uint16_t id; /* the day's number, or the application's own */
 } swn_day_sample_t;
 
 typedef struct swn_learner {
     swn_day_sample_t samples[SWN_SAMPLES_MAX];
-    int16_t residual[SWN_LOCAL_SIZE];
+    int16_t residual[SWN_LOCAL_SIZE_MAX];
     swn_top_k_t pending;    /* what the pending top-k update carries */
     uint16_t pending_round;
     uint8_t pending_mode;   /* SWN_MODE_NONE: no update waits for its ACK */
@@ -42,11 +43,11 @@ typedef struct swn_learner {
 
 void swn_learner_init(swn_learner_t *learner);
 
-/* A new day's sample, still without label; the oldest makes room. */
-void swn_learner_add(swn_learner_t *learner, uint16_t day, const int8_t hidden[SWN_HIDDEN]);
+/* A new sample, still without label; the oldest makes room. */
+void swn_learner_add(swn_learner_t *learner, uint16_t id, const int8_t hidden[SWN_HIDDEN]);
 
-/* The true class of a day; 0 when there is no such sample without a label. */
-uint8_t swn_learner_label(swn_learner_t *learner, uint16_t day, uint8_t label);
+/* The true class of a sample, one of the model's; 0 when there is no such sample without a label. */
+uint8_t swn_learner_label(swn_learner_t *learner, uint16_t id, uint8_t label);
 
 /* Whose parameters an update is made from, and for which frame. */
 typedef struct swn_update {

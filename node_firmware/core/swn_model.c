@@ -158,6 +158,11 @@ static swn_status_t check_fragments(const swn_model_t *view, uint32_t data)
     return cursor == total ? SWN_OK : SWN_E_FRAGMENT;
 }
 
+static int are_classes(uint16_t rows)
+{
+    return rows >= 2u && rows <= SWN_CLASSES_MAX;
+}
+
 /* The bytes of a tensor's plane and of what stands beside it; 0 when type, role and shape do not agree. */
 static uint32_t plane_size(const tensor_t *t, uint32_t *scale_size)
 {
@@ -174,11 +179,10 @@ static uint32_t plane_size(const tensor_t *t, uint32_t *scale_size)
     case ROLE_ADAPTER:
         return t->type == TYPE_INT16 && t->rows == 2 * SWN_RANK && t->cols == SWN_HIDDEN ? 2u * elements : 0u;
     case ROLE_HEAD:
-        return t->type == TYPE_INT16 && t->rows == SWN_CLASSES && t->cols == SWN_HEAD_ROW ? 2u * elements
-                                                                                          : 0u;
+        return t->type == TYPE_INT16 && are_classes(t->rows) && t->cols == SWN_HEAD_ROW ? 2u * elements : 0u;
     case ROLE_PRIOR:
         *scale_size = 4u * t->rows;
-        return t->type == TYPE_INT8 && t->rows == SWN_CLASSES && t->cols == SWN_Z ? elements : 0u;
+        return t->type == TYPE_INT8 && are_classes(t->rows) && t->cols == SWN_Z ? elements : 0u;
     default:
         return 0;
     }
@@ -302,12 +306,18 @@ static int heads_fit(const swn_model_t *view, const op_t *op)
     return op->aux < op->count && in_arena(view, op->src, SWN_Z);
 }
 
+/* Inputs as the first layer reads them: up to a multiple of 16 columns. */
+static uint32_t padded(uint16_t features)
+{
+    return (features + 15u) & ~15u;
+}
+
 /* The operands of one op. */
 static int op_fits(const swn_model_t *view, const op_t *op)
 {
     switch (op->code) {
     case OP_INPUT:
-        return op->count == SWN_FEATURES && in_arena(view, op->dst, SWN_FEATURES_PADDED);
+        return op->count >= 1u && op->count <= SWN_FEATURES_MAX && in_arena(view, op->dst, padded(op->count));
     case OP_DENSE4:
         return op->flags <= 3u && matrix_fits(view, op, op->tensor, TYPE_INT4, 1)
             && is_present(view, op->tensor);
@@ -369,6 +379,20 @@ static swn_status_t check_program(swn_model_t *view)
     return SWN_OK;
 }
 
+/* The image's own sizes, which heads and priors must agree on. */
+static swn_status_t read_shape(swn_model_t *view)
+{
+    view->features = read_op(view, 0).count;
+    view->classes = read_tensor(view, read_op(view, view->head_op).tensor).rows;
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        tensor_t t = read_tensor(view, i);
+        if ((t.role == ROLE_HEAD || t.role == ROLE_PRIOR) && t.rows != view->classes) {
+            return SWN_E_TENSOR;
+        }
+    }
+    return SWN_OK;
+}
+
 swn_status_t swn_model_open(swn_model_t *view, const uint8_t *image, size_t size)
 {
     uint32_t data = 0;
@@ -381,6 +405,9 @@ swn_status_t swn_model_open(swn_model_t *view, const uint8_t *image, size_t size
     }
     if (status == SWN_OK) {
         status = check_program(view);
+    }
+    if (status == SWN_OK) {
+        status = read_shape(view);
     }
     return status;
 }
@@ -462,7 +489,7 @@ static void relu(int8_t *values, size_t n)
     }
 }
 
-uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t x[SWN_FEATURES],
+uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
                                int8_t hidden[SWN_HIDDEN], uint8_t top_experts[SWN_TOP_K])
 {
     arena_t arena;
@@ -475,8 +502,7 @@ uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t x[SWN_FEATU
         swn_matrix_t m;
         switch (op.code) {
         case OP_INPUT:
-            memset(dst, 0, SWN_FEATURES_PADDED);
-            memcpy(dst, x, SWN_FEATURES);
+            memcpy(dst, x, op.count); /* the arena is zero up to the padded size */
             break;
         case OP_DENSE4:
             m = matrix(view, op.tensor);
@@ -535,7 +561,7 @@ static void copy_int16(const uint8_t *bytes, int16_t *out, size_t n)
     }
 }
 
-int swn_model_head(const swn_model_t *view, uint8_t context, int16_t out[SWN_HEAD_SIZE])
+int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out)
 {
     op_t op = read_op(view, view->head_op);
     size_t chosen = op.tensor + (size_t)op.aux;
@@ -546,7 +572,7 @@ int swn_model_head(const swn_model_t *view, uint8_t context, int16_t out[SWN_HEA
             known = 1;
         }
     }
-    copy_int16(view->image + read_tensor(view, chosen).plane, out, SWN_HEAD_SIZE);
+    copy_int16(view->image + read_tensor(view, chosen).plane, out, swn_head_size(view));
     return known;
 }
 
@@ -556,14 +582,14 @@ void swn_model_adapter(const swn_model_t *view, int16_t out[SWN_ADAPTER_SIZE])
     copy_int16(view->image + t.plane, out, SWN_ADAPTER_SIZE);
 }
 
-int swn_model_prior(const swn_model_t *view, uint8_t context, int8_t mean[SWN_CLASSES][SWN_Z],
-                    uint32_t count[SWN_CLASSES])
+int swn_model_prior(const swn_model_t *view, uint8_t context, int8_t mean[SWN_CLASSES_MAX][SWN_Z],
+                    uint32_t count[SWN_CLASSES_MAX])
 {
     for (size_t i = 0; i < view->n_tensors; i++) {
         tensor_t t = read_tensor(view, i);
         if (t.role == ROLE_PRIOR && t.context == context && is_present(view, i)) {
-            memcpy(mean, view->image + t.plane, SWN_CLASSES * SWN_Z);
-            for (size_t c = 0; c < SWN_CLASSES; c++) {
+            memcpy(mean, view->image + t.plane, (size_t)t.rows * SWN_Z);
+            for (size_t c = 0; c < t.rows; c++) {
                 count[c] = swn_get32(view->image + t.scale + 4u * c);
             }
             return 1;

@@ -5,7 +5,9 @@
  * each tensor lies inside one fragment, and that each fragment's CRC holds; after that, running needs no
  * checks. The ADAPTER op cuts the program in two: what lies before it makes the hidden vector from the
  * features (frozen, so its result may be kept), what lies behind makes z from the hidden vector.
- * Nothing is copied out of the image, nothing is allocated; the arena is SWN_ARENA_MAX bytes of stack. */
+ * Nothing is copied out of the image, nothing is allocated; the arena is SWN_ARENA_MAX bytes of stack.
+ * How many classes a model tells apart and how many features it takes, the image says: arrays have room for
+ * SWN_..._MAX of them, loops run to the model's own count. */
 #ifndef SWN_MODEL_H
 #define SWN_MODEL_H
 
@@ -14,9 +16,8 @@
 
 #include "swn_kernels.h"
 
-#define SWN_CLASSES 3
-#define SWN_FEATURES 56
-#define SWN_FEATURES_PADDED 64
+#define SWN_CLASSES_MAX 10
+#define SWN_FEATURES_MAX 256
 #define SWN_HIDDEN 64
 #define SWN_Z 32
 #define SWN_RANK 4
@@ -28,9 +29,9 @@
 #define SWN_ADAPTER_B_OFFSET 256
 #define SWN_ADAPTER_SIZE 512            /* A[4][64], then B[64][4]; 1.0 = 4096 */
 #define SWN_HEAD_ROW (SWN_Z + 1)        /* 32 weights, then the bias; 1.0 = 256 */
-#define SWN_HEAD_SIZE 99                /* 3 rows */
+#define SWN_HEAD_SIZE_MAX 330           /* a row for each class: 33 * classes */
 #define SWN_HEAD_OFFSET SWN_ADAPTER_SIZE
-#define SWN_LOCAL_SIZE 611              /* adapter, then the node's own head */
+#define SWN_LOCAL_SIZE_MAX 842          /* adapter, then the node's own head */
 
 #define SWN_ARENA_MAX 512               /* bytes of stack; a program that needs more is refused */
 #define SWN_NO_EXPERT 255
@@ -57,6 +58,8 @@ typedef struct swn_model {
     const uint8_t *fragments;
     uint32_t crc32;         /* of header and directories, so of everything: the identity of the image */
     uint16_t generation;
+    uint16_t classes;       /* 2..10 */
+    uint16_t features;      /* 1..256 */
     uint16_t n_ops;
     uint16_t n_tensors;
     uint16_t n_fragments;
@@ -69,9 +72,20 @@ typedef struct swn_model {
  * begin at a multiple of 4. On anything but SWN_OK the view must not be used. */
 swn_status_t swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
 
-/* Features (int8[56]) to the hidden vector (int8[64]). top_experts gets the chosen experts, best first.
+/* Parameters of a head, and of the adapter with one head: all that a node trains. */
+static inline uint16_t swn_head_size(const swn_model_t *view)
+{
+    return (uint16_t)(view->classes * SWN_HEAD_ROW);
+}
+
+static inline uint16_t swn_local_size(const swn_model_t *view)
+{
+    return (uint16_t)(SWN_HEAD_OFFSET + swn_head_size(view));
+}
+
+/* Features (int8, as many as the model takes) to the hidden vector (int8[64]). top_experts gets the chosen experts, best first.
  * Returns how many chosen experts were remote (absent from the image) and therefore left out: 0 is complete. */
-uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t x[SWN_FEATURES],
+uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
                                int8_t hidden[SWN_HIDDEN], uint8_t top_experts[SWN_TOP_K]);
 
 /* Hidden vector to z (1.0 = 32). adapter: int16[512] or NULL for none. */
@@ -79,24 +93,24 @@ void swn_hidden_to_z(const swn_model_t *view, const int16_t *adapter, const int8
                      int8_t z[SWN_Z]);
 
 /* Logits in Q13. |logit| < 2^28, so differences and sums of a few stay in int32. */
-void swn_head_logits(const int16_t head[SWN_HEAD_SIZE], const int8_t z[SWN_Z], int32_t logits[SWN_CLASSES]);
+void swn_head_logits(const int16_t *head, size_t classes, const int8_t z[SWN_Z], int32_t *logits);
 
 /* Probabilities in 1/255, sum exactly 255. */
-void swn_softmax(const int32_t logits[SWN_CLASSES], uint8_t p[SWN_CLASSES]);
+void swn_softmax(const int32_t *logits, size_t classes, uint8_t *p);
 
-/* Probabilities in Q15, sum 32768 within rounding (+-3): for training. */
-void swn_softmax_q15(const int32_t logits[SWN_CLASSES], int32_t p[SWN_CLASSES]);
+/* Probabilities in Q15, sum 32768 within rounding (+-1 for each class): for training. */
+void swn_softmax_q15(const int32_t *logits, size_t classes, int32_t *p);
 
-/* The shipped head of a context; a context the base model does not know gets the shared head.
- * Returns 1 when the context has a head of its own, 0 when the shared one was given. */
-int swn_model_head(const swn_model_t *view, uint8_t context, int16_t out[SWN_HEAD_SIZE]);
+/* The shipped head of a context, swn_head_size() values; a context the base model does not know gets the shared
+ * head. Returns 1 when the context has a head of its own, 0 when the shared one was given. */
+int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
 
 /* The shipped adapter (version 0 of every node): A as trained, B zero, so that it changes nothing yet. */
 void swn_model_adapter(const swn_model_t *view, int16_t out[SWN_ADAPTER_SIZE]);
 
 /* Public class means of z and example counts of a context. Returns 0 when the image has none. */
-int swn_model_prior(const swn_model_t *view, uint8_t context, int8_t mean[SWN_CLASSES][SWN_Z],
-                    uint32_t count[SWN_CLASSES]);
+int swn_model_prior(const swn_model_t *view, uint8_t context, int8_t mean[SWN_CLASSES_MAX][SWN_Z],
+                    uint32_t count[SWN_CLASSES_MAX]);
 
 /* The frozen projection from hidden vector to z, for the backward pass. */
 swn_matrix_t swn_model_projection(const swn_model_t *view);

@@ -14,7 +14,8 @@ enum {
     ABSENT_HOURS = 6,
     AGE_STEP_S = 600,
     AGE_UNKNOWN = 255,
-    AGE_MAX = 254
+    AGE_MAX = 254,
+    RISK_CLASS_MAX = 3 /* two bits: also says every class above */
 };
 
 /* Chance ------------------------------------------------------------------------------------------- */
@@ -71,7 +72,11 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
 {
     if (key == SWN_NVM_PARAMETERS && size == sizeof node->parameters) {
         memcpy(&node->parameters, data, size);
-        return 1;
+        if (node->parameters.head_size == swn_head_size(node->config.model)) {
+            return 1;
+        }
+        swn_parameters_init(&node->parameters, node->config.model);
+        return 0;
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
@@ -205,11 +210,17 @@ static swn_pending_answer_t *answer_slot(swn_node_t *node, uint16_t query_id)
     return free_slot;
 }
 
+/* Whether there is anything of its own that the node can judge. */
+static uint8_t has_readings(const swn_node_t *node)
+{
+    return (uint8_t)(node->observed || swn_history_valid(&node->history) > 0);
+}
+
 static uint8_t age_of_readings(const swn_node_t *node, int64_t now_us)
 {
     int64_t steps;
 
-    if (swn_history_valid(&node->history) == 0) {
+    if (!has_readings(node)) {
         return AGE_UNKNOWN;
     }
     steps = (now_us - node->valid_us) / (AGE_STEP_S * SECOND_US);
@@ -218,10 +229,15 @@ static uint8_t age_of_readings(const swn_node_t *node, int64_t now_us)
 
 static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
 {
-    swn_pending_answer_t *slot = answer_slot(node, query->query_id);
+    swn_pending_answer_t *slot;
     swn_answer_t answer;
-    int8_t x[SWN_FEATURES];
+    int8_t x[SWN_FEATURES_MAX];
 
+    if (query->features != NULL && query->features_size != node->config.model->features) {
+        node->refused++;
+        return;
+    }
+    slot = answer_slot(node, query->query_id);
     if (slot == NULL) {
         return;
     }
@@ -229,18 +245,23 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
     answer.query_id = query->query_id;
     answer.context = query->context == SWN_CONTEXT_OWN ? node->config.context : query->context;
     answer.head_version = node->parameters.model_version;
+    answer.classes = (uint8_t)node->config.model->classes;
     if (query->features != NULL) {
-        memcpy(x, query->features, SWN_FEATURES);
+        memcpy(x, query->features, query->features_size);
         answer.age = AGE_UNKNOWN;
     } else {
         (void)swn_own_features(node, answer.context, x);
         answer.age = age_of_readings(node, now_us);
-        answer.flags = (uint8_t)(SWN_ANSWER_OWN_READINGS |
-                                 (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
-                                 (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
+        answer.flags = SWN_ANSWER_OWN_READINGS;
+        if (!node->observed) {
+            answer.flags = (uint8_t)(answer.flags |
+                                     (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
+                                     (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
+        }
     }
     swn_infer_context(node, answer.context, x, answer.probabilities);
-    slot->waiting = (uint8_t)(swn_frame_answer(&answer, slot->frame, sizeof slot->frame) > 0);
+    slot->size = (uint8_t)swn_frame_answer(&answer, slot->frame, sizeof slot->frame);
+    slot->waiting = (uint8_t)(slot->size > 0);
     slot->query_id = query->query_id;
     slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
     slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
@@ -306,7 +327,7 @@ static void send_answers(swn_node_t *node, int64_t now_us)
     for (i = 0; i < SWN_ANSWERS_MAX && node->busy_until_us <= now_us; i++) {
         swn_pending_answer_t *slot = &node->answers[i];
         if (slot->waiting && slot->due_us <= now_us &&
-            transmit(node, now_us, SWN_PORT_ASKING, slot->frame, SWN_ANSWER_SIZE)) {
+            transmit(node, now_us, SWN_PORT_ASKING, slot->frame, slot->size)) {
             slot->waiting = 0;
         }
     }
@@ -359,18 +380,18 @@ static uint8_t suspects_fault(const swn_node_t *node)
 
 static uint8_t risk_byte(const swn_node_t *node)
 {
-    uint8_t p[SWN_CLASSES];
+    uint8_t p[SWN_CLASSES_MAX];
     unsigned best = 0;
     unsigned i;
 
-    if (swn_history_valid(&node->history) == 0) {
+    if (!has_readings(node)) {
         return 0; /* class low with probability 0: nothing is known */
     }
     swn_infer_own(node, p);
-    for (i = 1; i < SWN_CLASSES; i++) {
+    for (i = 1; i < node->config.model->classes; i++) {
         best = p[i] > p[best] ? i : best;
     }
-    return (uint8_t)(best << 6 | p[best] >> 2);
+    return (uint8_t)((best < RISK_CLASS_MAX ? best : RISK_CLASS_MAX) << 6 | p[best] >> 2);
 }
 
 /* The first of the node's own phases after now. */

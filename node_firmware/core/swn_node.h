@@ -3,7 +3,8 @@
  * Theory of operation.  Everything happens inside a few calls, none of which blocks or allocates:
  *   swn_sense()  once an hour: keeps 48 h of readings; the reading taken at noon (of the hour that ends
  *                then) closes a day and makes one sample (features, the crop's rule, hidden vector);
- *   swn_label()  the true class of a closed day, told later;
+ *   swn_observe() instead, by any other application than weather: one sample from features it computed;
+ *   swn_label()  the true class of a closed day (of an observation), told later;
  *   swn_rx()     a downlink, already decrypted by the LoRaWAN stack; hostile bytes change nothing;
  *   swn_poll()   sends what is due and says when it wants to be called again;
  *   swn_infer_own() / swn_infer()  the risk now, or for given features.
@@ -70,7 +71,7 @@ typedef struct swn_config {
     uint32_t guard_us;         /* how long before a window the receiver opens: the clock's error */
     uint16_t node_index;
     uint16_t first_day;        /* number of the noon-to-noon day in which the node starts */
-    uint8_t context;           /* its crop, 0..7 */
+    uint8_t context;           /* its crop, site or user, 0..7 */
     uint8_t flags;             /* SWN_NO_... */
     uint8_t payload_max;       /* application bytes of an uplink at its data rate, 16..222 */
     uint8_t epochs;            /* of local training; 0: the default */
@@ -81,7 +82,8 @@ typedef struct swn_pending_answer {
     int64_t until_us;
     uint16_t query_id;
     uint8_t waiting; /* 0: the slot is free */
-    uint8_t frame[SWN_ANSWER_SIZE];
+    uint8_t size;
+    uint8_t frame[SWN_ANSWER_SIZE_MAX];
 } swn_pending_answer_t;
 
 /* Memory of the rules that reach beyond 48 h: as of the last noon, and as of the noon before. */
@@ -95,7 +97,7 @@ typedef struct swn_node {
     swn_config_t config;
     const swn_port_t *port;
     int64_t sensed_us;        /* last reading; valid when readings > 0 */
-    int64_t valid_us;         /* last reading with a temperature */
+    int64_t valid_us;         /* last reading with a temperature, or last observation */
     int64_t status_due_us;
     int64_t update_due_us;    /* SWN_NEVER_US: none */
     int64_t update_close_us;
@@ -125,7 +127,8 @@ typedef struct swn_node {
     uint8_t flat_humidity;
     uint8_t absent;           /* hours without a temperature */
     int8_t snr_db;            /* of the last downlink */
-    int8_t day_x[SWN_FEATURES]; /* of the last closed day */
+    uint8_t observed;         /* swn_observe() was called: the node judges its last observation */
+    int8_t day_x[SWN_FEATURES_MAX]; /* of the last closed day, or the last observation */
     uint8_t day_sampled;      /* that day had enough readings for a sample */
     uint8_t update_frame[SWN_PAYLOAD_MAX];
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];
@@ -138,11 +141,17 @@ typedef struct swn_node {
 /* 0, or -1 when a field of the config is out of its range or the port lacks tx or listen. */
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us);
 
-/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day (day_x is new). */
+/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day (day_x is new). With a model
+ * of another shape than weather's (56 features, 3 classes) a day makes no sample. */
 uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample);
 
-/* The true class (0..2) of a day; 0 when the node has no unlabelled sample of it. */
-uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label);
+/* One more sample, not labelled yet, from features that the application computed: int8, as many as the model takes.
+ * `id` is the application's name for it. What is own now is judged by the last observation. */
+void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x);
+
+/* The true class of a day or an observation; 0 when the node has no unlabelled sample of it, or the model no such
+ * class. */
+uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label);
 
 void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size, uint8_t multicast,
             int8_t snr_db);
@@ -154,16 +163,17 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us);
  * and the general rule, and learn from the fleet. */
 uint8_t swn_node_knows_crop(const swn_node_t *node);
 
-/* Features and rule of the last 48 h as they stand, for a context's rule. */
-swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES]);
+/* Features and rule of the last 48 h as they stand, for a context's rule; without rule (low, 0) the last observation,
+ * or zeros, where the model is not weather's. x has room for the model's features. */
+swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *x);
 
-/* Probabilities in 1/255 (sum 255) by the node's own readings, or by given features, of its own crop. */
-void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES]);
-void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES]);
+/* Probabilities of the model's classes in 1/255 (sum 255) by the node's own readings (last observation), or by given
+ * features, of its own crop. */
+void swn_infer_own(const swn_node_t *node, uint8_t *probabilities);
+void swn_infer(const swn_node_t *node, const int8_t *x, uint8_t *probabilities);
 
 /* The same by the head of any context (0..7). */
-void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
-                       uint8_t probabilities[SWN_CLASSES]);
+void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x, uint8_t *probabilities);
 
 /* Battery as LoRaWAN DevStatus (0 external, 1..254, 255 unknown), for the next status. */
 void swn_set_battery(swn_node_t *node, uint8_t battery);

@@ -9,7 +9,7 @@ enum { MISSED_HOURS_MAX = 72, RAIN_MAX = SWN_RAIN_MISSING - 1 };
 
 static uint8_t knows(const swn_node_t *node, uint8_t context)
 {
-    int16_t head[SWN_HEAD_SIZE];
+    int16_t head[SWN_HEAD_SIZE_MAX];
 
     return (uint8_t)(swn_model_head(node->config.model, context, head) != 0);
 }
@@ -39,6 +39,12 @@ uint8_t swn_node_knows_crop(const swn_node_t *node)
     return knows(node, node->config.context);
 }
 
+/* Whether the model judges the inputs that swn_features() makes. */
+static int is_weather(const swn_node_t *node)
+{
+    return node->config.model->features == SWN_WEATHER_FEATURES && node->config.model->classes == SWN_WEATHER_CLASSES;
+}
+
 static void close_day(swn_node_t *node)
 {
     swn_season_t *season = &node->season;
@@ -56,8 +62,10 @@ static void close_day(swn_node_t *node)
         season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
     }
     verdict = verdict_of(node, node->config.context, &day, season->mildew);
-    swn_features(&node->history, verdict, node->season_before.yesterday[rule], node->day_x);
-    node->day_sampled = (uint8_t)(swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
+    node->day_sampled = (uint8_t)(is_weather(node) && swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
+    if (is_weather(node)) {
+        swn_features(&node->history, verdict, node->season_before.yesterday[rule], node->day_x);
+    }
     if (node->day_sampled) {
         (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
         swn_learner_add(&node->learner, node->day, hidden);
@@ -152,49 +160,64 @@ uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample)
     return closed;
 }
 
-uint8_t swn_label(swn_node_t *node, uint16_t day, uint8_t label)
+void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
 {
-    return swn_learner_label(&node->learner, day, label);
+    int8_t hidden[SWN_HIDDEN];
+    uint8_t experts[SWN_TOP_K];
+
+    memcpy(node->day_x, x, node->config.model->features);
+    (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
+    swn_learner_add(&node->learner, id, hidden);
+    node->observed = 1;
+    node->valid_us = now_us;
+}
+
+uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
+{
+    return (uint8_t)(label < node->config.model->classes && swn_learner_label(&node->learner, id, label));
 }
 
 /* Inference ---------------------------------------------------------------------------------------- */
 
 /* Between two noons "the day" is the last 24 h; the memory it continues is that of the nearer noon. */
-swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t x[SWN_FEATURES])
+swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *x)
 {
     const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
     const uint8_t rule = rule_of(node, context);
-    swn_verdict_t verdict;
+    swn_verdict_t verdict = {SWN_LOW, 0};
     swn_day_t day;
 
+    if (node->observed || !is_weather(node)) {
+        memcpy(x, node->day_x, node->config.model->features);
+        return verdict;
+    }
     swn_history_day(&node->history, &day);
     verdict = verdict_of(node, context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
     swn_features(&node->history, verdict, season->yesterday[rule], x);
     return verdict;
 }
 
-void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t x[SWN_FEATURES],
-                       uint8_t probabilities[SWN_CLASSES])
+void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x, uint8_t *probabilities)
 {
     int8_t hidden[SWN_HIDDEN];
     int8_t z[SWN_Z];
-    int32_t logits[SWN_CLASSES];
+    int32_t logits[SWN_CLASSES_MAX];
     uint8_t experts[SWN_TOP_K];
 
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
     swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
-    swn_head_logits(node->parameters.heads[context], z, logits);
-    swn_softmax(logits, probabilities);
+    swn_head_logits(node->parameters.heads[context], node->config.model->classes, z, logits);
+    swn_softmax(logits, node->config.model->classes, probabilities);
 }
 
-void swn_infer(const swn_node_t *node, const int8_t x[SWN_FEATURES], uint8_t probabilities[SWN_CLASSES])
+void swn_infer(const swn_node_t *node, const int8_t *x, uint8_t *probabilities)
 {
     swn_infer_context(node, node->config.context, x, probabilities);
 }
 
-void swn_infer_own(const swn_node_t *node, uint8_t probabilities[SWN_CLASSES])
+void swn_infer_own(const swn_node_t *node, uint8_t *probabilities)
 {
-    int8_t x[SWN_FEATURES];
+    int8_t x[SWN_FEATURES_MAX];
 
     (void)swn_own_features(node, node->config.context, x);
     swn_infer(node, x, probabilities);

@@ -17,7 +17,7 @@
 #define LOSS_MAX_Q13 (64 << 13)
 
 void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t adapter[SWN_ADAPTER_SIZE],
-                    const int16_t head[SWN_HEAD_SIZE], uint64_t seed)
+                    const int16_t *head, uint64_t seed)
 {
     train->model = model;
     train->prng = swn_seed32(seed);
@@ -25,7 +25,7 @@ void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t 
     train->rate_adapter = 4;
     memset(train->class_weight, WEIGHT_ONE, sizeof train->class_weight);
     memcpy(train->parameters, adapter, SWN_ADAPTER_SIZE * sizeof(int16_t));
-    memcpy(train->parameters + SWN_HEAD_OFFSET, head, SWN_HEAD_SIZE * sizeof(int16_t));
+    memcpy(train->parameters + SWN_HEAD_OFFSET, head, swn_head_size(model) * sizeof(int16_t));
 }
 
 static const swn_example_t *example_at(const swn_example_t *first, size_t stride, size_t index)
@@ -36,18 +36,19 @@ static const swn_example_t *example_at(const swn_example_t *first, size_t stride
 
 void swn_train_balance(swn_train_t *train, const swn_example_t *first, size_t stride, size_t count)
 {
-    uint32_t seen[SWN_CLASSES] = { 0 };
+    const size_t classes = train->model->classes;
+    uint32_t seen[SWN_CLASSES_MAX] = { 0 };
     uint32_t rarest = UINT32_MAX;
     for (size_t i = 0; i < count; i++) {
         uint8_t label = example_at(first, stride, i)->label;
-        if (label < SWN_CLASSES) {
+        if (label < classes) {
             seen[label]++;
         }
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         rarest = seen[c] != 0u && seen[c] < rarest ? seen[c] : rarest;
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         /* The largest w with w^2 * seen <= 64^2 * rarest. */
         uint32_t weight = WEIGHT_ONE;
         while (seen[c] != 0u && weight > 1u && weight * weight * seen[c] > WEIGHT_ONE * WEIGHT_ONE * rarest) {
@@ -74,7 +75,7 @@ typedef struct forward {
     int16_t low[SWN_RANK];
     int8_t adapted[SWN_HIDDEN];
     int8_t z[SWN_Z];
-    int32_t logits[SWN_CLASSES];
+    int32_t logits[SWN_CLASSES_MAX];
 } forward_t;
 
 static void run_forward(const swn_train_t *train, const int8_t *hidden, forward_t *pass)
@@ -83,18 +84,18 @@ static void run_forward(const swn_train_t *train, const int8_t *hidden, forward_
     swn_adapter_down(train->parameters, hidden, pass->low);
     swn_adapter_up(train->parameters, pass->low, hidden, pass->adapted);
     swn_matvec8(&m, pass->adapted, pass->z, 0);
-    swn_head_logits(train->parameters + SWN_HEAD_OFFSET, pass->z, pass->logits);
+    swn_head_logits(train->parameters + SWN_HEAD_OFFSET, train->model->classes, pass->z, pass->logits);
 }
 
 /* -ln softmax(logits)[label] in Q13, bounded so that a sum over many examples stays in 32 bits. */
-static int32_t cross_entropy(const int32_t logits[SWN_CLASSES], uint8_t label)
+static int32_t cross_entropy(const int32_t *logits, size_t classes, uint8_t label)
 {
     int32_t top = logits[0];
     uint32_t sum = 0;
-    for (size_t c = 1; c < SWN_CLASSES; c++) {
+    for (size_t c = 1; c < classes; c++) {
         top = logits[c] > top ? logits[c] : top;
     }
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         sum += (uint32_t)swn_exp_neg_q15(top - logits[c]);
     }
     int32_t loss = swn_ln_q13(sum) - LN_32768_Q13 + (top - logits[label]);
@@ -111,7 +112,7 @@ static void backward_to_hidden(const swn_train_t *train, const forward_t *pass, 
     int32_t grad_rows[SWN_Z];
     for (size_t j = 0; j < SWN_Z; j++) {
         int32_t d = 0;
-        for (size_t c = 0; c < SWN_CLASSES; c++) {
+        for (size_t c = 0; c < train->model->classes; c++) {
             d += swn_round_shift(error[c] * head[c * SWN_HEAD_ROW + j], 8);
         }
         d = pass->z[j] == 127 || pass->z[j] == -128 ? 0 : swn_clamp(d, -131071, 131071);
@@ -154,7 +155,7 @@ static void step_adapter(swn_train_t *train, const forward_t *pass, const int8_t
 /* e (Q15) * z (units of 1/32) * rate, to 1.0 = 256: 12 bits and the rate's 10. */
 static void step_head(swn_train_t *train, const forward_t *pass, const int32_t *error)
 {
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < train->model->classes; c++) {
         int16_t *row = train->parameters + SWN_HEAD_OFFSET + c * SWN_HEAD_ROW;
         int32_t scaled = error[c] * train->rate_head;
         for (size_t j = 0; j < SWN_Z; j++) {
@@ -167,13 +168,14 @@ static void step_head(swn_train_t *train, const forward_t *pass, const int32_t *
 int32_t swn_train_step(swn_train_t *train, const int8_t hidden[SWN_HIDDEN], uint8_t label)
 {
     forward_t pass;
-    int32_t error[SWN_CLASSES];
+    const size_t classes = train->model->classes;
+    int32_t error[SWN_CLASSES_MAX];
     int32_t grad_hidden[SWN_HIDDEN];
     run_forward(train, hidden, &pass);
-    int32_t loss = cross_entropy(pass.logits, label);
-    swn_softmax_q15(pass.logits, error);
+    int32_t loss = cross_entropy(pass.logits, classes, label);
+    swn_softmax_q15(pass.logits, classes, error);
     error[label] -= 32768;
-    for (size_t c = 0; c < SWN_CLASSES; c++) {
+    for (size_t c = 0; c < classes; c++) {
         error[c] = swn_asr(error[c] * train->class_weight[label], 6);
     }
     if (train->rate_adapter != 0u) {
@@ -210,7 +212,7 @@ int32_t swn_train_epoch(swn_train_t *train, const swn_example_t *first, size_t s
     int32_t used = 0;
     for (size_t i = 0; i < count; i++) {
         const swn_example_t *example = example_at(first, stride, index);
-        if (example->label < SWN_CLASSES && used < 2048) {
+        if (example->label < train->model->classes && used < 2048) {
             sum += swn_train_step(train, example->hidden, example->label);
             used++;
         }
@@ -222,22 +224,23 @@ int32_t swn_train_epoch(swn_train_t *train, const swn_example_t *first, size_t s
 int32_t swn_train_evaluate(const swn_train_t *train, const swn_example_t *first, size_t stride, size_t count,
                            size_t *correct)
 {
+    const size_t classes = train->model->classes;
     int32_t sum = 0;
     int32_t used = 0;
     size_t right = 0;
     for (size_t i = 0; i < count && used < 2048; i++) {
         const swn_example_t *example = example_at(first, stride, i);
-        if (example->label >= SWN_CLASSES) {
+        if (example->label >= classes) {
             continue;
         }
         forward_t pass;
         size_t best = 0;
         run_forward(train, example->hidden, &pass);
-        for (size_t c = 1; c < SWN_CLASSES; c++) {
+        for (size_t c = 1; c < classes; c++) {
             best = pass.logits[c] > pass.logits[best] ? c : best;
         }
         right += best == example->label ? 1u : 0u;
-        sum += cross_entropy(pass.logits, example->label);
+        sum += cross_entropy(pass.logits, classes, example->label);
         used++;
     }
     if (correct != NULL) {

@@ -2,7 +2,7 @@
  *
  * Theory of operation: the trunk is frozen, so one int8 hidden vector per day is all that training needs.
  * Each step runs adapter, projection and head forward, takes the softmax error in Q15 back through the
- * head and the projection, and changes a local int16 copy of the 611 parameters. Steps smaller than one
+ * head and the projection, and changes a local int16 copy of the adapter and the head. Steps smaller than one
  * unit survive by stochastic rounding, from a seeded generator: the same seed gives the same weights. */
 #ifndef SWN_TRAIN_H
 #define SWN_TRAIN_H
@@ -14,30 +14,30 @@
 
 #define SWN_LABEL_NONE 255
 #define SWN_TOP_K_COUNT_MAX 255
-#define SWN_SENT_SIZE ((SWN_LOCAL_SIZE + 7) / 8)
+#define SWN_SENT_SIZE ((SWN_LOCAL_SIZE_MAX + 7) / 8)
 
 typedef struct swn_example {
     int8_t hidden[SWN_HIDDEN];  /* from swn_features_to_hidden */
-    uint8_t label;              /* 0..2, or SWN_LABEL_NONE: skipped */
+    uint8_t label;              /* below the model's classes; SWN_LABEL_NONE: skipped */
 } swn_example_t;
 
 typedef struct swn_train {
     const swn_model_t *model;
     uint32_t prng;                          /* never 0; swn_seed32() makes one */
-    int16_t parameters[SWN_LOCAL_SIZE];     /* adapter A, adapter B, head: the local copy that learns */
+    int16_t parameters[SWN_LOCAL_SIZE_MAX]; /* adapter A, adapter B, head: the local copy that learns */
     uint8_t rate_head;                      /* learning rate * 1024 */
     uint8_t rate_adapter;                   /* learning rate * 4096; 0 leaves the adapter as it is */
-    uint8_t class_weight[SWN_CLASSES];      /* 64 = 1.0, at most 64: weigh frequent classes down */
+    uint8_t class_weight[SWN_CLASSES_MAX];  /* 64 = 1.0, at most 64: weigh frequent classes down */
 } swn_train_t;
 
 /* A local copy of the parameters and the default rates (head 1/64, adapter 1/1024, weights 1.0). */
 void swn_train_init(swn_train_t *train, const swn_model_t *model, const int16_t adapter[SWN_ADAPTER_SIZE],
-                    const int16_t head[SWN_HEAD_SIZE], uint64_t seed);
+                    const int16_t *head, uint64_t seed);
 
 /* Class weights from the labels: the rarest class present 64, others inversely to the root of their count. */
 void swn_train_balance(swn_train_t *train, const swn_example_t *first, size_t stride, size_t count);
 
-/* One step; returns the cross-entropy before it, in Q13. label must be 0..2. */
+/* One step; returns the cross-entropy before it, in Q13. label must be a class. */
 int32_t swn_train_step(swn_train_t *train, const int8_t hidden[SWN_HIDDEN], uint8_t label);
 
 /* One pass over `count` examples, `stride` bytes apart (so that they may lie inside larger records), in an
@@ -59,7 +59,7 @@ typedef struct swn_top_k {
 
 /* Chooses the largest |delta| (ties: lower index first), as many as fit into `room` bytes of bitstream with
  * the best Rice parameter, at most 255, and writes the stream (MSB first, last byte padded with zeros).
- * n <= SWN_LOCAL_SIZE. Returns the bytes written; 0 when delta is all zero or room is 0. */
+ * n <= SWN_LOCAL_SIZE_MAX. Returns the bytes written; 0 when delta is all zero or room is 0. */
 size_t swn_top_k_encode(const int16_t *delta, size_t n, uint8_t *out, size_t room, swn_top_k_t *chosen);
 
 /* sum[i] = sat16(a[i] + b[i]): delta plus residual. sum may be a or b. */

@@ -107,7 +107,7 @@ static void test_heads_only(bench_t *bench)
     count_changes(bench, 0, SWN_HEAD_OFFSET, &residual, &sent);
     EXPECT_EQ(residual, 0);
     EXPECT_EQ(sent, 0);
-    count_changes(bench, SWN_HEAD_OFFSET, SWN_LOCAL_SIZE, &residual, &sent);
+    count_changes(bench, SWN_HEAD_OFFSET, SWN_LOCAL_SIZE_MAX, &residual, &sent);
     EXPECT(residual > 60);
     EXPECT_EQ(sent, bench->world.learning[SWN_TOP_K_COUNT_AT]);
     EXPECT(sent > 40);
@@ -171,10 +171,10 @@ static void test_inputs_of_new_crops(bench_t *bench)
         for (day = 0; day < DAYS; day++) {
             const uint8_t risk = class_of(WEATHER[day].severity);
             const int8_t *x = bench->node.day_x;
-            int8_t asked[SWN_FEATURES];
+            int8_t asked[SWN_WEATHER_FEATURES];
 
             (void)one_day(bench, day, WEATHER[day].temperature_centi, WEATHER[day].wet);
-            for (i = 0; i < SWN_CLASSES; i++) {
+            for (i = 0; i < SWN_WEATHER_CLASSES; i++) {
                 EXPECT_EQ(x[48 + i], i == risk ? 64 : 0);
             }
             EXPECT_EQ(x[51], WEATHER[day].season);
@@ -199,7 +199,7 @@ static void test_inputs_of_known_crops(bench_t *bench)
         const uint8_t severity = WEATHER[day].severity;
         const int8_t *x = bench->node.day_x;
         const uint8_t mills = other.node.season.yesterday[APPLE]; /* of the day before */
-        int8_t asked[SWN_FEATURES];
+        int8_t asked[SWN_WEATHER_FEATURES];
 
         (void)one_day(bench, day, WEATHER[day].temperature_centi, WEATHER[day].wet);
         (void)one_day(&other, day, WEATHER[day].temperature_centi, WEATHER[day].wet);

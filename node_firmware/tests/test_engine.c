@@ -62,18 +62,23 @@ static void test_math(void)
 static void test_softmax(uint32_t *prng)
 {
     for (int round = 0; round < 2000; round++) {
-        int32_t logits[3];
-        uint8_t p[3];
-        for (size_t c = 0; c < 3; c++) {
+        int32_t logits[SWN_CLASSES_MAX];
+        uint8_t p[SWN_CLASSES_MAX];
+        size_t classes = 2u + (size_t)round % (SWN_CLASSES_MAX - 1u);
+        int sum = 0;
+        for (size_t c = 0; c < classes; c++) {
             logits[c] = draw(prng, -(1 << (round % 28)), 1 << (round % 28));
         }
-        swn_softmax(logits, p);
-        CHECK(p[0] + p[1] + p[2] == 255);
+        swn_softmax(logits, classes, p);
+        for (size_t c = 0; c < classes; c++) {
+            sum += p[c];
+        }
+        CHECK(sum == 255);
         CHECK(!(logits[0] > logits[1] + 8192) || p[0] >= p[1]);
     }
     int32_t extreme[3] = { -(1 << 28), 1 << 28, 0 };
     uint8_t p[3];
-    swn_softmax(extreme, p);
+    swn_softmax(extreme, 3, p);
     CHECK(p[0] == 0 && p[1] == 255 && p[2] == 0);
 }
 
@@ -137,23 +142,24 @@ uint32_t engine_digest(const swn_model_t *model)
     static swn_top_k_t chosen;
     uint32_t prng = 1;
     uint32_t crc = 0;
-    int16_t start[SWN_LOCAL_SIZE];
+    int16_t start[SWN_LOCAL_SIZE_MAX];
+    const size_t n = swn_local_size(model);
     swn_model_adapter(model, start);
     swn_model_head(model, 2, start + SWN_HEAD_OFFSET);
     for (size_t i = 0; i < 48; i++) {
-        int8_t x[SWN_FEATURES], z[SWN_Z];
-        uint8_t top[SWN_TOP_K], p[SWN_CLASSES];
-        int32_t logits[SWN_CLASSES];
-        draw_bytes(&prng, x, sizeof x, 127);
+        int8_t x[SWN_FEATURES_MAX], z[SWN_Z];
+        uint8_t top[SWN_TOP_K], p[SWN_CLASSES_MAX];
+        int32_t logits[SWN_CLASSES_MAX];
+        draw_bytes(&prng, x, model->features, 127);
         swn_features_to_hidden(model, x, examples[i].hidden, top);
-        examples[i].label = (uint8_t)(top[0] % SWN_CLASSES);
+        examples[i].label = (uint8_t)(top[0] % model->classes);
         swn_hidden_to_z(model, NULL, examples[i].hidden, z);
-        swn_head_logits(start + SWN_HEAD_OFFSET, z, logits);
-        swn_softmax(logits, p);
+        swn_head_logits(start + SWN_HEAD_OFFSET, model->classes, z, logits);
+        swn_softmax(logits, model->classes, p);
         crc = swn_crc32(crc, (const uint8_t *)examples[i].hidden, SWN_HIDDEN);
         crc = swn_crc32(crc, top, sizeof top);
         crc = swn_crc32(crc, (const uint8_t *)z, sizeof z);
-        crc = swn_crc32(crc, p, sizeof p);
+        crc = swn_crc32(crc, p, model->classes);
     }
     swn_train_init(&train, model, start, start + SWN_HEAD_OFFSET, 1234);
     swn_train_balance(&train, examples, sizeof examples[0], 48);
@@ -161,12 +167,12 @@ uint32_t engine_digest(const swn_model_t *model)
         int32_t loss = swn_train_epoch(&train, examples, sizeof examples[0], 48);
         crc = swn_crc32(crc, (const uint8_t *)&loss, sizeof loss);
     }
-    crc = swn_crc32(crc, (const uint8_t *)train.parameters, sizeof train.parameters);
+    crc = swn_crc32(crc, (const uint8_t *)train.parameters, n * sizeof train.parameters[0]);
     uint8_t stream[200];
-    for (size_t i = 0; i < SWN_LOCAL_SIZE; i++) {
+    for (size_t i = 0; i < n; i++) {
         start[i] = swn_sat16(train.parameters[i] - start[i]);
     }
-    size_t size = swn_top_k_encode(start, SWN_LOCAL_SIZE, stream, 40, &chosen);
+    size_t size = swn_top_k_encode(start, n, stream, 40, &chosen);
     return swn_crc32(crc, stream, size);
 }
 
@@ -175,16 +181,16 @@ static void test_learning(const swn_model_t *model, int with_adapter)
 {
     static swn_example_t examples[128];
     static swn_train_t train, again;
-    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE] = { 0 };
+    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE_MAX] = { 0 };
     uint32_t prng = 77;
     for (size_t i = 0; i < 128; i++) {
-        int8_t x[SWN_FEATURES], z[SWN_Z];
+        int8_t x[SWN_FEATURES_MAX], z[SWN_Z];
         uint8_t top[SWN_TOP_K];
-        draw_bytes(&prng, x, sizeof x, 100);
+        draw_bytes(&prng, x, model->features, 100);
         swn_features_to_hidden(model, x, examples[i].hidden, top);
         swn_hidden_to_z(model, NULL, examples[i].hidden, z);
         int32_t score = z[0] - z[1] + z[2];
-        examples[i].label = score < -20 ? 0 : score < 20 ? 1 : 2;
+        examples[i].label = score < -20 ? 0 : score < 20 || model->classes == 2 ? 1 : 2;
     }
     swn_model_adapter(model, adapter);
     swn_train_init(&train, model, adapter, head, 5);
@@ -209,13 +215,13 @@ static void test_learning(const swn_model_t *model, int with_adapter)
 static void test_training_extremes(const swn_model_t *model, uint32_t *prng)
 {
     static swn_train_t train;
-    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE];
+    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE_MAX];
     int8_t hidden[SWN_HIDDEN];
     for (int round = 0; round < 40; round++) {
         for (size_t i = 0; i < SWN_ADAPTER_SIZE; i++) {
             adapter[i] = (int16_t)(swn_xorshift32(prng) & 1u ? 32767 : -32768);
         }
-        for (size_t i = 0; i < SWN_HEAD_SIZE; i++) {
+        for (size_t i = 0; i < swn_head_size(model); i++) {
             head[i] = (int16_t)(swn_xorshift32(prng) & 1u ? 32767 : -32768);
         }
         draw_bytes(prng, hidden, sizeof hidden, round % 2 ? 127 : 2);
@@ -223,7 +229,7 @@ static void test_training_extremes(const swn_model_t *model, uint32_t *prng)
         train.rate_head = 255;
         train.rate_adapter = 255;
         for (uint8_t step = 0; step < 6; step++) {
-            int32_t loss = swn_train_step(&train, hidden, (uint8_t)(step % 3));
+            int32_t loss = swn_train_step(&train, hidden, (uint8_t)(step % model->classes));
             CHECK(loss >= 0 && loss <= 64 << 13);
         }
     }
@@ -271,30 +277,30 @@ static void check_stream(const int16_t *delta, size_t n, const uint8_t *stream, 
 
 static void test_top_k(uint32_t *prng)
 {
-    static int16_t delta[SWN_LOCAL_SIZE];
+    static int16_t delta[SWN_LOCAL_SIZE_MAX];
     static swn_top_k_t chosen;
     uint8_t stream[256];
     for (int round = 0; round < 200; round++) {
         size_t room = (size_t)draw(prng, 0, 211);
         int32_t limit = round % 4 == 0 ? 1 : round % 4 == 1 ? 32767 : 60;
-        for (size_t i = 0; i < SWN_LOCAL_SIZE; i++) {
+        for (size_t i = 0; i < SWN_LOCAL_SIZE_MAX; i++) {
             int zero = round % 3 == 0 && draw(prng, 0, 9) != 0;
             delta[i] = (int16_t)(zero ? 0 : draw(prng, -limit - 1, limit));
         }
         memset(stream, 0xA5, sizeof stream);
-        size_t size = swn_top_k_encode(delta, SWN_LOCAL_SIZE, stream, room, &chosen);
+        size_t size = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, room, &chosen);
         CHECK(size <= room && stream[room] == 0xA5);
         CHECK((size == 0) == (chosen.count == 0));
         CHECK(chosen.count == 255 || size + 3 >= room || limit == 1 || round % 3 == 0);
-        check_stream(delta, SWN_LOCAL_SIZE, stream, size, &chosen);
+        check_stream(delta, SWN_LOCAL_SIZE_MAX, stream, size, &chosen);
     }
     memset(delta, 0, sizeof delta);
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE, stream, 100, &chosen) == 0 && chosen.count == 0);
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, 100, &chosen) == 0 && chosen.count == 0);
     delta[3] = -100;
     delta[610] = 50;
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE, stream, 100, &chosen) != 0);
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, 100, &chosen) != 0);
     CHECK(chosen.count == 2 && chosen.magnitude == 75);
-    swn_top_k_acknowledge(delta, SWN_LOCAL_SIZE, &chosen);
+    swn_top_k_acknowledge(delta, SWN_LOCAL_SIZE_MAX, &chosen);
     CHECK(delta[3] == -25 && delta[610] == -25 && delta[4] == 0);
 }
 
@@ -328,11 +334,11 @@ static void repair(uint8_t *image, size_t size)
 /* Runs whatever was accepted: the address sanitizer sees any step outside. */
 static void run_all(const swn_model_t *model, uint32_t *prng)
 {
-    int8_t x[SWN_FEATURES], hidden[SWN_HIDDEN], z[SWN_Z], mean[SWN_CLASSES][SWN_Z];
-    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE];
+    int8_t x[SWN_FEATURES_MAX], hidden[SWN_HIDDEN], z[SWN_Z], mean[SWN_CLASSES_MAX][SWN_Z];
+    int16_t adapter[SWN_ADAPTER_SIZE], head[SWN_HEAD_SIZE_MAX];
     static swn_train_t train;
     uint8_t top[SWN_TOP_K];
-    uint32_t count[SWN_CLASSES];
+    uint32_t count[SWN_CLASSES_MAX];
     draw_bytes(prng, x, sizeof x, 127);
     swn_features_to_hidden(model, x, hidden, top);
     swn_model_adapter(model, adapter);

@@ -24,7 +24,7 @@ static void add(swn_history_t *history, unsigned hours, int temperature_centi, i
     }
 }
 
-static void build(const swn_history_t *history, int8_t x[SWN_FEATURES])
+static void build(const swn_history_t *history, int8_t x[SWN_WEATHER_FEATURES])
 {
     const swn_verdict_t verdict = {SWN_MEDIUM, 77};
 
@@ -34,7 +34,7 @@ static void build(const swn_history_t *history, int8_t x[SWN_FEATURES])
 static void test_blocks(void)
 {
     swn_history_t history;
-    int8_t x[SWN_FEATURES];
+    int8_t x[SWN_WEATHER_FEATURES];
     unsigned i;
 
     swn_history_init(&history);
@@ -76,7 +76,7 @@ static void test_blocks(void)
 static void test_rounding_is_half_up(void)
 {
     swn_history_t history;
-    int8_t x[SWN_FEATURES];
+    int8_t x[SWN_WEATHER_FEATURES];
 
     swn_history_init(&history);
     add(&history, 45, 1500, 100, 0);
@@ -97,7 +97,7 @@ static void test_rounding_is_half_up(void)
 static void test_missing(void)
 {
     swn_history_t history;
-    int8_t x[SWN_FEATURES];
+    int8_t x[SWN_WEATHER_FEATURES];
     unsigned i;
 
     swn_history_init(&history);

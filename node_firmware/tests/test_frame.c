@@ -48,7 +48,7 @@ static void test_top_k(void)
     for (i = 0; i < COUNT(VECTORS_TOP_K_SIGN); i++) {
         const swn_vector_bytes_t *raw = &VECTORS_TOP_K_SIGN[i].raw;
         swn_top_k_header_t header = VECTORS_TOP_K_SIGN[i].value.header;
-        int16_t delta[SWN_LOCAL_SIZE] = {0};
+        int16_t delta[SWN_LOCAL_SIZE_MAX] = {0};
         uint8_t out[256];
         swn_top_k_t chosen;
         size_t bits;
@@ -59,7 +59,7 @@ static void test_top_k(void)
             delta[VECTORS_TOP_K_SIGN[i].value.indices[k]] =
                 (int16_t)(VECTORS_TOP_K_SIGN[i].value.negative[k] ? -value : value);
         }
-        bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE, out + SWN_TOP_K_HEADER, 240, &chosen);
+        bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, out + SWN_TOP_K_HEADER, 240, &chosen);
         if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count) {
             continue;
         }
@@ -89,8 +89,8 @@ static swn_downlink_kind_t read_vector(const swn_vector_bytes_t *raw, swn_downli
         EXPECT_EQ(memcmp(out->ack.bitmap, raw->bytes + 5, out->ack.bitmap_size), 0);
     }
     if (kind == SWN_DOWNLINK_QUERY && out->query.features != NULL) {
-        EXPECT_EQ(raw->size, 6 + SWN_FEATURES);
-        EXPECT_EQ(memcmp(out->query.features, raw->bytes + 6, SWN_FEATURES), 0);
+        EXPECT_EQ(raw->size, 6 + out->query.features_size);
+        EXPECT_EQ(memcmp(out->query.features, raw->bytes + 6, out->query.features_size), 0);
     }
     free(bytes);
     return kind;

@@ -17,7 +17,7 @@ from typing import Any
 Case = dict[str, Any]
 
 DIMS_MAX = 32
-CLASSES = 3
+CLASSES_MAX = 10
 NEW_CONTEXTS = 0x80
 
 HEAD = """/* Made by vectors_to_header.py from tests/vectors/app_frames.json: do not edit. */
@@ -52,7 +52,7 @@ def prototypes(fields: Case) -> str:
     """`swn_prototypes_t`."""
     means = {mean["label"]: mean for mean in fields["classes"]}
     rows = []
-    for label in range(CLASSES):
+    for label in range(CLASSES_MAX):
         mean = means.get(label, {"count": 0, "scale": 0, "q": [0]})
         rows.append(f"{{{mean['count']}, {mean['scale']}, {braces(mean['q'])}}}")
     names = ["round", "model_version", "context", "num_examples"]
@@ -70,7 +70,8 @@ def top_k(fields: Case) -> str:
 def answer(fields: Case) -> str:
     """`swn_answer_t`."""
     names = ["query_id", "context", "head_version", "age", "flags"]
-    return f"{designated(fields, names)}, .probabilities = {braces(fields['probabilities'])}"
+    shares = fields["probabilities"]
+    return f"{designated(fields, names)}, .classes = {len(shares)}, .probabilities = {braces(shares)}"
 
 
 def plain(*names: str) -> Callable[[Case], str]:

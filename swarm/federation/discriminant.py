@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior, Statistics
-from swarm.model.layout import CLASSES, HEAD_ROW, HEAD_SIZE, Z_ONE, Z
+from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
 __all__ = ["ContextResult", "Judge", "solve_head", "solve_heads"]
@@ -53,9 +53,9 @@ class ContextResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Moments:
-    """Weighted sums: weight and total per class and dim [3, 32], scatter and its freedom per dim pair."""
+    """Weighted sums: weight, total per class and dim [classes, 32], scatter and its freedom per dim pair."""
 
-    samples: Float64  # [3], each node with its capped total, in its own class shares
+    samples: Float64  # [classes], each node with its capped total, in its own class shares
     weight: Float64
     total: Float64
     scatter: Float64
@@ -65,26 +65,27 @@ class _Moments:
 class Judge:
     """Confusions of the shipped head, the solved one and the blends, on what each had not learned from.
 
-    `confusion` float64[contexts, 1 + shares, 3, 3] (true class, said class) in capped votes; `rounds`
-    int64[contexts] with anything to judge.
+    `confusion` float64[contexts, 1 + shares, classes, classes] (true class, said class) in capped votes;
+    `rounds` int64[contexts] with anything to judge.
     """
 
-    def __init__(self, contexts: int) -> None:
-        self.confusion: Float64 = np.zeros((contexts, 1 + len(SHARES), CLASSES, CLASSES))
+    def __init__(self, shape: Shape, contexts: int) -> None:
+        self.confusion: Float64 = np.zeros((contexts, 1 + len(SHARES), shape.classes, shape.classes))
         self.rounds: Int64 = np.zeros(contexts, np.int64)
 
     def tally(self, rows: Int64, context: int, base: Float64, solved: Float64, options: Options) -> None:
-        """Judge one round's rows int64[nodes, 2, 3, 32] of a context by the heads from before the round."""
+        """Judge one round's rows int64[nodes, 2, classes, 32] of a context by the heads from before it."""
         if not len(rows):
             return
         mean, count = _means(rows)
+        classes = mean.shape[1]
         votes = _votes(count, options)
         for i, share in enumerate((0.0, *SHARES)):
-            head = (share * solved + (1.0 - share) * base).reshape(CLASSES, HEAD_ROW)
+            head = (share * solved + (1.0 - share) * base).reshape(classes, HEAD_ROW)
             said = (mean @ head[:, :Z].T + head[:, Z]).argmax(axis=2)
-            for label in range(CLASSES):
+            for label in range(classes):
                 weights = votes[:, label]
-                self.confusion[context, i, label] += np.bincount(said[:, label], weights, minlength=CLASSES)
+                self.confusion[context, i, label] += np.bincount(said[:, label], weights, minlength=classes)
         self.rounds[context] += 1
 
     def result(self, context: int, nodes: int, options: Options) -> ContextResult:
@@ -102,20 +103,21 @@ class Judge:
 def solve_heads(
     statistics: Statistics, base_heads: Float64, options: Options, prior: Prior | None = None
 ) -> Float64:
-    """The solved head of each context, float64[contexts, 99]; the shipped one where nothing was reported."""
+    """The solved head of each context, float64[contexts, head_size]; the shipped one without reports."""
     rows = [statistics.context(context) for context in range(len(base_heads))]
     moments = [_moments(own, options, _prior_of(prior, c, options)) for c, own in enumerate(rows)]
     heads = base_heads.copy()
     for context, own in enumerate(rows):
         if len(own):
-            others = _sum(moments[:context] + moments[context + 1 :])
+            others = _sum(moments[:context] + moments[context + 1 :], own.shape[2])
             heads[context] = _solve(moments[context], others, options, base_heads[context])
     return heads
 
 
 def solve_head(rows: Int64, options: Options) -> Float64:
-    """The head of one context alone: float64[99] from rows int64[nodes, 2, 3, 32]."""
-    return _solve(_moments(rows, options, None), _sum([]), options, np.zeros(HEAD_SIZE))
+    """The head of one context alone: float64[head_size] from rows int64[nodes, 2, classes, 32]."""
+    classes = rows.shape[2]
+    return _solve(_moments(rows, options, None), _sum([], classes), options, np.zeros(classes * HEAD_ROW))
 
 
 def _macro_f1(confusion: Float64) -> float:
@@ -126,14 +128,14 @@ def _macro_f1(confusion: Float64) -> float:
 
 
 def _prior_of(prior: Prior | None, context: int, options: Options) -> tuple[Float64, Float64] | None:
-    """The public means in std [3, 32] and their weights [3] (0 where there are none)."""
+    """The public means in std [classes, 32] and their weights [classes] (0 where there are none)."""
     if prior is None or context >= len(prior.means):
         return None
     return prior.means[context] / Z_ONE, np.minimum(prior.counts[context], options.prior_weight)
 
 
 def _means(rows: Int64) -> tuple[Float64, Float64]:
-    """Class means in std and counts, float64[nodes, 3, 32] each; 0 where nothing was reported."""
+    """Class means in std and counts, float64[nodes, classes, 32] each; 0 where nothing was reported."""
     count = rows[:, 0].astype(np.float64)
     sums = rows[:, 1].astype(np.float64) / SUM_ONE
     return np.divide(sums, count, out=np.zeros_like(sums), where=count > 0), count
@@ -141,12 +143,13 @@ def _means(rows: Int64) -> tuple[Float64, Float64]:
 
 def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | None) -> _Moments:
     mean, count = _means(rows)
+    classes = mean.shape[1]
     kept = _kept(mean, count, options)
     weight = _effective(count, options.count_cap) * kept[:, :, np.newaxis]
     total, weights = (weight * mean).sum(axis=0), weight.sum(axis=0)
-    centre = np.divide(total, weights, out=np.zeros((CLASSES, Z)), where=weights > 0)
+    centre = np.divide(total, weights, out=np.zeros((classes, Z)), where=weights > 0)
     scatter, freedom = np.zeros((Z, Z)), np.zeros((Z, Z))
-    for label in range(CLASSES):
+    for label in range(classes):
         # Dimensions are reported as a prefix, so the pair (j, k) is known where the later one is.
         present = (weight[:, label] > 0).astype(np.float64)
         deviation = np.sqrt(weight[:, label]) * (mean[:, label] - centre[label]) * present
@@ -158,11 +161,11 @@ def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | Non
     return _Moments((_votes(count, options) * kept).sum(axis=0), weights, total, scatter, freedom)
 
 
-def _sum(moments: Sequence[_Moments]) -> _Moments:
+def _sum(moments: Sequence[_Moments], classes: int) -> _Moments:
     return _Moments(
-        samples=sum((m.samples for m in moments), np.zeros(CLASSES)),
-        weight=sum((m.weight for m in moments), np.zeros((CLASSES, Z))),
-        total=sum((m.total for m in moments), np.zeros((CLASSES, Z))),
+        samples=sum((m.samples for m in moments), np.zeros(classes)),
+        weight=sum((m.weight for m in moments), np.zeros((classes, Z))),
+        total=sum((m.total for m in moments), np.zeros((classes, Z))),
         scatter=sum((m.scatter for m in moments), np.zeros((Z, Z))),
         freedom=sum((m.freedom for m in moments), np.zeros((Z, Z))),
     )
@@ -179,7 +182,7 @@ def _effective(count: Float64, cap: float) -> Float64:
 
 
 def _votes(count: Float64, options: Options) -> Float64:
-    """What each node says about class frequencies, float64[nodes, 3]: its shares times its capped total."""
+    """What nodes say about class frequencies, float64[nodes, classes]: shares times their capped total."""
     samples = count.max(axis=2)
     total = samples.sum(axis=1, keepdims=True)
     votes: Float64 = samples / np.maximum(total, 1.0) * _effective(total, options.count_cap)
@@ -187,14 +190,14 @@ def _votes(count: Float64, options: Options) -> Float64:
 
 
 def _kept(mean: Float64, count: Float64, options: Options) -> Float64:
-    """1.0 where a node's class mean counts, 0.0 where it is absent or absurd: float64[nodes, 3].
+    """1.0 where a node's class mean counts, 0.0 where it is absent or absurd: float64[nodes, classes].
 
     The distance is from the class's coordinatewise median, multiplied by the root of the weight: a mean of
     few samples may lie farther away.  Fewer than five means have no majority to judge by.
     """
     present = count.max(axis=2) > 0
     kept: Float64 = present.astype(np.float64)
-    for label in range(CLASSES) if options.trim > 0.0 else ():
+    for label in range(present.shape[1]) if options.trim > 0.0 else ():
         members = np.flatnonzero(present[:, label])
         if len(members) < 5:
             continue
@@ -217,14 +220,14 @@ def _solve(own: _Moments, others: _Moments, options: Options, base: Float64) -> 
     covariance = scatter / np.maximum(own.freedom + OTHER_CONTEXTS * others.freedom + identity, 1.0)
     reported = weight.max(axis=0)
     known = (reported > 0) & (reported >= 0.5 * reported.max())
-    head = base.reshape(CLASSES, HEAD_ROW).copy()
+    head = base.reshape(-1, HEAD_ROW).copy()
     # In dims that few nodes reported (slow data rates send the first ones) the shipped weights stay.
     head[:, np.append(known, True)] = _discriminant(
         mean[:, known], covariance[np.ix_(known, known)], own, options
     )
     # Softmax knows differences only; centred rows need the fewest bits.
     head -= head.mean(axis=0)
-    return head.reshape(HEAD_SIZE)
+    return head.reshape(-1)
 
 
 def _ratio(total: Float64, weight: Float64) -> Float64:
@@ -233,13 +236,13 @@ def _ratio(total: Float64, weight: Float64) -> Float64:
 
 
 def _discriminant(mean: Float64, covariance: Float64, own: _Moments, options: Options) -> Float64:
-    """LDA for class means [3, n] and a covariance [n, n]: n weights and the bias per class, [3, n + 1]."""
+    """LDA for class means [classes, n], covariance [n, n]: weights and bias per class, [classes, n + 1]."""
     dims = len(covariance)
     ridge = options.ridge * float(np.trace(covariance)) / max(dims, 1)
     # Pairs with different numbers of nodes may leave it indefinite: no eigenvalue below the ridge.
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2.0)
     inverse = (vectors / (np.maximum(values, 0.0) + ridge)) @ vectors.T
     weights = mean @ inverse
-    frequency = (own.samples + 1.0) / (own.samples.sum() + CLASSES)
+    frequency = (own.samples + 1.0) / (own.samples.sum() + len(mean))
     bias = -0.5 * (weights * mean).sum(axis=1) + (1.0 - options.balance) * np.log(frequency)
     return np.column_stack([weights, bias])

@@ -1,7 +1,7 @@
 """What the `prototypes` strategy remembers from round to round, without Flower around it.
 
-    learner = Learner(options, prior)
-    heads = learner.learn(current_heads, replies)      # float64[contexts, 99]
+    learner = Learner(options, shape, prior)
+    heads = learner.learn(current_heads, replies)      # float64[contexts, head_size]
     learner.results                                    # per context: judged how, used or not
     learner.load(learner.arrays())                     # bit for bit
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from swarm.federation.discriminant import ContextResult, Judge, solve_heads
 from swarm.federation.prototypes import Int64, Options, Prior, Statistics, row_of
-from swarm.model.layout import HEAD_SIZE
+from swarm.model.layout import Shape
 from swarm.model.vector import Float64
 
 __all__ = ["Learner"]
@@ -28,14 +28,15 @@ __all__ = ["Learner"]
 class Learner:
     """Statistics, the judge's memory, and the last solved heads."""
 
-    def __init__(self, options: Options, prior: Prior | None = None) -> None:
+    def __init__(self, options: Options, shape: Shape, prior: Prior | None = None) -> None:
         self.results: list[ContextResult] = []
         self._options = options
+        self._shape = shape
         self._prior = prior
-        self._statistics = Statistics()
+        self._statistics = Statistics(shape)
         self._shipped: Float64 | None = None
         self._solved: Float64 | None = None
-        self._judge = Judge(0)
+        self._judge = Judge(self._shape, 0)
 
     def learn(self, heads: Float64, replies: Sequence[tuple[int, Float64]]) -> Float64:
         """The heads to use from now on; `heads` are the current ones, `replies` (node index, flat reply).
@@ -44,7 +45,7 @@ class Learner:
         """
         if self._shipped is None:
             self._shipped = heads.copy()
-            self._judge = Judge(len(heads))
+            self._judge = Judge(self._shape, len(heads))
         shipped = self._shipped
         rows: list[list[Int64]] = [[] for _ in shipped]
         for node_index, reply in replies:
@@ -78,11 +79,11 @@ class Learner:
         """State from named arrays; ValueError or KeyError when they do not fit together."""
         self._statistics.load(arrays)
         self._shipped = self._solved = None
-        self._judge = Judge(0)
+        self._judge = Judge(self._shape, 0)
         if "shipped" in arrays:
-            self._shipped = arrays["shipped"].astype(np.float64).reshape(-1, HEAD_SIZE)
-            self._judge = Judge(len(self._shipped))
+            self._shipped = arrays["shipped"].astype(np.float64).reshape(-1, self._shape.head_size)
+            self._judge = Judge(self._shape, len(self._shipped))
             self._judge.confusion[:] = arrays["confusion"]
             self._judge.rounds[:] = arrays["judged"]
         if "solved" in arrays:
-            self._solved = arrays["solved"].astype(np.float64).reshape(-1, HEAD_SIZE)
+            self._solved = arrays["solved"].astype(np.float64).reshape(-1, self._shape.head_size)

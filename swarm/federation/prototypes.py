@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.model.layout import CLASSES, Z_ONE, Z
+from swarm.model.layout import Z_ONE, Shape, Z
 from swarm.model.vector import Float64
-from swarm.wire.app import Prototypes
+from swarm.wire.app import ClassMean, Prototypes
 
 __all__ = [
-    "REPLY_SIZE",
     "ROWS_MAX",
     "Options",
     "Prior",
@@ -30,6 +29,7 @@ __all__ = [
     "flatten",
     "is_plausible",
     "reply_fault",
+    "reply_size",
     "row_of",
 ]
 
@@ -41,9 +41,10 @@ SUM_ONE = 8 * Z_ONE
 """Units of the sums in one standard deviation of z."""
 Z_MAX = 128
 """Largest |mean z| that a frame may claim (an int4 step may round 127 up)."""
+STEP_MAX = 136
+"""Largest scale in which a mean can be -8 steps: -128 is -7.5 of them, and a positive mean of 7 steps asked
+for the scale."""
 CLASS_STRIDE = 1 + Z
-REPLY_SIZE = 2 + CLASSES * CLASS_STRIDE
-"""A reply as one flat array: context, dims, then per class the count and 32 sums in 1/8 z."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +93,35 @@ class Options:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prior:
-    """Public means of z, float64[contexts, 3, 32] in LSB, and counts float64[contexts, 3] (0: unknown)."""
+    """Public means of z, float64[contexts, classes, 32] in LSB; counts [contexts, classes], 0 unknown."""
 
     means: Float64
     counts: Float64
 
 
-def is_plausible(message: Prototypes) -> bool:
-    """Whether the claimed means can be means of int8 features, and the counts add up."""
-    steps = [max(map(abs, mean.q)) * mean.scale for mean in message.classes]
-    return max(steps) <= 8 * Z_MAX and sum(mean.count for mean in message.classes) == message.num_examples
+def reply_size(shape: Shape) -> int:
+    """Values of a reply as one flat array: context, dims, then per class the count and 32 sums in 1/8 z."""
+    return 2 + shape.classes * CLASS_STRIDE
 
 
-def flatten(message: Prototypes) -> Float64:
-    """The frame as the flat reply, float64[101]; all values are integers, so nothing is rounded."""
-    reply = np.zeros(REPLY_SIZE)
+def is_plausible(message: Prototypes, shape: Shape) -> bool:
+    """Whether these can be means of int8 z, of the model's classes, and the counts add up."""
+    if message.classes[-1].label >= shape.classes:
+        return False
+    counted = sum(mean.count for mean in message.classes)
+    return counted == message.num_examples and all(_is_reachable(mean) for mean in message.classes)
+
+
+def _is_reachable(mean: ClassMean) -> bool:
+    """Whether a node's quantiser gives these steps for some mean of int8 features."""
+    if mean.scale * max(mean.q) > 8 * Z_MAX:
+        return False
+    return -mean.scale * min(mean.q) <= 8 * (Z_MAX if max(mean.q) < 7 else STEP_MAX)
+
+
+def flatten(message: Prototypes, shape: Shape) -> Float64:
+    """The frame as the flat reply, float64[reply_size]; all values are integers, so nothing is rounded."""
+    reply = np.zeros(reply_size(shape))
     reply[0] = message.context
     reply[1] = len(message.classes[0].q)
     for mean in message.classes:
@@ -117,23 +132,24 @@ def flatten(message: Prototypes) -> Float64:
 
 
 def row_of(reply: Float64) -> Int64:
-    """A flat reply as counts and sums per class and dimension, int64[2, 3, 32]."""
+    """A flat reply as counts and sums per class and dimension, int64[2, classes, 32]."""
     dims = int(reply[1])
-    per_class = reply[2:].reshape(CLASSES, CLASS_STRIDE).astype(np.int64)
-    row = np.zeros((2, CLASSES, Z), np.int64)
+    per_class = reply[2:].reshape(-1, CLASS_STRIDE).astype(np.int64)
+    row = np.zeros((2, len(per_class), Z), np.int64)
     row[0, :, :dims] = per_class[:, :1]
     row[1, :, :dims] = per_class[:, 1 : 1 + dims]
     return row
 
 
 class Statistics:
-    """What each node reported so far: per (context, node) counts and sums, int64[2, 3, 32].
+    """What each node reported so far: per (context, node) counts and sums, int64[2, classes, 32].
 
     Plane 0 counts samples per class and dimension (a node at a slow data rate reports fewer dimensions),
     plane 1 holds the sums in 1/8 z.  Rows are never written in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shape: Shape) -> None:
+        self._empty: Int64 = np.zeros((0, 2, shape.classes, Z), np.int64)
         self._rows: dict[tuple[int, int], Int64] = {}
 
     def __len__(self) -> int:
@@ -148,20 +164,20 @@ class Statistics:
         self._rows[key] = self._rows[key] + row if key in self._rows else row
 
     def context(self, context: int) -> Int64:
-        """The rows of one context, ascending by node: int64[nodes, 2, 3, 32]."""
+        """The rows of one context, ascending by node: int64[nodes, 2, classes, 32]."""
         keys = sorted(key for key in self._rows if key[0] == context)
-        return np.stack([self._rows[key] for key in keys]) if keys else np.zeros((0, 2, CLASSES, Z), np.int64)
+        return np.stack([self._rows[key] for key in keys]) if keys else self._empty
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything as named arrays, for `load`."""
         keys = sorted(self._rows)
-        rows = np.stack([self._rows[key] for key in keys]) if keys else np.zeros((0, 2, CLASSES, Z), np.int64)
+        rows = np.stack([self._rows[key] for key in keys]) if keys else self._empty
         return {"keys": np.array(keys, np.int64).reshape(len(keys), 2), "rows": rows}
 
     def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace everything by what `arrays` returned."""
         keys, rows = arrays["keys"].astype(np.int64), arrays["rows"].astype(np.int64)
-        if rows.shape != (len(keys), 2, CLASSES, Z) or keys.shape != (len(keys), 2):
+        if rows.shape != (len(keys), *self._empty.shape[1:]) or keys.shape != (len(keys), 2):
             raise ValueError(f"prototype statistics of shape {rows.shape}, {keys.shape}")
         self._rows = {(int(c), int(n)): row for (c, n), row in zip(keys, rows, strict=True)}
 
@@ -172,7 +188,8 @@ def reply_fault(reply: Float64, contexts: int) -> str | None:
     counts = reply[2::CLASS_STRIDE]
     if not np.array_equal(reply, np.rint(reply)) or not 0 <= context < contexts or not 1 <= dims <= Z:
         return "value"
-    sums = np.abs(reply[2:].reshape(CLASSES, CLASS_STRIDE)[:, 1:])
-    if counts.min() < 0 or counts.max() <= 0 or (sums > counts[:, np.newaxis] * (8 * Z_MAX)).any():
+    sums, limit = reply[2:].reshape(-1, CLASS_STRIDE)[:, 1:], 8 * counts[:, np.newaxis]
+    beyond = (sums > limit * Z_MAX) | (sums < -limit * STEP_MAX)
+    if counts.min() < 0 or counts.max() <= 0 or beyond.any():
         return "implausible"
     return None

@@ -37,6 +37,7 @@ from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy, Reply, ReplyError
 from swarm.federation.top_k_sign import SignedUpdate
+from swarm.model.layout import Shape
 from swarm.model.vector import VERSIONS, Float64, version_age
 from swarm.wire import app
 from swarm.wire.app import F_PORT_LEARNING, RoundAck, RoundMode, TopKSign
@@ -148,7 +149,7 @@ def discount(staleness: int) -> float:
 
 @dataclass(slots=True)
 class Round:
-    """One round; `quorum` counts replies, `contexts` are those of the model, times are core time.
+    """One round; `quorum` counts replies, `shape` and `contexts` are the model's, times are core time.
 
     `previous_accepted` are the node indices that the round before had counted.
     """
@@ -160,6 +161,7 @@ class Round:
     opened_us: int
     close_us: int
     quorum: int
+    shape: Shape
     contexts: int
     staleness_max: int = 4
     previous_accepted: frozenset[int] = frozenset()
@@ -267,7 +269,9 @@ class Round:
         }
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], update_rows: Iterable[Mapping[str, Any]]) -> Round:
+    def from_row(
+        cls, row: Mapping[str, Any], update_rows: Iterable[Mapping[str, Any]], shape: Shape
+    ) -> Round:
         """The round as it was stored; `update_rows` may hold all rows of table `update`, in any order.
 
         Rows of the round before tell which late updates would be duplicates.
@@ -281,6 +285,7 @@ class Round:
             opened_us=row["opened_us"],
             close_us=row["close_us"],
             quorum=metrics["quorum"],
+            shape=shape,
             contexts=metrics["contexts"],
             staleness_max=metrics["staleness_max"],
             state=RoundState(row["state"]),
@@ -334,8 +339,8 @@ class Round:
         if message.context >= self.contexts:
             return False
         if isinstance(message, app.Prototypes):
-            return prototypes.is_plausible(message)
-        return 0 < message.magnitude <= 32767
+            return prototypes.is_plausible(message, self.shape)
+        return 0 < message.magnitude <= 32767 and message.indices[-1] < self.shape.local_size
 
     @staticmethod
     def _mode_of(message: Update) -> RoundMode:
@@ -351,7 +356,11 @@ class Round:
     def _replies(self, held: list[_Held], master: Float64) -> list[Reply]:
         if self.mode is RoundMode.PROTOTYPES:
             return [
-                Reply(update.node_index, prototypes.flatten(update.message), update.message.num_examples)
+                Reply(
+                    update.node_index,
+                    prototypes.flatten(update.message, self.shape),
+                    update.message.num_examples,
+                )
                 for update in held
                 if isinstance(update.message, app.Prototypes)
             ]
@@ -360,7 +369,7 @@ class Round:
             for update in held
             if isinstance(update.message, TopKSign)
         ]
-        vectors = top_k_sign.reply_vectors(master, self.contexts, signed)
+        vectors = top_k_sign.reply_vectors(master, self.shape, self.contexts, signed)
         return [
             Reply(update.node_index, vector, update.message.num_examples)
             for update, vector in zip(held, vectors, strict=True)

@@ -1,6 +1,6 @@
 """The only door to Flower: any of its strategies by name, fed with plain vectors, fenced against surprises.
 
-`FlowerStrategy(name, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`, our own
+`FlowerStrategy(name, shape, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`, our own
 subclass of its `Strategy`) and calls `configure_train` and `aggregate_train` directly, never `start()`,
 because a LoRa round is open for hours and Flower's loop is synchronous.  What is fenced off, and how:
 
@@ -13,7 +13,7 @@ because a LoRa round is open for hours and Flower's loop is synchronous.  What i
 - Each `Array` costs an np.save and an np.load: a reply is one flat array, its header written once (about
   200 us of processor time per reply of 908 values; Bulyan collects garbage per reply: 40 ms).
 
-    strategy = FlowerStrategy("FedAdam", {"eta": 0.01})
+    strategy = FlowerStrategy("FedAdam", shape, {"eta": 0.01})
     done = strategy.aggregate(strategy.rounds + 1, master, replies)     # done.vector, done.errors
     blob = strategy.state();  strategy.restore(blob)                    # bit for bit
 """
@@ -42,7 +42,7 @@ from swarm.federation import prototypes
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.learner import Learner
 from swarm.federation.prototypes import Options, Prior
-from swarm.model.layout import ADAPTER_SIZE, HEAD_SIZE
+from swarm.model.layout import ADAPTER_SIZE, Shape
 from swarm.model.vector import Float64
 
 __all__ = [
@@ -150,16 +150,22 @@ class FlowerStrategy:
     """One configured strategy and its memory; deterministic: replies are sorted by node before any sum."""
 
     def __init__(
-        self, name: str, options: Mapping[str, OptionValue] | None = None, *, prior: Prior | None = None
+        self,
+        name: str,
+        shape: Shape,
+        options: Mapping[str, OptionValue] | None = None,
+        *,
+        prior: Prior | None = None,
     ) -> None:
         self.name = name
+        self._shape = shape
         self.rounds = 0
         """Rounds aggregated so far."""
         chosen = {**DEFAULT_OPTIONS.get(name, {}), **(options or {})}
         _check_options(name, chosen)
         self._strategy: flower.Strategy
         if name == PROTOTYPES:
-            self._strategy = _Prototypes(Options(**cast(dict[str, Any], chosen)), prior)
+            self._strategy = _Prototypes(Options(**cast(dict[str, Any], chosen)), shape, prior)
         else:
             minima = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
             with _quiet():
@@ -225,14 +231,15 @@ class FlowerStrategy:
 
     def _fault(self, reply: Reply, global_vector: Float64) -> str | None:
         own = isinstance(self._strategy, _Prototypes)
-        expected = (prototypes.REPLY_SIZE,) if own else global_vector.shape
+        expected = (prototypes.reply_size(self._shape),) if own else global_vector.shape
         if reply.vector.shape != expected or reply.vector.dtype != np.float64:
             return "shape"
         if not np.isfinite(reply.vector).all() or not math.isfinite(reply.weight):
             return "not_finite"
         if reply.num_examples <= 0 or reply.weight <= 0.0:
             return "no_examples"
-        return prototypes.reply_fault(reply.vector, _contexts_in(global_vector)) if own else None
+        contexts = (len(global_vector) - ADAPTER_SIZE) // self._shape.head_size
+        return prototypes.reply_fault(reply.vector, contexts) if own else None
 
     def _run(self, server_round: int, global_vector: Float64, replies: list[Reply]) -> Float64:
         if hasattr(self._strategy, "current_arrays"):
@@ -278,8 +285,9 @@ class FlowerStrategy:
 class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
     """Class means to heads (`federation.learner`) as a Flower strategy; the adapter stays as it is."""
 
-    def __init__(self, options: Options, prior: Prior | None) -> None:
-        self.learner = Learner(options, prior)
+    def __init__(self, options: Options, shape: Shape, prior: Prior | None) -> None:
+        self.learner = Learner(options, shape, prior)
+        self._head_size = shape.head_size
         self._vector: Float64 | None = None
 
     def configure_train(
@@ -299,7 +307,7 @@ class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follo
             (message.metadata.src_node_id, np.asarray(message.content[_ARRAYS][_VECTOR].numpy(), np.float64))
             for message in replies
         ]
-        heads = self.learner.learn(self._vector[ADAPTER_SIZE:].reshape(-1, HEAD_SIZE), flat)
+        heads = self.learner.learn(self._vector[ADAPTER_SIZE:].reshape(-1, self._head_size), flat)
         vector = np.concatenate([self._vector[:ADAPTER_SIZE], heads.ravel()])
         return _record(_npy_header(vector), vector), MetricRecord()
 
@@ -360,10 +368,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         FLOWER_LOGGER.setLevel(level)
-
-
-def _contexts_in(global_vector: Float64) -> int:
-    return (len(global_vector) - ADAPTER_SIZE) // HEAD_SIZE
 
 
 def _npy_header(vector: Float64) -> bytes:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarm.model.layout import ADAPTER_ONE, ADAPTER_SIZE, HEAD_ONE, LOCAL_SIZE
-from swarm.model.vector import Float64, local_slices, vector_size
+from swarm.model.layout import ADAPTER_ONE, ADAPTER_SIZE, HEAD_ONE, Shape
+from swarm.model.vector import Float64
 from swarm.wire.app import TopKSign
 
 __all__ = ["MAGNITUDE_CAP", "SignedUpdate", "local_delta", "reply_vectors"]
@@ -38,16 +38,18 @@ class SignedUpdate:
     discount: float
 
 
-def local_delta(message: TopKSign, magnitude: float) -> Float64:
-    """The change that the frame says, float64[611] in real units, with this magnitude in LSB."""
-    delta = np.zeros(LOCAL_SIZE)
+def local_delta(message: TopKSign, magnitude: float, shape: Shape) -> Float64:
+    """The change that the frame says, float64[local_size] in real units, with this magnitude in LSB."""
+    delta = np.zeros(shape.local_size)
     delta[list(message.indices)] = np.where(message.negative, -magnitude, magnitude)
     delta[:ADAPTER_SIZE] /= ADAPTER_ONE
     delta[ADAPTER_SIZE:] /= HEAD_ONE
     return delta
 
 
-def reply_vectors(master: Float64, contexts: int, updates: Sequence[SignedUpdate]) -> list[Float64]:
+def reply_vectors(
+    master: Float64, shape: Shape, contexts: int, updates: Sequence[SignedUpdate]
+) -> list[Float64]:
     """What each node would have sent had it sent everything: master + its scaled change, float64[d] each."""
     if not updates:
         return []
@@ -59,11 +61,11 @@ def reply_vectors(master: Float64, contexts: int, updates: Sequence[SignedUpdate
     vectors = []
     for update in updates:
         message = update.message
-        delta = local_delta(message, min(float(message.magnitude), cap)) * update.discount
+        delta = local_delta(message, min(float(message.magnitude), cap), shape) * update.discount
         vector = master.copy()
-        adapter, head = local_slices(message.context)
+        adapter, head = shape.local_slices(message.context)
         vector[adapter] += delta[:ADAPTER_SIZE]
         vector[head] += delta[ADAPTER_SIZE:] * (total / examples[message.context])
         vectors.append(vector)
-    assert all(vector.shape == (vector_size(contexts),) for vector in vectors)
+    assert all(vector.shape == (shape.vector_size(contexts),) for vector in vectors)
     return vectors

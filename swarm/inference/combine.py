@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LABELS = ("low", "medium", "high")
+"""Names of the classes of infection risk, the firmware's own application; others have numbers."""
 FLAG_OWN_READINGS, FLAG_HUMIDITY_MISSING, FLAG_RAIN_MISSING = 1, 2, 4
 AGE_UNKNOWN = 255
 AGE_HALF_TENS_OF_MINUTES = 36
@@ -60,7 +61,7 @@ class Answer:
     query_id: int
     value: int | None
     label: str
-    probabilities: tuple[float, float, float] | None
+    probabilities: tuple[float, ...] | None
     confidence: float
     coverage: float
     nodes: tuple[str, ...]
@@ -85,7 +86,8 @@ def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
     """
     weights = {target.dev_eui: target.weight for target in plan.targets}
     counted = _by_node(plan, answers)
-    pool = [0.0, 0.0, 0.0]
+    classes = max((len(answered.message.probabilities) for answered in counted.values()), default=0)
+    pool = [0.0] * classes
     for dev_eui, answered in counted.items():
         weight = weights[dev_eui] * _own_weight(answered.message)
         for label, share in enumerate(answered.message.probabilities):
@@ -97,14 +99,13 @@ def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
     planned = sum(weights.values())
     coverage = sum(weights[dev_eui] for dev_eui in counted) / planned
     versions = tuple(sorted({answered.message.head_version for answered in counted.values()}))
-    pooled = (pool[0] / total, pool[1] / total, pool[2] / total)
+    pooled = tuple(share / total for share in pool)
     return _answer(plan, pooled, coverage=coverage, counted=counted, versions=versions, airtime_us=airtime_us)
 
 
 def local_answer(plan: Plan, probabilities: Sequence[int], head_version: int) -> Answer:
     """The gateway's replica answers: probabilities in 1/255 (sum 255), no airtime, full coverage."""
-    low, medium, high = (int(share) / 255 for share in probabilities)
-    own = (low, medium, high)
+    own = tuple(int(share) / 255 for share in probabilities)
     return _answer(plan, own, coverage=1.0, counted={}, versions=(head_version,), airtime_us=0)
 
 
@@ -119,7 +120,7 @@ def _by_node(plan: Plan, answers: Sequence[Answered]) -> dict[str, Answered]:
 
 def _own_weight(message: app.Answer) -> float:
     shares = [share / 255 for share in message.probabilities if share]
-    entropy = -sum(share * math.log(share) for share in shares) / math.log(len(LABELS))
+    entropy = -sum(share * math.log(share) for share in shares) / math.log(len(message.probabilities))
     weight = CERTAINTY_FLOOR + (1.0 - CERTAINTY_FLOOR) * (1.0 - entropy)
     if message.flags & FLAG_HUMIDITY_MISSING:
         weight *= 0.7
@@ -132,7 +133,7 @@ def _own_weight(message: app.Answer) -> float:
 
 def _answer(
     plan: Plan,
-    probabilities: tuple[float, float, float],
+    probabilities: tuple[float, ...],
     *,
     coverage: float,
     counted: dict[str, Answered],
@@ -144,7 +145,7 @@ def _answer(
     return Answer(
         query_id=plan.query.query_id,
         value=value,
-        label=LABELS[value],
+        label=LABELS[value] if len(probabilities) == len(LABELS) else f"class {value}",
         probabilities=probabilities,
         confidence=confidence,
         coverage=coverage,

@@ -1,7 +1,7 @@
 """Whom to ask: a question and the nodes that are there become a short list, priced in airtime.
 
 Three kinds of question: `node` (what does this node say), `place` (what do the nodes around here say),
-`features` (judge these 56 inputs).  The gateway holds every head itself, so a `features` question costs
+`features` (judge these inputs).  The gateway holds every head itself, so a `features` question costs
 no airtime unless an expert lives on nodes only: then `replica=False` asks its holders.
 
 Nodes are ranked by merit = nearness * promptness * battery * cheapness, each 0..1:
@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from swarm.effects import Malformed
+from swarm.model.layout import FEATURES_MAX
 from swarm.phy.regions import Region
 from swarm.wire import app
 
@@ -53,9 +54,9 @@ _KINDS = ("node", "place", "features")
 class Query:
     """A question, as a person or a program puts it.
 
-    `node` needs `dev_eui`; `place` needs `plot` or `lat` and `lon` (degrees); `features` needs 56 int8
-    inputs and a context.  `context` narrows a place to one crop (None: any).  `k` and `deadline_s` override
-    the configuration.
+    `node` needs `dev_eui`; `place` needs `plot` or `lat` and `lon` (degrees); `features` needs the
+    model's int8 inputs and a context.  `context` narrows a place to one crop (None: any).  `k` and
+    `deadline_s` override the configuration.
     """
 
     kind: Kind
@@ -78,11 +79,12 @@ class Query:
         if self.kind == "place" and not self.plot and (self.lat is None or self.lon is None):
             return "a question about a place needs a plot, or lat and lon"
         if self.kind == "features" and (self.features is None or self.context is None):
-            return f"a question with features needs {app.FEATURES} of them and a context"
+            return "a question with features needs them and a context"
         if self.features is not None and (
-            len(self.features) != app.FEATURES or any(not -128 <= value <= 127 for value in self.features)
+            not 1 <= len(self.features) <= FEATURES_MAX
+            or any(not -128 <= value <= 127 for value in self.features)
         ):
-            return f"features must be {app.FEATURES} numbers of -128..127"
+            return f"features must be 1..{FEATURES_MAX} numbers of -128..127"
         if self.context is not None and not 0 <= self.context < app.CONTEXT_MAX:
             return f"context {self.context}: must be 0..{app.CONTEXT_MAX - 1}"
         if self.k is not None and self.k < 1:
@@ -193,7 +195,7 @@ def plan(
     if not found:
         return Plan(query, (), 0, deadline_us, 0, reason="no_fresh_node")
     centre = _centre(query, found)
-    question_size = 6 + (app.FEATURES if query.features is not None else 0)
+    question_size = 6 + len(query.features or ())
     prices = [_airtime_us(region, node, question_size) for node in found]
     merits = [
         (_merit(query, node, centre, now_us, deadline_us) * math.sqrt(min(prices) / price), price, node)

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.effects import Malformed
-from swarm.model.layout import ADAPTER_SIZE, CONTEXT_MAX, HEAD_SIZE
-from swarm.model.vector import Float64, Int16, Mirror, head_slice, next_version, quantise, vector_size
+from swarm.model.layout import ADAPTER_SIZE, CONTEXT_MAX
+from swarm.model.vector import Float64, Int16, Mirror, next_version, quantise
 from swarm.wire import app
 from swarm.wire.app import BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, NO_BASE, BlockKind
 
@@ -73,8 +73,8 @@ class Encoded:
 
 def changed_contexts(mirror: Mirror, master: Float64) -> list[int]:
     """The contexts whose int16 head would differ from the mirror's, ascending."""
-    goal = _goal(mirror, master)
-    return [c for c in range(mirror.contexts) if not np.array_equal(goal[head_slice(c)], mirror.heads[c])]
+    heads = _heads(mirror, _goal(mirror, master))
+    return [c for c in range(mirror.contexts) if not np.array_equal(heads[c], mirror.heads[c])]
 
 
 def choose(mirror: Mirror, master: Float64) -> BlockKind | None:
@@ -105,12 +105,13 @@ def encode(
         raise ValueError("a HEADS block needs at least one context")
     version = next_version(mirror.version)
     goal = _goal(mirror, master)
+    heads = _heads(mirror, goal)
     match kind:
         case BlockKind.HEADS:
-            data = b"".join(bytes([c]) + _int8_plane(goal[head_slice(c)]) for c in chosen)
+            data = b"".join(bytes([c]) + _int8_plane(heads[c]) for c in chosen)
         case BlockKind.FULL:
-            heads = b"".join(_int8_plane(goal[head_slice(c)]) for c in chosen)
-            data = bytes([_mask(chosen)]) + _int8_plane(goal[:ADAPTER_SIZE]) + heads
+            planes = b"".join(_int8_plane(heads[c]) for c in chosen)
+            data = bytes([_mask(chosen)]) + _int8_plane(goal[:ADAPTER_SIZE]) + planes
         case BlockKind.DELTA:
             data = _encode_delta(mirror, goal, chosen)
     assert len(data) <= BLOCK_SIZE_MAX
@@ -147,8 +148,13 @@ def _default_contexts(mirror: Mirror, master: Float64, kind: BlockKind) -> list[
 
 def _goal(mirror: Mirror, master: Float64) -> Int64:
     """What the mirror should become, int64[d] (wide, so that differences do not overflow)."""
-    assert master.shape == (vector_size(mirror.contexts),)
+    assert master.shape == (ADAPTER_SIZE + mirror.heads.size,)
     return quantise(master).astype(np.int64)
+
+
+def _heads(mirror: Mirror, goal: Int64) -> Int64:
+    """The heads in a goal, int64[contexts, head_size]."""
+    return goal[ADAPTER_SIZE:].reshape(mirror.heads.shape)
 
 
 def _mask(contexts: Sequence[int]) -> int:
@@ -175,7 +181,8 @@ def _int8_plane(values: Int64) -> bytes:
 
 def _encode_delta(mirror: Mirror, goal: Int64, contexts: Sequence[int]) -> bytes:
     adapter_shift, adapter_q = _fit(goal[:ADAPTER_SIZE] - mirror.adapter, SHIFT_MAX_INT4, -8, 7)
-    steps = [goal[head_slice(c)] - mirror.heads[c] for c in contexts]
+    heads = _heads(mirror, goal)
+    steps = [heads[c] - mirror.heads[c] for c in contexts]
     none: Int64 = np.empty(0, np.int64)
     head_shift, head_q = _fit(np.concatenate([none, *steps]), SHIFT_MAX_INT4, -8, 7)
     q = np.concatenate([adapter_q, head_q])
@@ -187,37 +194,38 @@ def _encode_delta(mirror: Mirror, goal: Int64, contexts: Sequence[int]) -> bytes
 
 
 def _apply_heads(heads: Int16, data: bytes) -> Malformed | None:
-    if not data or len(data) % (2 + HEAD_SIZE):
+    head_size = heads.shape[1]
+    if not data or len(data) % (2 + head_size):
         return Malformed("size", str(len(data)))
-    for at in range(0, len(data), 2 + HEAD_SIZE):
+    for at in range(0, len(data), 2 + head_size):
         context, shift = data[at], data[at + 1]
         if shift > SHIFT_MAX_INT8:
             return Malformed("shift", str(shift))
         if context < len(heads):
-            heads[context] = _int8_values(data, at + 2, HEAD_SIZE, shift)
+            heads[context] = _int8_values(data, at + 2, head_size, shift)
     return None
 
 
 def _apply_full(adapter: Int16, heads: Int16, data: bytes) -> Malformed | None:
-    start = 2 + ADAPTER_SIZE
-    if len(data) < start or len(data) != start + data[0].bit_count() * (1 + HEAD_SIZE):
+    start, head_size = 2 + ADAPTER_SIZE, heads.shape[1]
+    if len(data) < start or len(data) != start + data[0].bit_count() * (1 + head_size):
         return Malformed("size", str(len(data)))
     if data[1] > SHIFT_MAX_INT8:
         return Malformed("shift", str(data[1]))
     adapter[:] = _int8_values(data, 2, ADAPTER_SIZE, data[1])
-    for at, context in zip(range(start, len(data), 1 + HEAD_SIZE), _contexts_of(data[0]), strict=True):
+    for at, context in zip(range(start, len(data), 1 + head_size), _contexts_of(data[0]), strict=True):
         if data[at] > SHIFT_MAX_INT8:
             return Malformed("shift", str(data[at]))
         if context < len(heads):
-            heads[context] = _int8_values(data, at + 1, HEAD_SIZE, data[at])
+            heads[context] = _int8_values(data, at + 1, head_size, data[at])
     return None
 
 
 def _apply_delta(adapter: Int16, heads: Int16, data: bytes) -> Malformed | None:
     if len(data) < 3:
         return Malformed("size", str(len(data)))
-    contexts = _contexts_of(data[0])
-    values = ADAPTER_SIZE + HEAD_SIZE * len(contexts)
+    contexts, head_size = _contexts_of(data[0]), heads.shape[1]
+    values = ADAPTER_SIZE + head_size * len(contexts)
     if len(data) != 3 + (values + 1) // 2:
         return Malformed("size", str(len(data)))
     if max(data[1], data[2]) > SHIFT_MAX_INT4:
@@ -228,8 +236,8 @@ def _apply_delta(adapter: Int16, heads: Int16, data: bytes) -> Malformed | None:
     adapter[:] = _saturated(adapter + (q[:ADAPTER_SIZE] << data[1]))
     for at, context in enumerate(contexts):
         if context < len(heads):
-            start = ADAPTER_SIZE + HEAD_SIZE * at
-            heads[context] = _saturated(heads[context] + (q[start : start + HEAD_SIZE] << data[2]))
+            start = ADAPTER_SIZE + head_size * at
+            heads[context] = _saturated(heads[context] + (q[start : start + head_size] << data[2]))
     return None
 
 

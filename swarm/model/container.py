@@ -79,13 +79,36 @@ __all__ = [
 
 # Where each vector lies in the engine's arena (bytes). Gate logits and picks are int32, so 4-byte aligned.
 ARENA_X: Final = 0
-ARENA_H0: Final = 64
-ARENA_H: Final = 128
-ARENA_LOGITS: Final = 192
-ARENA_PICKS: Final = 224
-ARENA_ADAPTED: Final = 64
 ARENA_Z: Final = 0
-ARENA_SIZE: Final = 240
+X_SIZE_MIN: Final = 64
+"""The inputs' place later holds z and keeps the vectors behind it where they are for up to 64 features."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arena:
+    """Where what stands behind the inputs lies; `h0` is their padded size."""
+
+    h0: int
+
+    @classmethod
+    def of(cls, features: int) -> _Arena:
+        return cls(max(X_SIZE_MIN, -(-features // 16) * 16))
+
+    @property
+    def h(self) -> int:
+        return self.h0 + layout.HIDDEN
+
+    @property
+    def logits(self) -> int:
+        return self.h + layout.HIDDEN
+
+    @property
+    def picks(self) -> int:
+        return self.logits + 4 * layout.EXPERTS
+
+    @property
+    def size(self) -> int:
+        return self.picks + 8 * layout.TOP_K
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +121,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Public statistics of one context: class means of z [3, 32] (1.0 = one sd), example counts [3]."""
+    """Public statistics of a context: class means of z [classes, 32] (1.0 = one sd), counts [classes]."""
 
     mean: FloatArray
     count: IntArray
@@ -109,8 +132,9 @@ class FloatModel:
     """What `write` turns into a container.
 
     `input_scale` and `hidden_scale` are the real values of one int8 step of the inputs and of the hidden
-    vector. The first layer has 56 columns, the experts and the shared expert 64 x 64, the gate one row per
-    expert, and `project` 32 x 64. `heads` maps a context, or None for the shared head, to weights [3, 33].
+    vector. The first layer has a column for each feature (1..256), the experts and the shared expert are
+    64 x 64, the gate has a row per expert, and `project` is 32 x 64. `heads` maps a context, or None for the
+    shared head, to weights [classes, 33], 2..10 classes.
     """
 
     dense: Linear
@@ -139,6 +163,12 @@ class Container:
     tensors: tuple[Tensor, ...]
     fragments: tuple[Fragment, ...]
 
+    @property
+    def shape(self) -> layout.Shape:
+        """Classes and features."""
+        head = next(op for op in self.ops if OPS[op.code] == "HEAD")
+        return layout.Shape(self.tensors[head.tensor].rows, self.ops[0].count)
+
     def _plane(self, tensor: Tensor, dtype: str) -> NDArray[Any]:
         plane = self.image[tensor.plane : tensor.plane + tensor.plane_size()]
         return np.frombuffer(plane, dtype=dtype).reshape(tensor.rows, tensor.cols).copy()
@@ -149,7 +179,7 @@ class Container:
         return self._plane(self.tensors[op.tensor], "<i2").reshape(-1)
 
     def head(self, context: int) -> NDArray[np.int16]:
-        """The shipped head of a context, int16[99]; the shared head when the context has none."""
+        """The shipped head of a context, int16[head_size]; the shared head when the context has none."""
         op = next(op for op in self.ops if OPS[op.code] == "HEAD")
         heads = self.tensors[op.tensor : op.tensor + op.count]
         own = [tensor for tensor in heads if tensor.context == context != CONTEXT_SHARED]
@@ -174,10 +204,11 @@ def _pad16(data: bytes) -> bytes:
     return data + bytes(-len(data) % 16)
 
 
+CLASS_ROWS = range(layout.CLASSES_MIN, layout.CLASSES_MAX + 1)
 PLAIN_SHAPES = {
-    ROLE_ADAPTER: (TYPE_INT16, 2 * layout.RANK, layout.HIDDEN),
-    ROLE_HEAD: (TYPE_INT16, layout.CLASSES, layout.HEAD_ROW),
-    ROLE_PRIOR: (TYPE_INT8, layout.CLASSES, layout.Z),
+    ROLE_ADAPTER: (TYPE_INT16, range(2 * layout.RANK, 2 * layout.RANK + 1), layout.HIDDEN),
+    ROLE_HEAD: (TYPE_INT16, CLASS_ROWS, layout.HEAD_ROW),
+    ROLE_PRIOR: (TYPE_INT8, CLASS_ROWS, layout.Z),
 }
 
 
@@ -249,7 +280,7 @@ class _Builder:
         if not remote:
             self.data += data
 
-    def image(self, ops: Sequence[Op]) -> bytes:
+    def image(self, ops: Sequence[Op], arena_size: int) -> bytes:
         """The finished container."""
         tensors_at = HEADER.size + OP.size * len(ops)
         fragments_at = tensors_at + TENSOR.size * len(self.tensors)
@@ -271,7 +302,7 @@ class _Builder:
         head = HEADER.pack(
             b"SWM1", VERSION, HEADER.size, data_at + len(self.data), 0,
             hashlib.sha256(tables + self.data).digest()[:8], self.generation, len(ops), len(self.tensors),
-            len(self.fragments), HEADER.size, tensors_at, fragments_at, data_at, ARENA_SIZE, 0, isa, 0, 0,
+            len(self.fragments), HEADER.size, tensors_at, fragments_at, data_at, arena_size, 0, isa, 0, 0,
         )  # fmt: skip
         crc = zlib.crc32(tables, zlib.crc32(head[:60]))
         return head[:60] + struct.pack("<I", crc) + tables + bytes(self.data)
@@ -299,35 +330,45 @@ def _store_parameters(builder: _Builder, model: FloatModel) -> None:
         builder.close("prior", context)
 
 
-def _program(n_experts: int, n_heads: int) -> list[Op]:
+def _program(features: int, n_experts: int, n_heads: int) -> list[Op]:
     """x -> h0 = relu(dense); h = h0 + relu(shared) + sum of gated experts; adapter; z; heads."""
     code = OP_CODES
+    at = _Arena.of(features)
     first_expert = 4
     adapter = first_expert + n_experts
     ops = [
-        Op(code["INPUT"], dst=ARENA_X, count=layout.FEATURES),
-        Op(code["DENSE4"], FLAG_RELU, dst=ARENA_H0, src=ARENA_X, tensor=0),
-        Op(code["COPY"], dst=ARENA_H, src=ARENA_H0, count=layout.HIDDEN),
-        Op(code["DENSE4"], FLAG_RELU | FLAG_ADD, dst=ARENA_H, src=ARENA_H0, tensor=3),
-        Op(code["MATVEC8"], FLAG_WIDE, dst=ARENA_LOGITS, src=ARENA_H0, tensor=2),
-        Op(code["TOPK_GATE"], dst=ARENA_PICKS, src=ARENA_LOGITS, count=n_experts, aux=layout.TOP_K),
+        Op(code["INPUT"], dst=ARENA_X, count=features),
+        Op(code["DENSE4"], FLAG_RELU, dst=at.h0, src=ARENA_X, tensor=0),
+        Op(code["COPY"], dst=at.h, src=at.h0, count=layout.HIDDEN),
+        Op(code["DENSE4"], FLAG_RELU | FLAG_ADD, dst=at.h, src=at.h0, tensor=3),
+        Op(code["MATVEC8"], FLAG_WIDE, dst=at.logits, src=at.h0, tensor=2),
+        Op(code["TOPK_GATE"], dst=at.picks, src=at.logits, count=n_experts, aux=layout.TOP_K),
     ]
     experts = [
-        Op(code["EXPERT"], 0, ARENA_H, ARENA_H0, ARENA_PICKS, first_expert, count=n_experts, aux=slot)
+        Op(code["EXPERT"], 0, at.h, at.h0, at.picks, first_expert, count=n_experts, aux=slot)
         for slot in range(layout.TOP_K)
     ]
     return [
         *ops,
         *experts,
-        Op(code["ADAPTER"], dst=ARENA_ADAPTED, src=ARENA_H, tensor=adapter),
-        Op(code["PROJECT"], dst=ARENA_Z, src=ARENA_ADAPTED, tensor=1),
+        Op(code["ADAPTER"], dst=at.h0, src=at.h, tensor=adapter),
+        Op(code["PROJECT"], dst=ARENA_Z, src=at.h0, tensor=1),
         Op(code["HEAD"], src=ARENA_Z, tensor=adapter + 1, count=n_heads, aux=n_heads - 1),
         Op(code["END"]),
     ]
 
 
 def write(model: FloatModel, *, generation: int = 0, remote: Sequence[int] = ()) -> bytes:
-    """A container of a float model; the experts in `remote` are listed, but their bytes left out."""
+    """A container of a float model; the experts in `remote` are listed, but their bytes left out.
+
+    ValueError when heads and priors do not have the same number of classes, or a size is out of range.
+    """
+    features = np.asarray(model.dense.weight).shape[1]
+    rows = {np.asarray(head).shape[0] for head in model.heads.values()}
+    rows |= {np.asarray(prior.mean).shape[0] for prior in model.priors.values()}
+    if len(rows) != 1:
+        raise ValueError(f"heads and priors have {sorted(rows)} classes: all must have as many")
+    layout.Shape(rows.pop(), features)
     builder = _Builder(generation, frozenset(remote))
     hidden = model.hidden_scale
     builder.weight(model.dense, 4, model.input_scale, hidden)
@@ -341,7 +382,8 @@ def write(model: FloatModel, *, generation: int = 0, remote: Sequence[int] = ())
         builder.weight(expert, 4, hidden, hidden)
         builder.close("expert", index)
     _store_parameters(builder, model)
-    return builder.image(_program(len(model.experts), len(model.heads)))
+    program = _program(features, len(model.experts), len(model.heads))
+    return builder.image(program, _Arena.of(features).size)
 
 
 def _check_tables(image: bytes, head: tuple[Any, ...]) -> Malformed | None:
@@ -406,7 +448,8 @@ def _check_tensors(tensors: Sequence[Tensor], fragments: Sequence[Fragment]) -> 
             )
             fits = fits and 0 < tensor.cols <= COLS_MAX and tensor.cols % 16 == 0
         else:
-            fits = (tensor.type, tensor.rows, tensor.cols) == PLAIN_SHAPES[tensor.role]
+            kind, rows, cols = PLAIN_SHAPES[tensor.role]
+            fits = tensor.type == kind and tensor.rows in rows and tensor.cols == cols
         fragment = fragments[tensor.fragment]
         if not fits or (fragment.state == STATE_REMOTE and tensor.role != ROLE_WEIGHT):
             return Malformed("tensor", f"tensor {number}: shape, or a kind that cannot be remote")
@@ -434,8 +477,12 @@ def _check_program(ops: Sequence[Op], tensors: Sequence[Tensor]) -> Malformed | 
         return Malformed("program", "does not end in ADAPTER, PROJECT, HEAD, END")
     adapter, head = ops[-4], ops[-2]
     wanted = [(adapter.tensor, ROLE_ADAPTER), *((head.tensor + i, ROLE_HEAD) for i in range(head.count))]
+    if names[0] != "INPUT" or not 1 <= ops[0].count <= layout.FEATURES_MAX:
+        return Malformed("program", "does not begin with INPUT of 1..256 features")
     if head.aux >= head.count or any(i >= len(tensors) or tensors[i].role != role for i, role in wanted):
         return Malformed("operand", "adapter or head tensor")
+    if len({tensor.rows for tensor in tensors if tensor.role in {ROLE_HEAD, ROLE_PRIOR}}) != 1:
+        return Malformed("tensor", "heads and priors differ in their number of classes")
     return None
 
 
@@ -485,6 +532,8 @@ def inspect(image: bytes) -> dict[str, Any]:
         "arena_bytes": container.arena_size,
         "isa": [name for code, name in OPS.items() if container.isa >> code & 1],
         "contexts": list(container.contexts()),
+        "classes": container.shape.classes,
+        "features": container.shape.features,
         "macs_per_inference": active,
         "ops": [
             {"op": OPS[op.code], **{k: v for k, v in asdict(op).items() if k != "code"}}
@@ -509,6 +558,7 @@ def inspect(image: bytes) -> dict[str, Any]:
 def random_model(
     seed: int,
     *,
+    shape: layout.Shape = layout.WEATHER,
     contexts: Sequence[int] = layout.CONTEXTS_PUBLIC,
     remote: Sequence[int] = (),
     generation: int = 0,
@@ -525,10 +575,10 @@ def random_model(
 
     heads: dict[int | None, FloatArray] = {}
     for context in (*contexts, None):
-        heads[context] = rng.normal(0, 0.3, (layout.CLASSES, layout.HEAD_ROW))
+        heads[context] = rng.normal(0, 0.3, (shape.classes, layout.HEAD_ROW))
     project = linear(z, hidden, 1.5)
     model = FloatModel(
-        dense=linear(hidden, layout.FEATURES, 1.4),
+        dense=linear(hidden, shape.features, 1.4),
         shared=linear(hidden, hidden, 0.7),
         gate=linear(layout.EXPERTS, hidden, 2.0),
         experts=[linear(hidden, hidden, 0.7) for _ in range(layout.EXPERTS)],
@@ -538,7 +588,9 @@ def random_model(
         adapter_a=rng.normal(0, 1 / np.sqrt(hidden), (layout.RANK, hidden)),
         heads=heads,
         priors={
-            context: Prior(rng.normal(0, 1, (layout.CLASSES, z)), np.array([300, 120, 60]))
+            context: Prior(
+                rng.normal(0, 1, (shape.classes, z)), np.array([300, 120, *[60] * (shape.classes - 2)])
+            )
             for context in layout.CONTEXTS_PUBLIC
         },
     )

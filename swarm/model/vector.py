@@ -3,14 +3,14 @@
 Two views of the same parameters:
 
 - `Mirror`: what every node has after the last block, bit for bit: adapter int16[512] (1.0 = 4096) and one
-  head int16[99] per context (weights and bias, 1.0 = 256; per class 32 weights then the bias).  A node
-  holds the adapter and the head of its own context only; the mirror holds all contexts of the cell.
-- the master: float64[d], d = 512 + 99 * contexts, the same order, in real units (not LSB).  Federation
-  works on the master; what the coarse blocks cannot say stays there and travels with a later block, so
-  the quantiser's error is fed back instead of lost.
+  head int16[33 * classes] per context (1.0 = 256; per class 32 weights then the bias).  A node holds the
+  adapter and the head of its own context only; the mirror holds all contexts of the cell.
+- the master: float64[d], d = 512 + 33 * classes * contexts, the same order, in real units (not LSB).
+  Federation works on the master; what the coarse blocks cannot say stays there and travels with a later
+  block, so the quantiser's error is fed back instead of lost.
 
-A node's local vector (611 coordinates: adapter A, adapter B, own head) lies in the master at
-`local_slices(context)`.
+A node's local vector (adapter A, adapter B, own head) lies in the master at
+`Shape.local_slices(context)`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.effects import Malformed
-from swarm.model.layout import ADAPTER_ONE, ADAPTER_SIZE, CONTEXT_MAX, HEAD_ONE, HEAD_SIZE
+from swarm.model.layout import (
+    ADAPTER_ONE,
+    ADAPTER_SIZE,
+    CLASSES_MAX,
+    CLASSES_MIN,
+    CONTEXT_MAX,
+    HEAD_ONE,
+    HEAD_ROW,
+)
 
 __all__ = [
     "VERSIONS",
     "Float64",
     "Int16",
     "Mirror",
-    "head_slice",
-    "local_slices",
     "lsb",
     "next_version",
     "quantise",
-    "vector_size",
     "version_age",
 ]
 
@@ -47,27 +52,13 @@ VERSIONS = 0xFFFF
 
 _BLOB = struct.Struct("<4sHBB")
 _MAGIC = b"SWV1"
+_CLASSES_UNSAID = 3
+"""Blobs of before there was a choice hold a zero where the number of classes stands now."""
 
 
-def vector_size(contexts: int) -> int:
-    """Coordinates of the master for this many contexts: 512 + 99 each."""
-    return ADAPTER_SIZE + HEAD_SIZE * contexts
-
-
-def head_slice(context: int) -> slice:
-    """Where the head of a context lies in the master."""
-    start = ADAPTER_SIZE + HEAD_SIZE * context
-    return slice(start, start + HEAD_SIZE)
-
-
-def local_slices(context: int) -> tuple[slice, slice]:
-    """Where a node's 611 local coordinates lie in the master: the adapter, then its context's head."""
-    return slice(0, ADAPTER_SIZE), head_slice(context)
-
-
-def lsb(contexts: int) -> Float64:
-    """The value of one integer step at each coordinate of the master, float64[d]."""
-    step = np.full(vector_size(contexts), 1.0 / HEAD_ONE)
+def lsb(size: int) -> Float64:
+    """The value of one integer step at each coordinate of a master of `size` coordinates, float64[size]."""
+    step = np.full(size, 1.0 / HEAD_ONE)
     step[:ADAPTER_SIZE] = 1.0 / ADAPTER_ONE
     return step
 
@@ -93,7 +84,7 @@ def version_age(version: int, current: int) -> int:
 class Mirror:
     """One version of the parameters as nodes hold them; immutable (arrays are never written in place).
 
-    `adapter` int16[512] is A[4][64] then B[64][4]; `heads` int16[contexts, 99].
+    `adapter` int16[512] is A[4][64] then B[64][4]; `heads` int16[contexts, 33 * classes].
     """
 
     version: int
@@ -102,13 +93,24 @@ class Mirror:
 
     def __post_init__(self) -> None:
         assert self.adapter.shape == (ADAPTER_SIZE,) and self.adapter.dtype == np.int16
-        assert self.heads.ndim == 2 and self.heads.shape[1] == HEAD_SIZE and self.heads.dtype == np.int16
+        assert self.heads.ndim == 2 and self.heads.dtype == np.int16
+        assert self.head_size % HEAD_ROW == 0 and CLASSES_MIN <= self.classes <= CLASSES_MAX
         assert 1 <= len(self.heads) <= CONTEXT_MAX and 0 <= self.version < VERSIONS
 
     @property
     def contexts(self) -> int:
         """How many contexts (crops) this cell knows."""
         return len(self.heads)
+
+    @property
+    def head_size(self) -> int:
+        """Parameters of one head."""
+        return int(self.heads.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """How many classes the model tells apart."""
+        return self.head_size // HEAD_ROW
 
     def master(self) -> Float64:
         """The float64[d] vector that these integers stand for."""
@@ -121,8 +123,8 @@ class Mirror:
     def to_bytes(self, master: Float64 | None = None) -> bytes:
         """One blob for the `model` table: header, int16 weights, float64 master (None: its own)."""
         values = self.master() if master is None else master
-        assert values.shape == (vector_size(self.contexts),)
-        head = _BLOB.pack(_MAGIC, self.version, self.contexts, 0)
+        assert values.shape == (ADAPTER_SIZE + self.heads.size,)
+        head = _BLOB.pack(_MAGIC, self.version, self.contexts, self.classes)
         return head + self._weights() + values.astype("<f8").tobytes()
 
     def _weights(self) -> bytes:
@@ -133,13 +135,16 @@ class Mirror:
         """The mirror and the master that `to_bytes` wrote."""
         if len(blob) < _BLOB.size:
             return Malformed("model_blob", "too short")
-        magic, version, contexts, _ = _BLOB.unpack_from(blob)
-        size = vector_size(contexts)
+        magic, version, contexts, stored = _BLOB.unpack_from(blob)
+        classes = stored or _CLASSES_UNSAID
+        size = ADAPTER_SIZE + HEAD_ROW * classes * contexts
+        if not CLASSES_MIN <= classes <= CLASSES_MAX:
+            return Malformed("model_blob", f"{classes} classes")
         if magic != _MAGIC or not 1 <= contexts <= CONTEXT_MAX or version >= VERSIONS:
             return Malformed("model_blob", "not a model of this program")
         if len(blob) != _BLOB.size + 10 * size:
-            return Malformed("model_blob", f"{len(blob)} B for {contexts} contexts")
+            return Malformed("model_blob", f"{len(blob)} B for {contexts} contexts of {classes} classes")
         weights = np.frombuffer(blob, "<i2", size, _BLOB.size).astype(np.int16)
         master = np.frombuffer(blob, "<f8", size, _BLOB.size + 2 * size).astype(np.float64)
-        heads = weights[ADAPTER_SIZE:].reshape(contexts, HEAD_SIZE)
+        heads = weights[ADAPTER_SIZE:].reshape(contexts, HEAD_ROW * classes)
         return Mirror(version, weights[:ADAPTER_SIZE], heads), master

@@ -10,7 +10,7 @@ import numpy as np
 
 from swarm.federation import prototypes
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy, Reply
-from swarm.model.vector import vector_size
+from swarm.model.layout import WEATHER
 from swarm.wire import app
 from tests.bench.measure import Measured, cpu_s
 from tests.swarm.cell import CONTEXTS, means
@@ -25,10 +25,10 @@ on 2 cores of an AMD EPYC; docs/benchmarks.md has the command and the other runs
 
 def measure() -> list[Measured]:
     """CPU us per message, and how many times that the engine takes."""
-    vector = np.random.default_rng(2).normal(0.0, 0.05, vector_size(CONTEXTS))
+    vector = np.random.default_rng(2).normal(0.0, 0.05, WEATHER.vector_size(CONTEXTS))
     made = []
     for name, replies in (("FedAdam", _vectors(vector)), (PROTOTYPES, _means())):
-        strategy = FlowerStrategy(name)
+        strategy = FlowerStrategy(name, WEATHER)
 
         def run(strategy: FlowerStrategy = strategy, replies: list[Reply] = replies) -> None:
             done = strategy.aggregate(strategy.rounds + 1, vector, replies)
@@ -52,5 +52,5 @@ def _means() -> list[Reply]:
     for node in range(REPLIES):
         message = app.decode_uplink(app.F_PORT_LEARNING, means(node, 1))
         assert isinstance(message, app.Prototypes)
-        replies.append(Reply(node, prototypes.flatten(message), message.num_examples))
+        replies.append(Reply(node, prototypes.flatten(message, WEATHER), message.num_examples))
     return replies

@@ -63,8 +63,8 @@ class Reference:
         return floor_shift(bounded * mult + (1 << (shift - 1)), shift)
 
     def hidden(self, x: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        padded = np.zeros(64, dtype=np.int64)
-        padded[:56] = x
+        padded = np.zeros(-(-len(x) // 16) * 16, dtype=np.int64)
+        padded[: len(x)] = x
         h0 = np.clip(self.product(0, padded), 0, 127)
         h = np.clip(h0 + np.clip(self.product(3, h0), 0, 127), -128, 127)
         logits = self.product(2, h0)
@@ -89,7 +89,7 @@ class Reference:
 
 
 def logits(head: np.ndarray, z: np.ndarray) -> np.ndarray:
-    rows = head.reshape(3, 33).astype(np.int64)
+    rows = head.reshape(-1, 33).astype(np.int64)
     return rows[:, :32] @ z + rows[:, 32] * 32
 
 
@@ -131,11 +131,11 @@ def make_vectors() -> dict[str, object]:
     image = container.random_model(7)
     reference = Reference(image)
     adapters = [rng.integers(-spread, spread + 1, layout.ADAPTER_SIZE) for spread in (200, 1500, 32767)]
-    heads = [rng.integers(-spread, spread + 1, layout.HEAD_SIZE) for spread in (60, 400, 32767)]
+    heads = [rng.integers(-spread, spread + 1, layout.WEATHER.head_size) for spread in (60, 400, 32767)]
     cases = []
     for number in range(30):
         spread = (127, 60, 20)[number % 3]
-        x = rng.integers(-spread - 1, spread + 1, layout.FEATURES)
+        x = rng.integers(-spread - 1, spread + 1, layout.WEATHER.features)
         h, experts = reference.hidden(x)
         z_plain = reference.z(h, None)
         z = reference.z(h, adapters[number % 3])
@@ -155,8 +155,8 @@ def make_vectors() -> dict[str, object]:
         )
     streams = []
     for room in (0, 1, 5, 20, 41, 104, 211):
-        delta = np.rint(rng.standard_t(2, layout.LOCAL_SIZE) * 40).clip(-32768, 32767).astype(int)
-        delta[rng.random(layout.LOCAL_SIZE) < 0.3] = 0
+        delta = np.rint(rng.standard_t(2, layout.WEATHER.local_size) * 40).clip(-32768, 32767).astype(int)
+        delta[rng.random(layout.WEATHER.local_size) < 0.3] = 0
         data, rice_k, magnitude, chosen = top_k_stream(delta, room)
         streams.append(
             {

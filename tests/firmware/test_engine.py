@@ -29,10 +29,10 @@ class Train(ctypes.Structure):
     _fields_ = [
         ("model", ctypes.c_void_p),
         ("prng", ctypes.c_uint32),
-        ("parameters", ctypes.c_int16 * layout.LOCAL_SIZE),
+        ("parameters", ctypes.c_int16 * layout.LOCAL_SIZE_MAX),
         ("rate_head", ctypes.c_uint8),
         ("rate_adapter", ctypes.c_uint8),
-        ("class_weight", ctypes.c_uint8 * layout.CLASSES),
+        ("class_weight", ctypes.c_uint8 * layout.CLASSES_MAX),
     ]
 
 
@@ -41,8 +41,8 @@ class TopK(ctypes.Structure):
         ("magnitude", ctypes.c_uint16),
         ("rice_k", ctypes.c_uint8),
         ("count", ctypes.c_uint8),
-        ("sent", ctypes.c_uint8 * 77),
-        ("negative", ctypes.c_uint8 * 77),
+        ("sent", ctypes.c_uint8 * -(-layout.LOCAL_SIZE_MAX // 8)),
+        ("negative", ctypes.c_uint8 * -(-layout.LOCAL_SIZE_MAX // 8)),
     ]
 
 
@@ -71,9 +71,10 @@ class Engine:
         return out
 
     def classify(self, head: np.ndarray, z: np.ndarray) -> tuple[list[int], list[int]]:
-        values, p = np.zeros(3, dtype=np.int32), np.zeros(3, dtype=np.uint8)
-        self.library.swn_head_logits(self._p(head), self._p(z), self._p(values))
-        self.library.swn_softmax(self._p(values), self._p(p))
+        classes = ctypes.c_size_t(len(head) // layout.HEAD_ROW)
+        values, p = np.zeros(classes.value, dtype=np.int32), np.zeros(classes.value, dtype=np.uint8)
+        self.library.swn_head_logits(self._p(head), classes, self._p(z), self._p(values))
+        self.library.swn_softmax(self._p(values), classes, self._p(p))
         return values.tolist(), p.tolist()
 
     def train(self, parameters: np.ndarray, seed: int) -> Train:
@@ -151,7 +152,7 @@ def test_the_shipped_model_runs_as_the_reference_says(library: ctypes.CDLL) -> N
     assert engine.status == 0
     rng = np.random.Generator(np.random.PCG64(5))
     for _ in range(5):
-        x = rng.integers(-128, 128, layout.FEATURES)
+        x = rng.integers(-128, 128, layout.WEATHER.features)
         wanted, experts = reference.hidden(x)
         h, chosen, missing = engine.hidden(x.tolist())
         assert (h.tolist(), chosen, missing) == (wanted.tolist(), experts, 0)
@@ -173,7 +174,7 @@ def test_a_remote_expert_is_left_out_and_counted(library: ctypes.CDLL) -> None:
     rng = np.random.Generator(np.random.PCG64(1))
     met = 0
     for _ in range(60):
-        x = rng.integers(-128, 128, layout.FEATURES).tolist()
+        x = rng.integers(-128, 128, layout.WEATHER.features).tolist()
         (h, top, _), (h_partial, top_partial, missing) = whole.hidden(x), partial.hidden(x)
         assert top == top_partial
         assert missing == len({0, 5} & set(top))
@@ -208,7 +209,7 @@ def test_the_default_learning_rates_are_the_specified_ones(engine: Engine) -> No
     """docs/SPEC.md, section 3: 1/64 in the head, 1/1024 in the adapter, classes not weighed."""
     train = engine.train(np.zeros(611), 1)
     assert (train.rate_head / 1024, train.rate_adapter / 4096) == (1 / 64, 1 / 1024)
-    assert list(train.class_weight) == [64, 64, 64]
+    assert list(train.class_weight) == [64] * layout.CLASSES_MAX
 
 
 def test_mean_training_step_is_the_float_gradient(engine: Engine) -> None:
@@ -220,17 +221,17 @@ def test_mean_training_step_is_the_float_gradient(engine: Engine) -> None:
     )
     checked = 0
     for label in (0, 1, 2):
-        h, _, _ = engine.hidden(rng.integers(-40, 40, layout.FEATURES).tolist())
+        h, _, _ = engine.hidden(rng.integers(-40, 40, layout.WEATHER.features).tolist())
         z = engine.z(h, parameters[:512].astype(np.int16))
         if np.abs(z).max() >= 127:
             continue
-        steps = np.zeros(layout.LOCAL_SIZE)
+        steps = np.zeros(layout.WEATHER.local_size)
         seeds = 300
         for seed in range(seeds):
             train = engine.train(parameters, seed)
             train.rate_adapter = train.rate_head = 128
             engine.library.swn_train_step(ctypes.byref(train), Engine._p(h), ctypes.c_uint8(label))
-            steps += np.array(train.parameters) - parameters
+            steps += np.array(train.parameters)[: len(parameters)] - parameters
         wanted = -float_gradient(reference, parameters, h.astype(float), z / layout.Z_ONE, label)
         wanted[:512] *= 128 / 4096 * layout.ADAPTER_ONE
         wanted[512:] *= 128 / 1024 * layout.HEAD_ONE
@@ -273,8 +274,8 @@ def test_sizes_are_the_same_in_c_and_python() -> None:
     """Each SWN_ size of swn_model.h has its twin in layout.py."""
     header = (FIRMWARE / "core" / "swn_model.h").read_text()
     sizes = {name: int(value) for name, value in re.findall(r"#define SWN_(\w+) (\d+)", header)}
-    for name in ("CLASSES", "FEATURES", "HIDDEN", "Z", "RANK", "EXPERTS", "TOP_K", "CONTEXT_MAX", "HEAD_SIZE",
-                 "LOCAL_SIZE", "ADAPTER_SIZE", "ADAPTER_B_OFFSET", "FEATURES_PADDED"):  # fmt: skip
+    for name in ("CLASSES_MAX", "FEATURES_MAX", "HIDDEN", "Z", "RANK", "EXPERTS", "TOP_K", "CONTEXT_MAX",
+                 "HEAD_SIZE_MAX", "LOCAL_SIZE_MAX", "ADAPTER_SIZE", "ADAPTER_B_OFFSET"):  # fmt: skip
         assert sizes[name] == getattr(layout, name), name
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from swarm.effects import Malformed
-from swarm.model.layout import FEATURES, HEAD_SIZE, LOCAL_SIZE
+from swarm.model.layout import WEATHER
 from swarm.node import (
     HUMIDITY_MISSING,
     LABEL_NONE,
@@ -191,16 +191,16 @@ def test_new_contexts_train_their_heads_and_leave_the_adapter() -> None:
     assert sorted(sent) == [2, 3]
     for update in sent.values():
         assert isinstance(update, app.TopKSign)
-        assert len(update.indices) > 60 and update.indices[0] >= LOCAL_SIZE - HEAD_SIZE
+        assert len(update.indices) > 60 and update.indices[0] >= WEATHER.local_size - WEATHER.head_size
     residuals = nodes.residuals
-    assert (residuals[:, :-HEAD_SIZE] == 0).all()
-    assert (residuals[:2] == 0).all() and (residuals[2:, -HEAD_SIZE:] != 0).sum(axis=1).min() > 60
+    assert (residuals[:, : -WEATHER.head_size] == 0).all()
+    assert (residuals[:2] == 0).all() and (residuals[2:, -WEATHER.head_size :] != 0).sum(axis=1).min() > 60
     nodes.rx_many(range(4), now_us + HOUR_US, 10, announce(6, 2, spread_s=0))
     drain(nodes, now_us + HOUR_US, now_us + HOUR_US + 6 * SECOND_US)
-    assert (nodes.residuals[:, :-HEAD_SIZE] != 0).sum(axis=1).min() > 60
+    assert (nodes.residuals[:, : -WEATHER.head_size] != 0).sum(axis=1).min() > 60
 
 
-@pytest.mark.parametrize(("payload_max", "dims"), [(51, 20), (222, 32), (30, 10)])
+@pytest.mark.parametrize(("payload_max", "dims"), [(51, 20), (222, 32), (39, 16)])
 def test_prototypes_are_the_class_means(payload_max: int, dims: int) -> None:
     """Against numpy: means of z by class of the unreported samples, within half a step of the quantiser."""
     nodes = Nodes(4, configs(4, payload_max=payload_max), IMAGE)
@@ -251,13 +251,13 @@ def test_top_k_sign_sends_the_largest_changes_and_keeps_the_rest() -> None:
     before = nodes.residuals.astype(int)
     nodes.rx_many(range(4), now_us, 10, app.encode(app.RoundAck(5, 0, bytes([0b0111]))))
     after = nodes.residuals.astype(int)
-    assert before.shape == (4, LOCAL_SIZE)
+    assert before.shape == (4, WEATHER.local_size)
     for index in range(4):
         update = sent[index]
         assert isinstance(update, app.TopKSign)
         assert update.num_examples == 39 and update.context == index
         chosen = np.array(update.indices)
-        kept = np.setdiff1d(np.arange(LOCAL_SIZE), chosen)
+        kept = np.setdiff1d(np.arange(WEATHER.local_size), chosen)
         size = np.abs(before[index])
         assert len(chosen) > 150 and size[chosen].min() >= size[kept].max()
         assert ((before[index][chosen] < 0) == np.array(update.negative)).all()
@@ -289,8 +289,8 @@ def test_local_training_learns_its_labels() -> None:
     drain(nodes, now_us, now_us + 6 * SECOND_US)
     model = Model(IMAGE)
     change = nodes.residuals[0]
-    head = model.base_head(2) + change[-HEAD_SIZE:]
-    adapter = model.adapter() + change[:-HEAD_SIZE]
+    head = model.base_head(2) + change[-WEATHER.head_size :]
+    adapter = model.adapter() + change[: -WEATHER.head_size]
     trained = (model.infer(days, head, adapter).argmax(axis=1) == labels).mean()
     shipped = (model.infer(days, model.base_head(2), model.adapter()).argmax(axis=1) == labels).mean()
     majority = max(np.bincount(labels)) / len(labels)
@@ -425,4 +425,4 @@ def test_a_thousand_nodes_sense_a_month_in_seconds() -> None:
         nodes.sense((hour + 1) * HOUR_US, *(values[hour] for values in weather), (hour + 13) % 24)
     assert time.perf_counter() - begun < 5
     assert (nodes.day == 30).all()
-    assert nodes.day_features()[1].shape == (1000, FEATURES)
+    assert nodes.day_features()[1].shape == (1000, WEATHER.features)

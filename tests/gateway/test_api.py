@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from gateway.api.bodies import BATCH_MAX
 from gateway.api.border import BODY_MAX
 from gateway.daemon import SUBSCRIBERS_MAX
-from swarm.model.layout import FEATURES
+from swarm.model.layout import WEATHER
 from swarm.wire import app
 from tests.web.served import Cell, Served, until
 
@@ -309,7 +309,7 @@ def test_one_reader_too_many_is_told_so_and_the_others_go_on(fresh: Served) -> N
     for stream in streams:
         assert stream.__enter__().status_code == 200
     until(lambda: fresh.http.get("/api/events").status_code == 503, "the refusal of one reader more")
-    refused = fresh.http.post("/api/ask", json={"features": [0] * FEATURES, "crop": "apple"})
+    refused = fresh.http.post("/api/ask", json={"features": [0] * WEATHER.features, "crop": "apple"})
     assert refused.status_code == 503
     assert "close one" in refused.json()["detail"]
     for stream, client in zip(streams, readers, strict=True):
@@ -363,7 +363,7 @@ def test_a_question_goes_over_the_air_and_comes_back_as_one_answer(
 
 
 def test_features_are_judged_by_the_gateway_itself(fresh: Served) -> None:
-    body = {"features": [0] * FEATURES, "crop": "apple"}
+    body = {"features": [0] * WEATHER.features, "crop": "apple"}
     answer = fresh.http.post("/api/ask", json=body)
     assert answer.status_code == 200
     assert answer.json()["label"] in ("low", "medium", "high")
@@ -382,11 +382,11 @@ def test_nobody_to_ask_is_an_answer_too(fresh: Served, cell: Cell) -> None:
     [
         {},
         {"near": "nowhere"},
-        {"near": "x", "features": [0] * FEATURES},
-        {"features": [0] * FEATURES},
+        {"near": "x", "features": [0] * WEATHER.features},
+        {"features": [0] * WEATHER.features},
         {"features": [0] * 55, "crop": "apple"},
-        {"features": [128] * FEATURES, "crop": "apple"},
-        {"features": [0.5] * FEATURES, "crop": "apple"},
+        {"features": [128] * WEATHER.features, "crop": "apple"},
+        {"features": [0.5] * WEATHER.features, "crop": "apple"},
         {"near": "x", "k": 0},
         {"near": "x", "deadline_s": 86_401},
         {"near": "x" * 65},

@@ -120,7 +120,7 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("ask here --deadline soon", "'soon' is no duration; write 60s, 5min, 8h or 1d"),
         ("ask here --deadline 2d", "'2d' is not between 1s and 1d"),
         ("ask here --deadline 0s", "'0s' is not between 1s and 1d"),
-        ("ask --features 1,2,3 --crop grape", "56 whole numbers"),
+        ("ask --features 1,2,300 --crop grape", "1 to 256"),
         ("sim run no_such_scenario", "no_such_scenario"),
         ("sim live smoke --gateway nowhere", "'nowhere' is no address"),
         ("sim run smoke --nodes 0", "nodes"),

@@ -29,6 +29,7 @@ from swarm.mac.device import (
     OtaaIdentity,
     UplinkFrame,
 )
+from swarm.model.layout import WEATHER
 from swarm.phy.regions import Region, region
 from swarm.prng import Prng
 from swarm.registry import Refused
@@ -122,7 +123,7 @@ def means(node: int, number: int, version: int = 0) -> bytes:
 def signs(node: int, number: int, version: int = 0) -> bytes:
     """A plausible TOP_K_SIGN frame of `node` for round `number`."""
     draw = np.random.default_rng([node, number, 2])
-    indices = tuple(int(i) for i in np.sort(draw.choice(app.LOCAL_SIZE, 60, replace=False)))
+    indices = tuple(int(i) for i in np.sort(draw.choice(WEATHER.local_size, 60, replace=False)))
     negative = tuple(bool(bit) for bit in draw.integers(0, 2, 60))
     rice_k = app.rice_k_for(indices)
     update = app.TopKSign(number, version, node % CONTEXTS, 9, 40, rice_k, indices, negative)
@@ -134,7 +135,7 @@ def status(flags: int = 0) -> bytes:
     return app.encode(app.Status(0, 1, 200, 3, flags, 1520, 160, 0, 0, 0))
 
 
-def answer(query_id: int, node: int, probabilities: tuple[int, int, int] = (20, 35, 200)) -> bytes:
+def answer(query_id: int, node: int, probabilities: tuple[int, ...] = (20, 35, 200)) -> bytes:
     """An ANSWER frame."""
     return app.encode(app.Answer(query_id, node % CONTEXTS, probabilities, 0, 1, 1))
 

@@ -109,7 +109,7 @@ def test_damaged_frames_never_raise(case: dict[str, Any], at: int, value: int, h
     assert result.reason in app.REASONS if isinstance(result, Malformed) else app.encode(result) == bytes(raw)
 
 
-@given(st.sets(st.integers(0, 610), min_size=1, max_size=255), st.integers(0, 9), st.randoms())
+@given(st.sets(st.integers(0, 841), min_size=1, max_size=255), st.integers(0, 9), st.randoms())
 def test_top_k_sign_round_trip_and_size(chosen: set[int], rice_k: int, chance: Any) -> None:
     """Goal: any set of coordinates survives, and `rice_bits` tells its size in advance."""
     indices = tuple(sorted(chosen))
@@ -150,7 +150,12 @@ def test_sizes_that_the_design_counts_on() -> None:
         app.BlockPiece(1, 0, 0, 10, 0, 0, 1, b"123"),
         app.Query(1, 2, 0, 0, None),
         app.Query(1, 1, 0, 0, (0,) * 56),
-        app.Query(1, 2, 0, 0, (0,) * 55),
+        app.Query(1, 2, 0, 0, ()),
+        app.Query(1, 2, 0, 0, (0,) * 217),
+        app.Answer(1, 0, (255,), 1, 1, 1),
+        app.Answer(1, 0, (255, *(0,) * 10), 1, 1, 1),
+        app.Prototypes(1, 1, 0, 1, (app.ClassMean(10, 1, 1, (0, 0)),)),
+        app.TopKSign(1, 1, 0, 1, 1, 3, (842,), (True,)),
         app.Schedule(-1, 0, 0),
     ],
     ids=repr,

@@ -9,6 +9,7 @@ from swarm.commands import OpenRound, RemoveNode
 from swarm.effects import Purpose
 from swarm.inference.plan import Query
 from swarm.mac.device import Joined
+from swarm.model.layout import WEATHER
 from swarm.registry import Refused
 from swarm.wire import app
 from tests.swarm import cell as farm
@@ -402,7 +403,7 @@ def test_nobody_to_ask_is_no_answer_and_no_airtime() -> None:
 
 def test_features_are_judged_here_at_no_airtime() -> None:
     cell = Cell()
-    ask(cell, Query("features", features=(10,) * app.FEATURES, context=1))
+    ask(cell, Query("features", features=(10,) * WEATHER.features, context=1))
     (answered,) = cell.told("query_answered")
     assert answered.data["airtime_us"] == 0 and answered.data["value"] in (0, 1, 2)
     assert cell.on_air == []

@@ -13,7 +13,7 @@ import pytest
 from swarm.federation.round import Accepted, Round
 from swarm.federation.strategy import FlowerStrategy
 from swarm.model import block
-from swarm.model.layout import CONTEXTS, FEATURES
+from swarm.model.layout import CONTEXTS, WEATHER
 from swarm.model.vector import Mirror
 from swarm.wire import app
 from swarm.wire.app import BlockKind, RoundMode
@@ -73,6 +73,7 @@ class Season:
             opened_us=now_us,
             close_us=now_us + 120_000_000,
             quorum=NODES,
+            shape=self.model.shape,
             contexts=len(CONTEXTS),
         )
         everyone = range(NODES)
@@ -108,7 +109,7 @@ class Season:
         """Balanced accuracy of the nodes' own inference on the test days, mean over these crops."""
         self.live_until(self.field.hours // 24)
         days = [day for day in self.field.test_days if day in self.features]
-        x = np.concatenate([self.features[day] for day in days]).reshape(-1, FEATURES)
+        x = np.concatenate([self.features[day] for day in days]).reshape(-1, WEATHER.features)
         owners = np.tile(np.arange(NODES), len(days))
         said = self.nodes.infer(x, owners).argmax(axis=1)
         truth = np.concatenate([self.labels[day] for day in days])
@@ -134,7 +135,7 @@ def run(
 
 def test_without_anything_to_gain_nothing_is_sent() -> None:
     """Negative control: the shipped model knows these crops' rules."""
-    season = run(RoundMode.PROTOTYPES, FlowerStrategy("prototypes"))
+    season = run(RoundMode.PROTOTYPES, FlowerStrategy("prototypes", WEATHER))
     assert season.frames == NODES * len(ROUND_DAYS)
     assert season.sent == 0 and season.mirror.version == 0
 
@@ -142,7 +143,7 @@ def test_without_anything_to_gain_nothing_is_sent() -> None:
 def test_prototypes_teach_crops_that_the_shipped_heads_have_wrong() -> None:
     """Method: potato and grape call the classes by other names; apple and tomato must not be touched."""
     before = run(RoundMode.PROTOTYPES, None, odd_crops=(2, 3))
-    after = run(RoundMode.PROTOTYPES, FlowerStrategy("prototypes"), odd_crops=(2, 3))
+    after = run(RoundMode.PROTOTYPES, FlowerStrategy("prototypes", WEATHER), odd_crops=(2, 3))
     assert after.sent > 0
     assert after.right((2, 3)) > before.right((2, 3)) + 0.15
     assert np.array_equal(after.mirror.heads[:2], before.mirror.heads[:2])
@@ -151,7 +152,7 @@ def test_prototypes_teach_crops_that_the_shipped_heads_have_wrong() -> None:
 def test_signs_with_fedadam_do_no_harm_and_reach_every_node() -> None:
     """Method: nothing to gain; all nodes train, send signs and apply DELTA blocks to the same integers."""
     before = run(RoundMode.TOP_K_SIGN, None)
-    after = run(RoundMode.TOP_K_SIGN, FlowerStrategy("FedAdam"))
+    after = run(RoundMode.TOP_K_SIGN, FlowerStrategy("FedAdam", WEATHER))
     assert after.mirror.version == len(ROUND_DAYS)
     assert np.array_equal(after.nodes.adapters, np.stack([after.mirror.adapter] * NODES))
     crops = (0, 1, 2, 3)
@@ -161,5 +162,5 @@ def test_signs_with_fedadam_do_no_harm_and_reach_every_node() -> None:
 def test_signs_with_fedavg_teach_too() -> None:
     """FedAvg takes the nodes' own step sizes: fast where the heads are wrong."""
     before = run(RoundMode.TOP_K_SIGN, None, odd_crops=(2, 3))
-    after = run(RoundMode.TOP_K_SIGN, FlowerStrategy("FedAvg"), odd_crops=(2, 3))
+    after = run(RoundMode.TOP_K_SIGN, FlowerStrategy("FedAvg", WEATHER), odd_crops=(2, 3))
     assert after.right((2, 3)) > before.right((2, 3)) + 0.1

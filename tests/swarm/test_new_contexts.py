@@ -10,7 +10,7 @@ import pytest
 from swarm.commands import OpenRound
 from swarm.config import Learning, SwarmConfig
 from swarm.federation.round import Round
-from swarm.model.layout import CONTEXTS, CONTEXTS_PUBLIC
+from swarm.model.layout import CONTEXTS, CONTEXTS_PUBLIC, WEATHER
 from swarm.node import Model
 from swarm.wire import app
 from tests.swarm import cell as farm
@@ -61,7 +61,7 @@ def test_heads_alone_travel_only_while_the_adapter_is_the_shipped_one() -> None:
     for coordinate in (-1, 0, -1):  # a head, the adapter, a head again
         rounds._master = rounds._master.copy()
         rounds._master[coordinate] += 1.0
-        current = Round(1, app.RoundMode.TOP_K_SIGN, rounds.version, 255, 0, 1, 1, len(CONTEXTS))
+        current = Round(1, app.RoundMode.TOP_K_SIGN, rounds.version, 255, 0, 1, 1, WEATHER, len(CONTEXTS))
         rounds._new_version(1, current)
         assert rounds._block is not None
         kinds.append(rounds._block.kind)

@@ -185,7 +185,7 @@ def test_frames_are_valid_queries() -> None:
         (Query("node"), "dev_eui"),
         (Query("place", lat=1.0), "lat and lon"),
         (Query("features", features=(1,) * 56), "context"),
-        (Query("features", features=(1,) * 55, context=0), "56"),
+        (Query("features", features=(1,) * 257, context=0), "256"),
         (Query("features", features=(200,) * 56, context=0), "-128"),
         (Query("place", plot="1", context=8), "0..7"),
         (Query("place", plot="1", k=0), "k must"),

@@ -8,18 +8,18 @@ import pytest
 from swarm.federation.discriminant import Judge, solve_head, solve_heads
 from swarm.federation.learner import Learner
 from swarm.federation.prototypes import (
-    REPLY_SIZE,
     Options,
     Prior,
     Statistics,
     flatten,
     is_plausible,
     reply_fault,
+    reply_size,
     row_of,
 )
 from swarm.federation.strategy import FlowerStrategy, Reply
-from swarm.model.layout import CLASSES, HEAD_ROW, HEAD_SIZE, Z_ONE, Z
-from swarm.model.vector import Mirror, head_slice, vector_size
+from swarm.model.layout import HEAD_ROW, WEATHER, Z_ONE, Z
+from swarm.model.vector import Mirror
 from swarm.wire import app
 
 CONTEXTS = 4
@@ -35,7 +35,10 @@ class Fleet:
 
     def __init__(self, seed: int, nodes: int = 200, labels: int = 24, spread: float = 0.3) -> None:
         draw = np.random.default_rng(seed)
-        self.means = draw.normal(size=(CLASSES, Z)) * 0.22 + draw.normal(size=(CONTEXTS, CLASSES, Z)) * 0.13
+        self.means = (
+            draw.normal(size=(WEATHER.classes, Z)) * 0.22
+            + draw.normal(size=(CONTEXTS, WEATHER.classes, Z)) * 0.13
+        )
         mixing = np.linalg.qr(draw.normal(size=(Z, Z)))[0] * np.sqrt(draw.uniform(0.1, 1.5, Z))
         self.train: list[Sample] = []
         self.test: list[Sample] = []
@@ -44,7 +47,7 @@ class Fleet:
             offset = draw.normal(size=Z) * spread
             shares = draw.dirichlet([1.8, 0.75, 0.45])
             for kept, count in ((self.train, labels), (self.test, 20)):
-                label = draw.choice(CLASSES, size=count, p=shares)
+                label = draw.choice(WEATHER.classes, size=count, p=shares)
                 z = self.means[context][label] + offset + draw.normal(size=(count, Z)) @ mixing.T
                 kept.append((node, context, np.clip(np.rint(z * Z_ONE), -128, 127).astype(int), label))
 
@@ -55,27 +58,29 @@ class Fleet:
         for node, context, z, label in self.train:
             if draw.random() < garbage:
                 z, label = draw.integers(-120, 120, z.shape), draw.permutation(label)  # noqa: PLW2901
-            made.append((node, flatten(message_of(context, z[part], label[part], dims))))
+            made.append((node, flatten(message_of(context, z[part], label[part], dims), WEATHER)))
         return made
 
     def statistics(self, dims: int = Z, *, garbage: float = 0.0) -> Statistics:
-        statistics = Statistics()
+        statistics = Statistics(WEATHER)
         for node, reply in self.replies(dims, garbage=garbage):
             statistics.add(node, reply)
         return statistics
 
     def central(self) -> np.ndarray:
         """LDA per context with all samples in one place, float64[contexts, 99]."""
-        heads = np.zeros((CONTEXTS, CLASSES, HEAD_ROW))
+        heads = np.zeros((CONTEXTS, WEATHER.classes, HEAD_ROW))
         for context in range(CONTEXTS):
             z, label = self.pool(self.train, context)
-            mean = np.stack([z[label == c].mean(axis=0) for c in range(CLASSES)])
-            within = sum((z[label == c] - mean[c]).T @ (z[label == c] - mean[c]) for c in range(CLASSES))
+            mean = np.stack([z[label == c].mean(axis=0) for c in range(WEATHER.classes)])
+            within = sum(
+                (z[label == c] - mean[c]).T @ (z[label == c] - mean[c]) for c in range(WEATHER.classes)
+            )
             weights = mean @ np.linalg.inv(within / len(z) + 0.02 * np.eye(Z))
-            prior = np.bincount(label, minlength=CLASSES) / len(label)
+            prior = np.bincount(label, minlength=WEATHER.classes) / len(label)
             heads[context, :, :Z] = weights
             heads[context, :, Z] = -0.5 * (weights * mean).sum(axis=1) + 0.5 * np.log(prior)
-        return heads.reshape(CONTEXTS, HEAD_SIZE)
+        return heads.reshape(CONTEXTS, WEATHER.head_size)
 
     def pool(self, samples: list[Sample], context: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = [(z, label) for _, c, z, label in samples if c == context]
@@ -86,9 +91,9 @@ class Fleet:
         scores = []
         for context in range(CONTEXTS):
             z, label = self.pool(self.test, context)
-            head = heads[context].reshape(CLASSES, HEAD_ROW)
+            head = heads[context].reshape(WEATHER.classes, HEAD_ROW)
             guess = (z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)
-            for c in range(CLASSES):
+            for c in range(WEATHER.classes):
                 hits = int(((guess == c) & (label == c)).sum())
                 scores.append(2 * hits / max(1, int((guess == c).sum() + (label == c).sum())))
         return float(np.mean(scores))
@@ -97,7 +102,7 @@ class Fleet:
 def message_of(context: int, z: np.ndarray, label: np.ndarray, dims: int, number: int = 1) -> app.Prototypes:
     """What a node would send: int4 class means."""
     classes = []
-    for c in range(CLASSES):
+    for c in range(WEATHER.classes):
         if (label == c).any():
             mean = z[label == c].mean(axis=0)[:dims]
             scale = int(np.clip(np.ceil(np.abs(mean).max() * 8 / 7), 1, 255))
@@ -106,7 +111,7 @@ def message_of(context: int, z: np.ndarray, label: np.ndarray, dims: int, number
     return app.Prototypes(number, 0, context, len(label), tuple(classes))
 
 
-SHIPPED_NOTHING = np.zeros((CONTEXTS, HEAD_SIZE))
+SHIPPED_NOTHING = np.zeros((CONTEXTS, WEATHER.head_size))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -122,7 +127,7 @@ def test_one_int4_frame_per_node_comes_close_to_central(seed: int) -> None:
 def test_a_good_shipped_head_stays() -> None:
     """Negative control.  Method: the shipped head is central LDA of ten times the nodes: nothing is sent."""
     base = Fleet(7, nodes=2000).central()
-    fleet, learner = Fleet(7), Learner(Options())
+    fleet, learner = Fleet(7), Learner(Options(), WEATHER)
     for start in (0, 8, 16):
         heads = learner.learn(base, fleet.replies(part=slice(start, start + 8)))
         assert np.array_equal(heads, base)
@@ -132,8 +137,12 @@ def test_a_good_shipped_head_stays() -> None:
 
 def test_a_wrong_shipped_head_is_replaced_once_the_new_one_is_proved() -> None:
     """Method: the shipped head takes classes for one another; the first round only learns, the next judge."""
-    fleet, learner = Fleet(6), Learner(Options())
-    base = fleet.central().reshape(CONTEXTS, CLASSES, HEAD_ROW)[:, [1, 2, 0]].reshape(CONTEXTS, HEAD_SIZE)
+    fleet, learner = Fleet(6), Learner(Options(), WEATHER)
+    base = (
+        fleet.central()
+        .reshape(CONTEXTS, WEATHER.classes, HEAD_ROW)[:, [1, 2, 0]]
+        .reshape(CONTEXTS, WEATHER.head_size)
+    )
     assert np.array_equal(learner.learn(base, fleet.replies(part=slice(0, 8))), base)
     assert all(result.base is None and result.share == 0.0 for result in learner.results)
     for start in (8, 16):
@@ -144,7 +153,7 @@ def test_a_wrong_shipped_head_is_replaced_once_the_new_one_is_proved() -> None:
 
 
 def test_gain_min_zero_takes_every_head_at_once() -> None:
-    fleet, learner = Fleet(6), Learner(Options(gain_min=0.0))
+    fleet, learner = Fleet(6), Learner(Options(gain_min=0.0), WEATHER)
     heads = learner.learn(SHIPPED_NOTHING, fleet.replies())
     assert all(result.share == 1.0 and result.rounds == 0 for result in learner.results)
     assert np.array_equal(heads, solve_heads(fleet.statistics(), SHIPPED_NOTHING, Options()))
@@ -152,14 +161,14 @@ def test_gain_min_zero_takes_every_head_at_once() -> None:
 
 def test_judge_counts_what_each_head_says() -> None:
     """Method: one dimension, three heads' worth of answers by hand."""
-    judge = Judge(1)
-    base, solved = np.zeros((CLASSES, HEAD_ROW)), np.zeros((CLASSES, HEAD_ROW))
+    judge = Judge(WEATHER, 1)
+    base, solved = np.zeros((WEATHER.classes, HEAD_ROW)), np.zeros((WEATHER.classes, HEAD_ROW))
     base[0, Z] = 1.0  # always says class 0
     solved[:, 0], solved[:, Z] = [-4.0, 0.0, 4.0], [-2.0, 0.0, -2.0]  # by the sign of z[0]
     rows = []
     for label, z in ((0, -32), (1, 0), (2, 32)):
         q = tuple([7 if z > 0 else -7 if z else 0] + [0] * 31)
-        rows.append(row_of(flatten(app.Prototypes(1, 0, 0, 1, (app.ClassMean(label, 1, 36, q),)))))
+        rows.append(row_of(flatten(app.Prototypes(1, 0, 0, 1, (app.ClassMean(label, 1, 36, q),)), WEATHER)))
     judge.tally(np.stack(rows), 0, base.ravel(), solved.ravel(), Options())
     assert np.array_equal(judge.confusion[0, 0], [[1, 0, 0], [1, 0, 0], [1, 0, 0]])
     assert np.array_equal(judge.confusion[0, 1], np.eye(3))
@@ -171,9 +180,9 @@ def test_judge_counts_what_each_head_says() -> None:
 
 
 def test_few_nodes_keep_the_shipped_head_or_lean_on_it() -> None:
-    base = np.random.default_rng(2).normal(size=(CONTEXTS, HEAD_SIZE)) * 0.1
+    base = np.random.default_rng(2).normal(size=(CONTEXTS, WEATHER.head_size)) * 0.1
     for nodes, share in ((4, 0.0), (9, 9 / 15), (15, 1.0)):
-        learner = Learner(Options(gain_min=0.0))
+        learner = Learner(Options(gain_min=0.0), WEATHER)
         heads = learner.learn(base, Fleet(7, nodes=nodes * CONTEXTS).replies())
         assert [result.share for result in learner.results] == [share] * CONTEXTS
         assert np.array_equal(heads, base) == (share == 0.0)
@@ -183,23 +192,23 @@ def test_slow_nodes_that_send_20_dims_help_too() -> None:
     """Method: all send 20 of 32 dims; the shipped weights of the other 12 stay."""
     fleet = Fleet(8)
     statistics = fleet.statistics(dims=20)
-    weights = solve_heads(statistics, SHIPPED_NOTHING, Options()).reshape(CONTEXTS, CLASSES, HEAD_ROW)
+    weights = solve_heads(statistics, SHIPPED_NOTHING, Options()).reshape(CONTEXTS, WEATHER.classes, HEAD_ROW)
     assert not weights[:, :, 20:Z].any()
-    assert fleet.macro_f1(weights.reshape(CONTEXTS, HEAD_SIZE)) > 0.5
+    assert fleet.macro_f1(weights.reshape(CONTEXTS, WEATHER.head_size)) > 0.5
     base = fleet.central()
     rest = np.s_[:, :, 20:Z]
-    shipped = base.reshape(CONTEXTS, CLASSES, HEAD_ROW)[rest]
-    kept = solve_heads(statistics, base, Options()).reshape(CONTEXTS, CLASSES, HEAD_ROW)[rest]
+    shipped = base.reshape(CONTEXTS, WEATHER.classes, HEAD_ROW)[rest]
+    kept = solve_heads(statistics, base, Options()).reshape(CONTEXTS, WEATHER.classes, HEAD_ROW)[rest]
     assert np.allclose(kept - kept[:, :1], shipped - shipped[:, :1])
 
 
 def test_mixed_dims_use_all_that_is_there() -> None:
     fleet = Fleet(9)
-    slow, fast, mixed = Statistics(), Statistics(), Statistics()
+    slow, fast, mixed = Statistics(WEATHER), Statistics(WEATHER), Statistics(WEATHER)
     for node, context, z, label in fleet.train:
-        slow.add(node, flatten(message_of(context, z, label, 20)))
-        fast.add(node, flatten(message_of(context, z, label, 32)))
-        mixed.add(node, flatten(message_of(context, z, label, 20 if node % 8 < 4 else 32)))
+        slow.add(node, flatten(message_of(context, z, label, 20), WEATHER))
+        fast.add(node, flatten(message_of(context, z, label, 32), WEATHER))
+        mixed.add(node, flatten(message_of(context, z, label, 20 if node % 8 < 4 else 32), WEATHER))
     scores = [fleet.macro_f1(solve_heads(s, SHIPPED_NOTHING, Options())) for s in (slow, mixed, fast)]
     assert scores[0] < scores[1] <= scores[2] + 0.01
 
@@ -208,8 +217,9 @@ def test_increments_sum_up_to_the_same_bits_in_any_order() -> None:
     fleet = Fleet(10, nodes=40)
     parts = []
     for node, context, z, label in fleet.train:
-        parts += [(node, flatten(message_of(context, z[i : i + 8], label[i : i + 8], Z))) for i in (0, 8, 16)]
-    forward, backward = Statistics(), Statistics()
+        chunks = [message_of(context, z[i : i + 8], label[i : i + 8], Z) for i in (0, 8, 16)]
+        parts += [(node, flatten(chunk, WEATHER)) for chunk in chunks]
+    forward, backward = Statistics(WEATHER), Statistics(WEATHER)
     for node, reply in parts:
         forward.add(node, reply)
     for node, reply in reversed(parts):
@@ -222,12 +232,12 @@ def test_increments_sum_up_to_the_same_bits_in_any_order() -> None:
 
 def test_statistics_survive_arrays() -> None:
     statistics = Fleet(11, nodes=12).statistics()
-    copy = Statistics()
+    copy = Statistics(WEATHER)
     copy.load(statistics.arrays())
     assert len(copy) == 12
     assert all(np.array_equal(value, copy.arrays()[key]) for key, value in statistics.arrays().items())
     with pytest.raises(ValueError, match="shape"):
-        copy.load({"keys": np.zeros((2, 2)), "rows": np.zeros((3, 2, CLASSES, Z))})
+        copy.load({"keys": np.zeros((2, 2)), "rows": np.zeros((3, 2, WEATHER.classes, Z))})
 
 
 def test_garbage_costs_little() -> None:
@@ -249,10 +259,10 @@ def test_colluding_extremes_are_trimmed() -> None:
     statistics = fleet.statistics()
     for node in range(1000, 1020):
         q = tuple([7] * 16 + [-8] * 16)
-        means = tuple(app.ClassMean(c, 85, 126, q) for c in range(CLASSES))
+        means = tuple(app.ClassMean(c, 85, 126, q) for c in range(WEATHER.classes))
         message = app.Prototypes(1, 0, node % CONTEXTS, 255, means)
-        assert is_plausible(message)
-        statistics.add(node, flatten(message))
+        assert is_plausible(message, WEATHER)
+        statistics.add(node, flatten(message, WEATHER))
     clean = fleet.macro_f1(solve_heads(fleet.statistics(), SHIPPED_NOTHING, Options()))
     trimmed = fleet.macro_f1(solve_heads(statistics, SHIPPED_NOTHING, Options()))
     ruined = fleet.macro_f1(solve_heads(statistics, SHIPPED_NOTHING, Options(trim=0.0)))
@@ -267,7 +277,7 @@ def test_count_cap_limits_what_one_node_says() -> None:
         fleet = Fleet(16, nodes=80)
         statistics, loud = fleet.statistics(), fleet.statistics()
         mean = app.ClassMean(0, 200, 40, tuple([7, -7] * 16))
-        loud.add(0, flatten(app.Prototypes(1, 0, 0, 200, (mean,))))
+        loud.add(0, flatten(app.Prototypes(1, 0, 0, 200, (mean,)), WEATHER))
         options = Options(count_cap=cap, trim=0.0)
         before, after = solve_head(statistics.context(0), options), solve_head(loud.context(0), options)
         moved[cap] = float(np.linalg.norm(after - before) / np.linalg.norm(before))
@@ -279,7 +289,9 @@ def test_balance_favours_rare_classes() -> None:
     z, label = fleet.pool(fleet.test, 0)
     rare = {}
     for balance in (0.0, 1.0):
-        head = solve_head(fleet.statistics().context(0), Options(balance=balance)).reshape(CLASSES, HEAD_ROW)
+        head = solve_head(fleet.statistics().context(0), Options(balance=balance)).reshape(
+            WEATHER.classes, HEAD_ROW
+        )
         guess = (z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)
         rare[balance] = float((guess[label == 2] == 2).mean())
     assert rare[1.0] > rare[0.0]
@@ -288,18 +300,18 @@ def test_balance_favours_rare_classes() -> None:
 def test_a_class_that_no_node_of_the_context_saw_comes_from_elsewhere() -> None:
     """Method: potato nodes never report `high`; other contexts, or public means, place it."""
     fleet = Fleet(18)
-    statistics = Statistics()
+    statistics = Statistics(WEATHER)
     for node, context, z, label in fleet.train:
         seen = label < 2 if context == 2 else np.ones(len(label), bool)
         if seen.any():
-            statistics.add(node, flatten(message_of(context, z[seen], label[seen], Z)))
+            statistics.add(node, flatten(message_of(context, z[seen], label[seen], Z), WEATHER))
     z, label = fleet.pool(fleet.test, 2)
-    counts = np.full((CONTEXTS, CLASSES), 50.0)
+    counts = np.full((CONTEXTS, WEATHER.classes), 50.0)
     prior = Prior(fleet.means * Z_ONE, counts)
     recalls = []
     for known in (None, prior):
         heads = solve_heads(statistics, SHIPPED_NOTHING, Options(balance=1.0), known)
-        head = heads[2].reshape(CLASSES, HEAD_ROW)
+        head = heads[2].reshape(WEATHER.classes, HEAD_ROW)
         recalls.append(float(((z @ head[:, :Z].T + head[:, Z]).argmax(axis=1)[label == 2] == 2).mean()))
     assert recalls[0] > 0.4
     assert recalls[1] > recalls[0]
@@ -309,29 +321,38 @@ def test_plausibility_bounds() -> None:
     def claim(q: int, scale: int) -> app.Prototypes:
         return app.Prototypes(1, 0, 0, 3, (app.ClassMean(1, 3, scale, (q, 0)),))
 
-    assert is_plausible(claim(7, 146)) and not is_plausible(claim(7, 147))
-    assert is_plausible(claim(-8, 128)) and not is_plausible(claim(-8, 129))
-    assert reply_fault(flatten(claim(7, 146)), CONTEXTS) is None
-    assert reply_fault(flatten(claim(7, 147)), CONTEXTS) == "implausible"
-    assert reply_fault(np.zeros(REPLY_SIZE), CONTEXTS) == "value"
+    assert is_plausible(claim(7, 146), WEATHER) and not is_plausible(claim(7, 147), WEATHER)
+    assert is_plausible(claim(-8, 128), WEATHER) and not is_plausible(claim(-8, 129), WEATHER)
+    # A node's own quantiser: a mean of 119 asks for scale 136, in which -128 rounds to 8 steps; in 137 to 7.
+    both = tuple(7 if i == 0 else -8 for i in range(20))
+    for scale, honest in ((136, True), (137, False)):
+        message = app.Prototypes(1, 0, 0, 5, (app.ClassMean(1, 5, scale, both),))
+        assert is_plausible(message, WEATHER) == honest
+        assert (reply_fault(flatten(message, WEATHER), CONTEXTS) is None) == honest
+    assert reply_fault(flatten(claim(7, 146), WEATHER), CONTEXTS) is None
+    assert reply_fault(flatten(claim(7, 147), WEATHER), CONTEXTS) == "implausible"
+    assert reply_fault(np.zeros(reply_size(WEATHER)), CONTEXTS) == "value"
     two = (app.ClassMean(0, 3, 5, (1, 1)), app.ClassMean(1, 4, 5, (1, 1)))
-    assert is_plausible(app.Prototypes(1, 0, 0, 7, two)) and not is_plausible(app.Prototypes(1, 0, 0, 8, two))
+    assert is_plausible(app.Prototypes(1, 0, 0, 7, two), WEATHER)
+    assert not is_plausible(app.Prototypes(1, 0, 0, 8, two), WEATHER)
 
 
 def test_strategy_solves_heads_and_leaves_the_adapter() -> None:
     """Method: through the Flower door and the int16 mirror, as a round does it."""
     fleet = Fleet(19)
-    strategy = FlowerStrategy("prototypes", {"gain_min": 0.0})
-    master = np.zeros(vector_size(CONTEXTS))
+    strategy = FlowerStrategy("prototypes", WEATHER, {"gain_min": 0.0})
+    master = np.zeros(WEATHER.vector_size(CONTEXTS))
     master[:512] = 0.25
     replies = [
-        Reply(node, flatten(message_of(context, z, label, Z)), len(label))
+        Reply(node, flatten(message_of(context, z, label, Z), WEATHER), len(label))
         for node, context, z, label in fleet.train
     ]
     done = strategy.aggregate(1, master, replies)
     assert done.vector is not None and np.array_equal(done.vector[:512], master[:512])
     assert len(done.contexts) == CONTEXTS and done.contexts[0].nodes == 50
-    mirror = Mirror(0, np.zeros(512, np.int16), np.zeros((CONTEXTS, HEAD_SIZE), np.int16))
-    rounded = np.stack([np.rint(done.vector[head_slice(c)] * 256) / 256 for c in range(mirror.contexts)])
+    mirror = Mirror(0, np.zeros(512, np.int16), np.zeros((CONTEXTS, WEATHER.head_size), np.int16))
+    rounded = np.stack(
+        [np.rint(done.vector[WEATHER.head_slice(c)] * 256) / 256 for c in range(mirror.contexts)]
+    )
     assert fleet.macro_f1(rounded) >= 0.9 * fleet.macro_f1(fleet.central())
     assert np.abs(rounded).max() < 127

@@ -14,7 +14,8 @@ from swarm.federation.cohort import cohort_byte, expected_replies, in_cohort
 from swarm.federation.round import REASONS, Accepted, Closed, Refused, Round, RoundState, discount
 from swarm.federation.strategy import FlowerStrategy
 from swarm.federation.top_k_sign import MAGNITUDE_CAP, SignedUpdate, local_delta, reply_vectors
-from swarm.model.vector import head_slice, lsb, vector_size
+from swarm.model.layout import WEATHER
+from swarm.model.vector import lsb
 from swarm.wire import app
 from swarm.wire.app import RoundAck, RoundMode, hash8
 
@@ -37,6 +38,7 @@ def open_round(
         opened_us=1000 * SECOND_US,
         close_us=2000 * SECOND_US,
         quorum=quorum,
+        shape=WEATHER,
         contexts=CONTEXTS,
         staleness_max=4,
         previous_accepted=frozenset({7}),
@@ -52,7 +54,7 @@ def signs(
     examples: int = 9,
 ) -> app.TopKSign:
     draw = np.random.default_rng([node, number])
-    indices = tuple(int(i) for i in np.sort(draw.choice(app.LOCAL_SIZE, 30, replace=False)))
+    indices = tuple(int(i) for i in np.sort(draw.choice(WEATHER.local_size, 30, replace=False)))
     negative = tuple(bool(b) for b in draw.integers(0, 2, 30))
     rice_k = app.rice_k_for(indices)
     return app.TopKSign(number, version, context, examples, magnitude, rice_k, indices, negative)
@@ -81,7 +83,7 @@ def digest(closed: Closed) -> str:
     return hashlib.sha256(closed.vector.tobytes()).hexdigest()
 
 
-MASTER = np.random.default_rng(0).normal(size=vector_size(CONTEXTS)) * 0.1
+MASTER = np.random.default_rng(0).normal(size=WEATHER.vector_size(CONTEXTS)) * 0.1
 
 
 def test_quorum_closes_before_the_deadline() -> None:
@@ -90,7 +92,7 @@ def test_quorum_closes_before_the_deadline() -> None:
         assert not made.due(1500 * SECOND_US)
         assert isinstance(made.on_update(dev(node), node, signs(node), 1500 * SECOND_US), Accepted)
     assert made.due(1500 * SECOND_US)
-    closed = made.close(1500 * SECOND_US, FlowerStrategy("FedAvg"), MASTER)
+    closed = made.close(1500 * SECOND_US, FlowerStrategy("FedAvg", WEATHER), MASTER)
     assert closed.failure is None and closed.updates == 3 and closed.num_examples == 27
     assert made.state is RoundState.CLOSED and made.closed_us == 1500 * SECOND_US
     assert not made.due(3000 * SECOND_US)
@@ -101,12 +103,12 @@ def test_deadline_closes_with_what_is_there() -> None:
     made = open_round()
     made.on_update(dev(1), 1, signs(1), 1600 * SECOND_US)
     assert not made.due(2000 * SECOND_US - 1) and made.due(2000 * SECOND_US)
-    closed = made.close(2000 * SECOND_US, FlowerStrategy("FedAvg"), MASTER)
+    closed = made.close(2000 * SECOND_US, FlowerStrategy("FedAvg", WEATHER), MASTER)
     assert closed.updates == 1 and closed.vector is not None
 
 
 def test_nobody_came_keeps_the_old_model() -> None:
-    closed = open_round().close(2000 * SECOND_US, FlowerStrategy("FedAdam"), MASTER)
+    closed = open_round().close(2000 * SECOND_US, FlowerStrategy("FedAdam", WEATHER), MASTER)
     assert closed.vector is None and closed.failure == "no replies" and closed.updates == 0
 
 
@@ -163,7 +165,7 @@ def test_second_update_of_a_node_is_refused_but_acknowledged() -> None:
     made = open_round()
     made.on_update(dev(3), 3, signs(3), 1100 * SECOND_US)
     assert refusal(made.on_update(dev(3), 3, signs(3), 1200 * SECOND_US)) == "duplicate"
-    made.close(2000 * SECOND_US, FlowerStrategy("FedAvg"), MASTER)
+    made.close(2000 * SECOND_US, FlowerStrategy("FedAvg", WEATHER), MASTER)
     (frame,) = made.ack_frames(51)
     assert app.decode_downlink(10, frame) == RoundAck(5, 3, b"\x01")
 
@@ -203,7 +205,9 @@ def test_late_class_means_count_in_full() -> None:
                 made.on_update(dev(100 + node), 100 + node, message, 1100 * SECOND_US), Accepted
             )
         vectors.append(
-            digest(made.close(2000 * SECOND_US, FlowerStrategy("prototypes", {"gain_min": 0.0}), MASTER))
+            digest(
+                made.close(2000 * SECOND_US, FlowerStrategy("prototypes", WEATHER, {"gain_min": 0.0}), MASTER)
+            )
         )
     assert vectors[0] == vectors[1]
 
@@ -213,7 +217,7 @@ def test_round_numbers_wrap() -> None:
     assert isinstance(made.on_update(dev(1), 1, signs(1, number=65535), 1), Accepted)
     assert refusal(made.on_update(dev(2), 2, signs(2, number=65534), 1)) == "stale"
     assert refusal(made.on_update(dev(2), 2, signs(2, number=1), 1)) == "wrong_round"
-    made.close(2, FlowerStrategy("FedAvg"), MASTER)
+    made.close(2, FlowerStrategy("FedAvg", WEATHER), MASTER)
     assert app.decode_downlink(10, made.ack_frames(51)[0]) == RoundAck(65535, 1, b"\x01")
 
 
@@ -223,7 +227,7 @@ def test_staleness_discounts_a_gradient() -> None:
     for version in (10, 9, 8):
         made = open_round()
         made.on_update(dev(1), 1, signs(1, version=version), 1100 * SECOND_US)
-        closed = made.close(2000 * SECOND_US, FlowerStrategy("FedAvg"), MASTER)
+        closed = made.close(2000 * SECOND_US, FlowerStrategy("FedAvg", WEATHER), MASTER)
         assert closed.vector is not None
         moved.append(float(np.abs(closed.vector - MASTER).sum()))
     assert moved[1] == pytest.approx(moved[0] / 2) and moved[2] == pytest.approx(moved[0] / 3)
@@ -232,7 +236,7 @@ def test_staleness_discounts_a_gradient() -> None:
 
 def test_local_delta_has_the_units_of_the_parameters() -> None:
     message = app.TopKSign(5, 10, 1, 3, 8, 6, (0, 511, 512, 610), (False, True, False, True))
-    delta = local_delta(message, 8.0)
+    delta = local_delta(message, 8.0, WEATHER)
     assert delta[[0, 511, 512, 610]].tolist() == [8 / 4096, -8 / 4096, 8 / 256, -8 / 256]
     assert np.count_nonzero(delta) == 4
 
@@ -243,15 +247,17 @@ def test_each_head_is_the_mean_over_its_own_nodes() -> None:
         SignedUpdate(app.TopKSign(5, 10, node % 4, 6, 10, 6, (0, 512), (False, False)), 1.0)
         for node in range(8)
     ]
-    mean = np.mean(reply_vectors(MASTER, CONTEXTS, updates), axis=0) - MASTER
+    mean = np.mean(reply_vectors(MASTER, WEATHER, CONTEXTS, updates), axis=0) - MASTER
     assert mean[0] == pytest.approx(10 / 4096)
-    assert [mean[head_slice(c)][0] for c in range(4)] == pytest.approx([10 / 256] * 4)
+    assert [mean[WEATHER.head_slice(c)][0] for c in range(4)] == pytest.approx([10 / 256] * 4)
 
 
 def test_a_loud_node_is_cut_to_the_median() -> None:
     quiet = [SignedUpdate(app.TopKSign(5, 10, 0, 6, 10, 6, (0,), (False,)), 1.0) for _ in range(8)]
     loud = SignedUpdate(app.TopKSign(5, 10, 0, 6, 30_000, 6, (1,), (False,)), 1.0)
-    step = (np.mean(reply_vectors(MASTER, CONTEXTS, [*quiet, loud]), axis=0) - MASTER) / lsb(CONTEXTS)
+    step = (np.mean(reply_vectors(MASTER, WEATHER, CONTEXTS, [*quiet, loud]), axis=0) - MASTER) / lsb(
+        len(MASTER)
+    )
     assert step[0] == pytest.approx(8 * 10 / 9)
     assert step[1] == pytest.approx(MAGNITUDE_CAP * 10 / 9)
 
@@ -281,8 +287,8 @@ def test_row_holds_the_columns_of_the_table() -> None:
     wanted = "round mode model_version opened_us close_us closed_us state cohort updates metrics"
     assert list(row) == wanted.split()
     assert row["state"] == "open" and json.loads(str(row["metrics"]))["refused"] == {"stale": 1}
-    made.close(2000 * SECOND_US, FlowerStrategy("FedAvg"), MASTER)
-    closed = Round.from_row(made.to_row(), [])
+    made.close(2000 * SECOND_US, FlowerStrategy("FedAvg", WEATHER), MASTER)
+    closed = Round.from_row(made.to_row(), [], WEATHER)
     assert closed.state is RoundState.CLOSED and closed.result["failure"] == "no replies"
     assert refusal(closed.on_update(dev(1), 1, signs(1), 1)) == "closed"
 
@@ -291,7 +297,7 @@ def test_prototype_round_reports_what_each_context_gains() -> None:
     made = open_round(RoundMode.PROTOTYPES)
     for node in range(30):
         made.on_update(dev(node + 100), node + 100, means(node, context=0), 1100 * SECOND_US)
-    strategy = FlowerStrategy("prototypes")
+    strategy = FlowerStrategy("prototypes", WEATHER)
     made.close(2000 * SECOND_US, strategy, MASTER)
     following = open_round(RoundMode.PROTOTYPES, number=6)
     for node in range(30):
@@ -339,15 +345,15 @@ def test_a_restart_at_any_point_ends_with_the_same_bits(
         if step in stops:
             shuffled = list(rows.values())
             order.shuffle(shuffled)  # type: ignore[attr-defined]
-            killed = Round.from_row(stored, shuffled)
+            killed = Round.from_row(stored, shuffled, WEATHER)
         two = killed.on_update(dev(node), node, message, now_us)
         assert one == two
         if isinstance(two, Accepted):
             rows[two.key] = two.row
-    killed = Round.from_row(stored, rows.values())
+    killed = Round.from_row(stored, rows.values(), WEATHER)
     assert (killed.updates, killed.late, killed.accepted) == (steady.updates, steady.late, steady.accepted)
     assert killed.ack_frames(51) == steady.ack_frames(51)
-    one, two = (r.close(2000 * SECOND_US, FlowerStrategy(name), MASTER) for r in (steady, killed))
+    one, two = (r.close(2000 * SECOND_US, FlowerStrategy(name, WEATHER), MASTER) for r in (steady, killed))
     assert (one.vector is None) == (two.vector is None) and one.metrics() == two.metrics()
     if one.vector is not None:
         assert digest(one) == digest(two)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from swarm.federation import strategy as door
-from swarm.federation.prototypes import REPLY_SIZE
+from swarm.federation.prototypes import reply_size
 from swarm.federation.strategy import (
     DEFAULT_OPTIONS,
     PROTOTYPES,
@@ -21,6 +21,7 @@ from swarm.federation.strategy import (
     option_names,
     strategy_names,
 )
+from swarm.model.layout import WEATHER
 
 SIZE = 512 + 99 * 2
 FLOWER_NAMES = [name for name in strategy_names() if name != PROTOTYPES]
@@ -34,7 +35,7 @@ OPTIONS: dict[str, dict[str, float | int]] = {
 
 
 def make(name: str) -> FlowerStrategy:
-    return FlowerStrategy(name, OPTIONS.get(name, {}))
+    return FlowerStrategy(name, WEATHER, OPTIONS.get(name, {}))
 
 
 def replies_of(round_number: int, count: int = 8, size: int = SIZE) -> list[Reply]:
@@ -47,7 +48,7 @@ def prototype_replies(round_number: int, count: int = 12) -> list[Reply]:
     draw = np.random.default_rng([7, round_number])
     replies = []
     for node in range(count):
-        flat = np.zeros(REPLY_SIZE)
+        flat = np.zeros(reply_size(WEATHER))
         flat[0], flat[1] = node % 2, 32
         for label in (0, 2):
             flat[2 + label * 33] = 1
@@ -79,7 +80,7 @@ def test_fedavg_is_the_mean_weighted_by_examples_and_weight() -> None:
 
 def test_fedadam_step_is_what_the_formula_says() -> None:
     """Method: Adam by hand for two rounds of one repeated change, Flower's bias correction included."""
-    adam = FlowerStrategy("FedAdam", {"eta": 0.02, "tau": 1e-4})
+    adam = FlowerStrategy("FedAdam", WEATHER, {"eta": 0.02, "tau": 1e-4})
     vector = np.zeros(SIZE)
     m = v = 0.0
     expected = 0.0
@@ -229,7 +230,7 @@ def test_overflow_in_flower_is_a_failure_that_leaves_no_trace() -> None:
 
 def test_fedavgm_follows_a_rolled_back_model() -> None:
     """Flower's FedAvgM steps from its own copy of the model; ours must step from the one it is given."""
-    made = FlowerStrategy("FedAvgM", {"server_momentum": 0.5, "server_learning_rate": 0.5})
+    made = FlowerStrategy("FedAvgM", WEATHER, {"server_momentum": 0.5, "server_learning_rate": 0.5})
     vector = np.zeros(SIZE)
     made.aggregate(1, vector, [Reply(0, vector + 1.0, 1)])
     rolled_back = np.full(SIZE, 5.0)
@@ -267,7 +268,7 @@ def test_unusable_names_are_refused_with_the_usable_ones() -> None:
         "Strategy",
     ):
         with pytest.raises(ValueError, match=r"usable: prototypes, .*FedAdam, FedAvg") as caught:
-            FlowerStrategy(name)
+            FlowerStrategy(name, WEATHER)
         assert name in str(caught.value)
 
 
@@ -293,15 +294,15 @@ def test_options_are_validated_by_name_and_value() -> None:
     with pytest.raises(
         ValueError, match="unknown option etta of strategy FedAdam; it takes: beta_1, beta_2, eta"
     ):
-        FlowerStrategy("FedAdam", {"etta": 1.0})
+        FlowerStrategy("FedAdam", WEATHER, {"etta": 1.0})
     with pytest.raises(ValueError, match="fraction_train"):
-        FlowerStrategy("FedAvg", {"fraction_train": 0.5})
+        FlowerStrategy("FedAvg", WEATHER, {"fraction_train": 0.5})
     with pytest.raises(ValueError, match="eta of strategy FedAdam must be a finite number"):
-        FlowerStrategy("FedAdam", {"eta": "fast"})
+        FlowerStrategy("FedAdam", WEATHER, {"eta": "fast"})
     with pytest.raises(ValueError, match="beta"):
-        FlowerStrategy("FedTrimmedAvg", {"beta": 0.7})
+        FlowerStrategy("FedTrimmedAvg", WEATHER, {"beta": 0.7})
     with pytest.raises(ValueError, match="balance"):
-        FlowerStrategy(PROTOTYPES, {"balance": 2.0})
+        FlowerStrategy(PROTOTYPES, WEATHER, {"balance": 2.0})
     assert "ridge" in option_names(PROTOTYPES) and "beta" in option_names("FedTrimmedAvg")
     assert option_names("FedAvg") == ()
     assert all(key in option_names(name) for name, given in DEFAULT_OPTIONS.items() for key in given)

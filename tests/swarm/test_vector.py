@@ -12,16 +12,13 @@ from hypothesis import strategies as st
 
 from swarm.effects import Malformed
 from swarm.model import block
-from swarm.model.layout import ADAPTER_SIZE, HEAD_SIZE
+from swarm.model.layout import ADAPTER_SIZE, WEATHER
 from swarm.model.vector import (
     VERSIONS,
     Mirror,
-    head_slice,
-    local_slices,
     lsb,
     next_version,
     quantise,
-    vector_size,
     version_age,
 )
 from swarm.wire.app import NO_BASE, BlockKind, BlockPiece, decode_downlink
@@ -32,14 +29,16 @@ CONTEXTS = 4
 def mirror_of(seed: int, version: int = 7, spread: int = 400) -> Mirror:
     draw = np.random.default_rng(seed)
     adapter = draw.integers(-spread, spread, ADAPTER_SIZE).astype(np.int16)
-    heads = draw.integers(-spread, spread, (CONTEXTS, HEAD_SIZE)).astype(np.int16)
+    heads = draw.integers(-spread, spread, (CONTEXTS, WEATHER.head_size)).astype(np.int16)
     return Mirror(version, adapter, heads)
 
 
 def master_near(mirror: Mirror, seed: int, step: float = 20.0) -> np.ndarray:
     """The mirror's master moved by some LSB at every coordinate."""
     draw = np.random.default_rng(seed)
-    return mirror.master() + draw.normal(size=vector_size(CONTEXTS)) * step * lsb(CONTEXTS)
+    return mirror.master() + draw.normal(size=WEATHER.vector_size(CONTEXTS)) * step * lsb(
+        WEATHER.vector_size(CONTEXTS)
+    )
 
 
 def reassembled(frames: list[bytes]) -> tuple[BlockPiece, bytes]:
@@ -57,16 +56,16 @@ def test_master_and_quantise_are_inverse_and_saturate() -> None:
     back = quantise(mirror.master())
     assert np.array_equal(back[:ADAPTER_SIZE], mirror.adapter)
     assert np.array_equal(back[ADAPTER_SIZE:], mirror.heads.ravel())
-    assert set(quantise(np.full(vector_size(1), 1e6))) == {32767}
-    assert set(quantise(np.full(vector_size(1), -1e6))) == {-32768}
+    assert set(quantise(np.full(WEATHER.vector_size(1), 1e6))) == {32767}
+    assert set(quantise(np.full(WEATHER.vector_size(1), -1e6))) == {-32768}
 
 
 def test_layout_of_local_coordinates() -> None:
-    adapter, head = local_slices(2)
+    adapter, head = WEATHER.local_slices(2)
     assert (adapter.start, adapter.stop) == (0, 512)
     assert (head.start, head.stop) == (512 + 198, 512 + 297)
-    assert head == head_slice(2) and vector_size(4) == 908
-    steps = lsb(4)
+    assert head == WEATHER.head_slice(2) and WEATHER.vector_size(4) == 908
+    steps = lsb(WEATHER.vector_size(4))
     assert steps[511] == 1 / 4096 and steps[512] == 1 / 256
 
 
@@ -104,7 +103,7 @@ def test_heads_block_bytes_are_as_specified() -> None:
     mirror = Mirror(0, np.zeros(512, np.int16), np.zeros((CONTEXTS, 99), np.int16))
     master = mirror.master()
     wanted = np.arange(99) * 8 - 400
-    master[head_slice(2)] = wanted / 256
+    master[WEATHER.head_slice(2)] = wanted / 256
     made = block.encode(mirror, master, BlockKind.HEADS)
     assert (made.version, made.base_version, len(made.data)) == (1, NO_BASE, 101)
     context, shift = made.data[0], made.data[1]
@@ -117,11 +116,11 @@ def test_heads_block_bytes_are_as_specified() -> None:
 def test_delta_block_bytes_are_as_specified() -> None:
     """Method: steps of -8..7 times 4 at known places; low nibble first, adapter before heads."""
     mirror = mirror_of(6)
-    steps = np.zeros(vector_size(CONTEXTS))
+    steps = np.zeros(WEATHER.vector_size(CONTEXTS))
     steps[0], steps[1], steps[2] = -32, 28, 4
-    steps[head_slice(1)][0] = 2
-    steps[head_slice(3)][98] = -2
-    made = block.encode(mirror, mirror.master() + steps * lsb(CONTEXTS), BlockKind.DELTA)
+    steps[WEATHER.head_slice(1)][0] = 2
+    steps[WEATHER.head_slice(3)][98] = -2
+    made = block.encode(mirror, mirror.master() + steps * lsb(WEATHER.vector_size(CONTEXTS)), BlockKind.DELTA)
     assert made.base_version == mirror.version
     assert made.data[:3] == bytes([0b1010, 2, 0])
     assert len(made.data) == 3 + (512 + 2 * 99) // 2
@@ -163,7 +162,7 @@ def test_choose_sends_no_more_than_changed() -> None:
     mirror = mirror_of(12)
     assert block.choose(mirror, mirror.master()) is None
     master = mirror.master()
-    master[head_slice(1)] += 0.5
+    master[WEATHER.head_slice(1)] += 0.5
     assert block.choose(mirror, master) is BlockKind.HEADS
     assert block.changed_contexts(mirror, master) == [1]
     master[0] += 0.5
@@ -178,7 +177,7 @@ def test_what_a_delta_cannot_say_travels_later() -> None:
     for _ in range(6):
         made = block.encode(mirror, master, BlockKind.DELTA, range(CONTEXTS))
         mirror = made.mirror
-        errors.append(float(np.abs((mirror.master() - master) / lsb(CONTEXTS)).max()))
+        errors.append(float(np.abs((mirror.master() - master) / lsb(WEATHER.vector_size(CONTEXTS))).max()))
     assert errors[0] > 20.0
     assert errors[-1] <= 0.5
 

@@ -139,7 +139,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     swn_node_t *node = &host->nodes[index];
     const swn_config_t config = node->config;
     const swn_parameters_t parameters = node->parameters;
-    int16_t residual[SWN_LOCAL_SIZE];
+    int16_t residual[SWN_LOCAL_SIZE_MAX];
 
     memcpy(residual, node->learner.residual, sizeof residual);
     if (swn_init(node, &config, &host->slots[index].port, now_us) != 0) {
@@ -168,13 +168,23 @@ void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature
     }
 }
 
-uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels)
+void swn_host_observe(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint16_t id,
+                      const int8_t *x)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        swn_observe(&host->nodes[indices[i]], now_us, id, x + (size_t)i * host->model.features);
+    }
+}
+
+uint32_t swn_host_label(swn_host_t *host, uint16_t id, const uint8_t *labels)
 {
     uint32_t taken = 0;
     uint32_t i;
 
     for (i = 0; i < host->count; i++) {
-        taken += swn_label(&host->nodes[i], day, labels[i]);
+        taken += swn_label(&host->nodes[i], id, labels[i]);
     }
     return taken;
 }
@@ -203,7 +213,8 @@ void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n,
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        swn_infer(&host->nodes[indices[i]], x + (size_t)i * SWN_FEATURES, probabilities + (size_t)i * SWN_CLASSES);
+        swn_infer(&host->nodes[indices[i]], x + (size_t)i * host->model.features,
+                  probabilities + (size_t)i * host->model.classes);
     }
 }
 
@@ -215,7 +226,7 @@ void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, con
         int8_t hidden[SWN_HIDDEN];
         uint8_t experts[SWN_TOP_K];
 
-        (void)swn_features_to_hidden(&host->model, x + (size_t)i * SWN_FEATURES, hidden, experts);
+        (void)swn_features_to_hidden(&host->model, x + (size_t)i * host->model.features, hidden, experts);
         swn_hidden_to_z(&host->model, host->nodes[indices[i]].parameters.adapter, hidden, z + (size_t)i * SWN_Z);
     }
 }
@@ -225,7 +236,7 @@ void swn_host_day_features(const swn_host_t *host, int8_t *x)
     uint32_t i;
 
     for (i = 0; i < host->count; i++) {
-        memcpy(x + (size_t)i * SWN_FEATURES, host->nodes[i].day_x, SWN_FEATURES);
+        memcpy(x + (size_t)i * host->model.features, host->nodes[i].day_x, host->model.features);
     }
 }
 
@@ -234,7 +245,7 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x)
     uint32_t i;
 
     for (i = 0; i < host->count; i++) {
-        (void)swn_own_features(&host->nodes[i], host->nodes[i].config.context, x + (size_t)i * SWN_FEATURES);
+        (void)swn_own_features(&host->nodes[i], host->nodes[i].config.context, x + (size_t)i * host->model.features);
     }
 }
 
@@ -243,7 +254,7 @@ void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        (void)swn_features_to_hidden(model, x + (size_t)i * SWN_FEATURES, hidden + (size_t)i * SWN_HIDDEN,
+        (void)swn_features_to_hidden(model, x + (size_t)i * model->features, hidden + (size_t)i * SWN_HIDDEN,
                                      experts + (size_t)i * SWN_TOP_K);
     }
 }
@@ -257,14 +268,14 @@ void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t
     }
 }
 
-void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities)
+void swn_host_heads(const swn_model_t *model, const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities)
 {
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        int32_t logits[SWN_CLASSES];
+        int32_t logits[SWN_CLASSES_MAX];
 
-        swn_head_logits(head, z + (size_t)i * SWN_Z, logits);
-        swn_softmax(logits, probabilities + (size_t)i * SWN_CLASSES);
+        swn_head_logits(head, model->classes, z + (size_t)i * SWN_Z, logits);
+        swn_softmax(logits, model->classes, probabilities + (size_t)i * model->classes);
     }
 }

@@ -76,8 +76,12 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi, const uint8_t *humidity_half,
                     const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);
 
+/* One observation for some nodes, x[n][features]. */
+void swn_host_observe(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint16_t id,
+                      const int8_t *x);
+
 /* One label for each node (255: none); returns how many were taken. */
-uint32_t swn_host_label(swn_host_t *host, uint16_t day, const uint8_t *labels);
+uint32_t swn_host_label(swn_host_t *host, uint16_t id, const uint8_t *labels);
 
 /* The same downlink for some nodes. */
 void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t now_us, uint8_t f_port,
@@ -85,17 +89,17 @@ void swn_host_rx(swn_host_t *host, const uint32_t *indices, uint32_t n, int64_t 
 
 void swn_host_poll(swn_host_t *host, int64_t now_us, int64_t *next_us);
 
-/* Batches over (node, features[56]) pairs: probabilities[3], z[32] with the node's adapter. */
+/* Batches over (node, features) pairs: probabilities[classes], z[32] with the node's adapter. */
 void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, uint8_t *probabilities);
 void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z);
 
-/* Features of all nodes: of the last closed day, or as they stand now; experts chosen by the trunk. */
+/* Features of all nodes: of the last closed day (last observation), or as they stand now. */
 void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
 
-/* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[3]. */
+/* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[classes]. */
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden, int8_t *z);
-void swn_host_heads(const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities);
+void swn_host_heads(const swn_model_t *model, const int16_t *head, uint32_t n, const int8_t *z, uint8_t *probabilities);
 
 #endif

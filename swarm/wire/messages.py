@@ -1,0 +1,227 @@
+"""What nodes and the gateway say to each other inside LoRaWAN payloads: the messages as values.
+
+`swarm.wire.app` turns them into bytes and back, and says which field is out of range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "BLOCK_HEADER_SIZE",
+    "BLOCK_SIZE_MAX",
+    "CLASSES_MAX",
+    "CONTEXT_MAX",
+    "CONTEXT_OWN",
+    "F_PORT_ASKING",
+    "F_PORT_LEARNING",
+    "F_PORT_STATUS",
+    "LOCAL_SIZE_MAX",
+    "NO_BASE",
+    "PROTOCOL",
+    "QUERY_FEATURES_FOLLOW",
+    "QUERY_FEATURES_MAX",
+    "QUERY_OWN_READINGS",
+    "RICE_K_MAX",
+    "ROUND_NEW_CONTEXTS",
+    "Z_SIZE",
+    "Answer",
+    "BlockKind",
+    "BlockPiece",
+    "ClassMean",
+    "DownlinkMessage",
+    "LearningMessage",
+    "Message",
+    "Prototypes",
+    "Query",
+    "RoundAck",
+    "RoundAnnounce",
+    "RoundMode",
+    "Schedule",
+    "Status",
+    "TopKSign",
+    "UplinkMessage",
+    "f_port_of",
+]
+
+F_PORT_LEARNING = 10
+F_PORT_ASKING = 11
+F_PORT_STATUS = 12
+
+PROTOCOL = 1
+CLASSES_MAX = 10
+QUERY_FEATURES_MAX = 216
+"""What a frame of 222 B has room for."""
+Z_SIZE = 32
+CONTEXT_MAX = 8
+CONTEXT_OWN = 255
+LOCAL_SIZE_MAX = 842
+RICE_K_MAX = 9
+BLOCK_SIZE_MAX = 3200
+BLOCK_HEADER_SIZE = 14
+NO_BASE = 0xFFFF
+ROUND_NEW_CONTEXTS = 0x80
+"""Flag in a round's mode: only nodes whose context the model was shipped without take part."""
+QUERY_OWN_READINGS = 1
+QUERY_FEATURES_FOLLOW = 2
+
+
+class RoundMode(IntEnum):
+    """What a round asks of its cohort."""
+
+    NONE = 0
+    PROTOTYPES = 1
+    TOP_K_SIGN = 2
+
+
+class BlockKind(IntEnum):
+    """What a model block holds."""
+
+    HEADS = 0
+    DELTA = 1
+    FULL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMean:
+    """The mean of one class's z over `count` samples: z[i] = q[i] * scale / 8, q -8..7, even length."""
+
+    label: int
+    count: int
+    scale: int
+    q: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prototypes:
+    """Uplink 10/01: class means of the labelled samples that were not reported yet."""
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    classes: tuple[ClassMean, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopKSign:
+    """Uplink 10/02: signs of the largest coordinates of the node's change, all of one magnitude.
+
+    `indices` ascend in 0..841 (adapter A, adapter B, head); `magnitude` is in LSB of the parameters.
+    """
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    magnitude: int
+    rice_k: int
+    indices: tuple[int, ...]
+    negative: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Uplink 11/01: 2..10 probabilities (sum 255); `age` of the freshest reading in 10 min, 255 unknown."""
+
+    query_id: int
+    context: int
+    probabilities: tuple[int, ...]
+    head_version: int
+    age: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Uplink 12/01: health and last readings.
+
+    `battery` as LoRaWAN DevStatus (0 external, 255 unknown), `humidity_half` in 0.5 % (255 missing),
+    `rain_tenth` in 0.1 mm since the last status (65535 missing), `risk` min(class, 3) << 6 |
+    probability >> 2.
+    """
+
+    model_version: int
+    model_id: int
+    battery: int
+    labelled: int
+    flags: int
+    temperature_centi: int
+    humidity_half: int
+    rain_tenth: int
+    risk: int
+    multicast_received: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAnnounce:
+    """Downlink 10/01: a round is open for the nodes with hash8(node_index, round) <= cohort.
+
+    `mode` is a `RoundMode`, with the flag `ROUND_NEW_CONTEXTS` when nodes of a shipped context stay out.
+    """
+
+    round: int
+    model_version: int
+    mode: int
+    cohort: int
+    spread_s: int
+    close_in_s: int
+    next_window_s: int
+    window_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAck:
+    """Downlink 10/02: bit j of bitmap byte b tells that node first_index + 8 b + j was counted."""
+
+    round: int
+    first_index: int
+    bitmap: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPiece:
+    """Downlink 10/03: one piece of a model block of `length` bytes; each piece carries the whole header."""
+
+    version: int
+    base_version: int
+    kind: int
+    length: int
+    crc32: int
+    index: int
+    count: int
+    piece: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Downlink 11/01: judge your own readings (flag bit 0) or these 1..216 features (bit 1)."""
+
+    query_id: int
+    flags: int
+    context: int
+    reply_in_s: int
+    features: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Downlink 12/01: when the next multicast window opens, how long it is, how often to send status."""
+
+    next_window_s: int
+    window_s: int
+    status_period_min: int
+
+
+LearningMessage = Prototypes | TopKSign
+UplinkMessage = LearningMessage | Answer | Status
+DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
+Message = UplinkMessage | DownlinkMessage
+
+
+def f_port_of(message: Message) -> int:
+    """The FPort on which this kind of message travels."""
+    if isinstance(message, (Answer, Query)):
+        return F_PORT_ASKING
+    return F_PORT_STATUS if isinstance(message, (Status, Schedule)) else F_PORT_LEARNING
