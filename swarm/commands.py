@@ -10,7 +10,7 @@ __all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "SetMulticast"]
 
 @dataclass(frozen=True, slots=True)
 class AddNode:
-    """Register one node (or replace it when `dev_eui` is known: its frame counters then survive).
+    """Register one node, or change what is known of it; its keys stay, and its frame counters with them.
 
     ABP needs `dev_addr`, `nwk_s_key`, `app_s_key`; OTAA needs `join_eui`, `app_key`.
     `context` indexes the expert of its crop; `lat`, `lon` in degrees.  Without `node_index` a new node gets
@@ -42,11 +42,15 @@ class RemoveNode:
 
 @dataclass(frozen=True, slots=True)
 class SetMulticast:
-    """The group session all nodes of this cell were provisioned with (made once, at provisioning)."""
+    """The group session all nodes of this cell were provisioned with (made once, at provisioning).
+
+    Another group than the cell's is refused unless `replace`: nodes of the old one then hear nothing.
+    """
 
     mc_addr: int
     nwk_s_key: bytes = field(repr=False)
     app_s_key: bytes = field(repr=False)
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

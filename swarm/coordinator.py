@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 from swarm.asking import Asking
 from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
@@ -36,6 +35,7 @@ from swarm.mac.session import Accepted, MulticastGroup
 from swarm.phy.link import SNR_LIMIT_DB
 from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
+from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
 from swarm.wire import app, lorawan
 
@@ -53,7 +53,8 @@ class Coordinator:
         self.config = config
         self.region = region(config.region)
         self.counters: Counter[str] = Counter()
-        self.registry = Registry(self.region, rows, config.rx1_delay_s)
+        self._retired = Retired(rows)
+        self.registry = Registry(self.region, rows, config.rx1_delay_s, self._retired)
         self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
         if self.downlinks.group is not None:
             # The settings rule; only keys and counter are the group's own.
@@ -104,7 +105,7 @@ class Coordinator:
                 self.downlinks.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
-                return self._set_multicast(command)
+                return self._set_multicast(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
 
@@ -269,9 +270,8 @@ class Coordinator:
 
     # -- the rest ---------------------------------------------------------------------------------
 
-    def _set_multicast(self, command: SetMulticast) -> list[Effect] | Refused:
-        """Take the group session over; the same keys keep their counter, or frames would repeat."""
-        known = self.downlinks.group
+    def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
+        """Take the group session over.  Every group that ever was keeps its counter."""
         group = MulticastGroup(
             mc_addr=command.mc_addr,
             nwk_s_key=command.nwk_s_key,
@@ -280,10 +280,24 @@ class Coordinator:
             frequency_hz=self._multicast_frequency_hz(),
             data_rate=self._multicast_rate(),
         )
-        if known is not None and (known.mc_addr, known.nwk_s_key) == (group.mc_addr, group.nwk_s_key):
-            group = replace(group, f_cnt=known.f_cnt)
+        known = self.downlinks.group
+        if known is not None and _fingerprint(known) == _fingerprint(group):
+            return []
+        effects: list[Effect] = []
+        if known is not None:
+            if not command.replace:
+                return Refused(
+                    f"the cell has another multicast group ({known.mc_addr:08x}), and its nodes would hear"
+                    " nothing any more; replace it with --replace-multicast, or use another data_dir"
+                )
+            if self._retired.is_full:
+                return Refused("too many keys went out of use here; use another data_dir")
+            effects.append(self._retired.keep(_fingerprint(known), Counters(f_cnt_down=known.f_cnt)))
+        counters, stores = self._retired.take(_fingerprint(group))
+        group.f_cnt = counters.f_cnt_down
         self.downlinks.group = group
-        return [Store("multicast", "cell", group.to_row())]
+        effects += [*stores, Store("multicast", "cell", group.to_row())]
+        return [*effects, Event("multicast_set", now_us, {"mc_addr": f"{group.mc_addr:08x}"})]
 
     def _multicast_frequency_hz(self) -> int:
         return self.config.multicast.frequency_hz or self.region.rx2_frequency_hz
@@ -304,3 +318,7 @@ class Coordinator:
                 if effect.kind == "dropped":
                     self.counters[f"dropped:{effect.data['reason']}"] += 1
         return effects
+
+
+def _fingerprint(group: MulticastGroup) -> str:
+    return fingerprint("group", group.mc_addr, group.nwk_s_key, group.app_s_key)

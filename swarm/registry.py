@@ -10,6 +10,7 @@ from swarm.commands import AddNode
 from swarm.effects import Row, Store
 from swarm.mac.session import Session
 from swarm.phy.regions import Region
+from swarm.retired import Counters, Retired, fingerprint
 
 __all__ = ["NODES_MAX", "Entry", "NodeRecord", "NodeStatus", "Refused", "Registry"]
 
@@ -93,12 +94,16 @@ class Refused:
 class Registry:
     """All nodes, found by DevEUI, by index, or by DevAddr (several may share one)."""
 
-    def __init__(self, region: Region, rows: Mapping[str, Mapping[str, Row]], rx1_delay_s: int) -> None:
+    def __init__(
+        self, region: Region, rows: Mapping[str, Mapping[str, Row]], rx1_delay_s: int, retired: Retired
+    ) -> None:
         self._region = region
+        self._retired = retired
         self._rx1_delay_s = rx1_delay_s
         self._entries: dict[str, Entry] = {}
         self._by_addr: dict[int, list[Entry]] = {}
         self._by_index: dict[int, Entry] = {}
+        self._by_name: dict[str, Entry] = {}
         self._free_from = NODES_MAX - 1
         """All indices above are taken."""
         sessions, statuses = rows.get("session", {}), rows.get("status", {})
@@ -132,24 +137,26 @@ class Registry:
         index = self._index_for(spec, known)
         if isinstance(index, Refused):
             return index
-        missing = _missing_keys(spec)
-        if missing is not None:
-            return Refused(missing)
+        fault = _missing_keys(spec) or self._fault(spec, known)
+        if fault is not None:
+            return Refused(fault)
         if self.unchanged(spec):
             return []
-        record = _record(spec, index, known, now_us)
+        counters, stores = self._retired.take(_fingerprint(spec)) if known is None else (Counters(), [])
+        record = _record(spec, index, known, now_us, counters)
         session = known.session if known else None
-        if spec.activation == "abp" and not _same_keys(session, spec):
+        if session is None and spec.activation == "abp":
             session = self.session(
                 spec.dev_eui, _some(spec.dev_addr), _some(spec.nwk_s_key), _some(spec.app_s_key)
             )
-            if spec.rx1_delay_s is not None:
-                session.rx1_delay_us = spec.rx1_delay_s * 1_000_000
+            session.f_cnt_up, session.f_cnt_down = counters.f_cnt_up, counters.f_cnt_down
+        if session is not None and spec.activation == "abp" and spec.rx1_delay_s is not None:
+            session.rx1_delay_us = spec.rx1_delay_s * 1_000_000
         if known is not None:
             self._drop(known)
         entry = Entry(record, session, known.status if known else NodeStatus())
         self._insert(entry)
-        stores = [Store("node", spec.dev_eui, record.to_row())]
+        stores.append(Store("node", spec.dev_eui, record.to_row()))
         if session is not None:
             stores.append(Store("session", spec.dev_eui, session.to_row()))
         return stores
@@ -159,15 +166,20 @@ class Registry:
         known = self._entries.get(spec.dev_eui)
         if known is None or spec.node_index not in (None, known.record.node_index):
             return False
-        same_keys = spec.activation != "abp" or _same_keys(known.session, spec)
-        return same_keys and known.record == _record(spec, known.record.node_index, known, 0)
+        if spec.activation == "abp" and not _same_session(known.session, spec):
+            return False
+        return known.record == _record(spec, known.record.node_index, known, 0, Counters())
 
     def remove(self, dev_eui: str) -> list[Store] | Refused:
+        """Forget a node; should its keys come back, their counters go on."""
         entry = self._entries.get(dev_eui)
         if entry is None:
             return Refused(f"no node has the DevEUI {dev_eui}; `swarm nodes list` shows those there are")
+        if self._retired.is_full:
+            return Refused("too many keys went out of use here; use another data_dir")
         self._drop(entry)
-        return [Store(table, dev_eui, None) for table in ("node", "session", "status")]
+        stores = [Store(table, dev_eui, None) for table in ("node", "session", "status")]
+        return [*stores, self._retired.keep(_fingerprint_of(entry), _counters_of(entry))]
 
     def session(self, dev_eui: str, dev_addr: int, nwk_s_key: bytes, app_s_key: bytes) -> Session:
         """A fresh session with this cell's receive windows."""
@@ -213,13 +225,25 @@ class Registry:
             return Refused(f"node_index {spec.node_index} is outside 0..{NODES_MAX - 1}")
         return spec.node_index
 
+    def _fault(self, spec: AddNode, known: Entry | None) -> str | None:
+        """Whether `spec` would take over a known node's identity, or another's name."""
+        if known is not None and _fingerprint(spec) != _fingerprint_of(known):
+            return "is known with other keys; if they did change, remove the node first"
+        named = self._by_name.get(spec.name.lower())
+        if named is not None and named.record.dev_eui != spec.dev_eui:
+            return f"the name {spec.name} belongs to {named.record.dev_eui}; give another"
+        return None
+
     def _insert(self, entry: Entry) -> None:
+        self._by_name.setdefault(entry.record.name.lower(), entry)
         self._entries[entry.record.dev_eui] = entry
         self._by_index[entry.record.node_index] = entry
         if entry.session is not None:
             self._by_addr.setdefault(entry.session.dev_addr, []).append(entry)
 
     def _drop(self, entry: Entry) -> None:
+        if self._by_name.get(entry.record.name.lower()) is entry:
+            del self._by_name[entry.record.name.lower()]
         del self._entries[entry.record.dev_eui]
         del self._by_index[entry.record.node_index]
         self._free_from = max(self._free_from, entry.record.node_index)
@@ -227,7 +251,7 @@ class Registry:
             self._by_addr[entry.session.dev_addr].remove(entry)
 
 
-def _record(spec: AddNode, index: int, known: Entry | None, now_us: int) -> NodeRecord:
+def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counters: Counters) -> NodeRecord:
     """The record that `spec` makes; what only this cell knows stays as it is."""
     return NodeRecord(
         dev_eui=spec.dev_eui,
@@ -240,27 +264,46 @@ def _record(spec: AddNode, index: int, known: Entry | None, now_us: int) -> Node
         activation=spec.activation,
         join_eui=spec.join_eui,
         app_key=spec.app_key,
-        dev_nonce=known.record.dev_nonce if known else None,
-        join_nonce=known.record.join_nonce if known else 0,
+        dev_nonce=known.record.dev_nonce if known else counters.dev_nonce,
+        join_nonce=known.record.join_nonce if known else counters.join_nonce,
         created_us=known.record.created_us if known else now_us,
     )
 
 
 def _missing_keys(spec: AddNode) -> str | None:
     if spec.activation == "abp" and None in (spec.dev_addr, spec.nwk_s_key, spec.app_s_key):
-        return f"{spec.dev_eui}: an ABP node needs dev_addr, nwk_s_key and app_s_key"
+        return "an ABP node needs dev_addr, nwk_s_key and app_s_key"
     if spec.activation == "otaa" and spec.app_key is None:
-        return f"{spec.dev_eui}: an OTAA node needs app_key (and its join_eui)"
+        return "an OTAA node needs app_key (and its join_eui)"
     return None
 
 
-def _same_keys(session: Session | None, spec: AddNode) -> bool:
-    """Whether re-adding keeps the session: same keys must keep their counters, or they would repeat."""
-    return session is not None and (session.dev_addr, session.nwk_s_key, session.app_s_key) == (
-        spec.dev_addr,
-        spec.nwk_s_key,
-        spec.app_s_key,
-    )
+def _fingerprint(spec: AddNode) -> str:
+    """Of the keys whose counters must not repeat."""
+    if spec.activation == "otaa":
+        return fingerprint("otaa", spec.dev_eui, _some(spec.app_key))
+    return fingerprint("abp", _some(spec.dev_addr), _some(spec.nwk_s_key), _some(spec.app_s_key))
+
+
+def _fingerprint_of(entry: Entry) -> str:
+    record, session = entry.record, entry.session
+    if record.activation == "otaa":
+        return fingerprint("otaa", record.dev_eui, _some(record.app_key))
+    assert session is not None
+    return fingerprint("abp", session.dev_addr, session.nwk_s_key, session.app_s_key)
+
+
+def _counters_of(entry: Entry) -> Counters:
+    record, session = entry.record, entry.session
+    if record.activation == "otaa" or session is None:  # the next join makes fresh session keys
+        return Counters(dev_nonce=record.dev_nonce, join_nonce=record.join_nonce)
+    return Counters(f_cnt_up=session.f_cnt_up, f_cnt_down=session.f_cnt_down)
+
+
+def _same_session(session: Session | None, spec: AddNode) -> bool:
+    """Whether an ABP node's session is what `spec` says."""
+    delay_us = None if spec.rx1_delay_s is None else spec.rx1_delay_s * 1_000_000
+    return session is not None and delay_us in (None, session.rx1_delay_us)
 
 
 def _some(value: _T | None) -> _T:

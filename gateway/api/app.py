@@ -180,24 +180,32 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes")
     async def import_nodes(what: ImportIn) -> dict[str, Any]:
-        """Register nodes (again): idempotent, each refusal named; keys that stay keep their counters."""
+        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever."""
+        group = None
         if what.multicast is not None:
+            before = core.downlinks.group
             answer = await daemon.command(what.multicast.command())
             if answer is not None:
                 raise HTTPException(409, answer.reason)
-        refused, unchanged = [], 0
+            group = "unchanged" if core.downlinks.group is before else "set"
+        refused, unchanged, changed = [], 0, 0
         for start in range(0, len(what.nodes), IN_ONE_TURN):
             batch = what.nodes[start : start + IN_ONE_TURN]
             commands = [each.command() for each in batch]
-            unchanged += sum(map(core.registry.unchanged, commands))
+            same = [core.registry.unchanged(command) for command in commands]
+            known = [core.registry.get(command.dev_eui) is not None for command in commands]
             answers = await asyncio.gather(*map(daemon.command, commands))
-            refused += [
-                {"row": start + row, "dev_eui": each.dev_eui.lower(), "reason": answer.reason}
-                for row, (each, answer) in enumerate(zip(batch, answers, strict=True))
-                if answer is not None
-            ]
-        added = len(what.nodes) - len(refused) - unchanged
-        return {"added": added, "unchanged": unchanged, "refused": refused}
+            for row, answer in enumerate(answers):
+                if answer is not None:
+                    who = {"row": start + row, "dev_eui": commands[row].dev_eui}
+                    refused.append({**who, "reason": answer.reason})
+                else:
+                    unchanged += same[row]
+                    changed += known[row] and not same[row]
+        added = len(what.nodes) - len(refused) - unchanged - changed
+        return {
+            "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
+        }  # fmt: skip
 
     @api.delete("/nodes/{dev_eui}")
     async def remove(dev_eui: Eui) -> dict[str, Any]:

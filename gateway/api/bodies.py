@@ -71,16 +71,20 @@ class NodeIn(_Strict):
 
 
 class MulticastIn(_Strict):
-    """The group session that the nodes were provisioned with."""
+    """The group session that the nodes were provisioned with; `replace`: even if the cell has another."""
 
     mc_addr: Address
     nwk_s_key: Key
     app_s_key: Key
+    replace: bool = False
 
     def command(self) -> SetMulticast:
         """The core's command for it."""
         return SetMulticast(
-            int(self.mc_addr, 16), bytes.fromhex(self.nwk_s_key), bytes.fromhex(self.app_s_key)
+            int(self.mc_addr, 16),
+            bytes.fromhex(self.nwk_s_key),
+            bytes.fromhex(self.app_s_key),
+            self.replace,
         )
 
 

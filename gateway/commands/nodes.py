@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -150,13 +151,24 @@ def add(
     mistake = _mistake(node)
     if mistake is not None:
         raise CommandError(mistake)
-    for each in _send(Client(config_file), [node], None)["refused"]:
+    answer = _send(Client(config_file), [node], None)
+    for each in answer["refused"]:
         raise CommandError(f"{dev_eui}: {each['reason']}")
-    typer.echo(f"{dev_eui}: added")
+    typer.echo(
+        f"{dev_eui}: {'added' if answer['added'] else 'changed' if answer['changed'] else 'known already'}"
+    )
 
 
 @app.command("import")
-def import_nodes(file: Path, config_file: Config = Path("swarm.toml"), as_json: AsJson = False) -> None:
+def import_nodes(
+    file: Path,
+    replace_multicast: Annotated[
+        bool,
+        typer.Option("--replace-multicast", help="Take the file's multicast group instead of the cell's."),
+    ] = False,
+    config_file: Config = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
     """Register nodes; doing it again changes nothing and resets no counter.
 
     FILE is a directory that `swarm pilot provision` made, a CSV file (columns dev_eui, name, crop,
@@ -167,25 +179,39 @@ def import_nodes(file: Path, config_file: Config = Path("swarm.toml"), as_json: 
     """
     table = read_nodes(file)
     client = Client(config_file)
-    added, unchanged, refused = 0, 0, list(table.mistakes)
+    group = {**table.multicast, "replace": replace_multicast} if table.multicast else None
+    counts: Counter[str] = Counter()
+    refused, multicast = list(table.mistakes), None
     for start in range(0, max(len(table.nodes), 1), BATCH):
         batch = table.nodes[start : start + BATCH]
-        answer = _send(client, [node for _, node in batch], table.multicast if start == 0 else None)
-        added += answer["added"]
-        unchanged += answer["unchanged"]
-        refused += [f"{batch[each['row']][0]}: {each['reason']}" for each in answer["refused"]]
-    group = table.multicast is not None
+        answer = _send(client, [node for _, node in batch], group if start == 0 else None)
+        counts.update({key: answer[key] for key in ("added", "changed", "unchanged")})
+        multicast = answer["multicast"] if start == 0 else multicast
+        refused += [
+            f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}" for each in answer["refused"]
+        ]
     if as_json:
-        show_json({"added": added, "unchanged": unchanged, "refused": refused, "multicast": group})
-    elif unchanged and not added and not refused:
-        typer.echo(f"{file}: {unchanged} nodes known already, nothing changed")
+        show_json({**counts, "refused": refused, "multicast": multicast})
     else:
-        known = f", {unchanged} known already" if unchanged else ""
-        bad = f", {len(refused)} refused" if refused else ""
-        with_group = ", with their multicast group" if group else ""
-        typer.echo(f"{file}: {added} nodes added{known}{bad}{with_group}")
+        typer.echo(f"{file}: {_imported(counts, len(refused), multicast)}")
     if refused:
         raise CommandError("\n".join(refused))
+
+
+def _imported(counts: Counter[str], refused: int, multicast: str | None) -> str:
+    """What an import came to, in one line."""
+    if counts["unchanged"] and not (counts["added"] or counts["changed"] or refused or multicast == "set"):
+        return f"{_nodes(counts['unchanged'])} known already, nothing changed"
+    parts = [f"{_nodes(counts['added'])} added"]
+    parts += [f"{counts['changed']} changed"] if counts["changed"] else []
+    parts += [f"{counts['unchanged']} known already"] if counts["unchanged"] else []
+    parts += [f"{refused} refused"] if refused else []
+    parts += ["the multicast group set"] if multicast == "set" else []
+    return ", ".join(parts)
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 @app.command()
@@ -194,7 +220,7 @@ def remove(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
-    """Forget a node and its keys; it can come back only with new ones.
+    """Forget a node and its keys; should it come back with the same ones, its counters go on.
 
     Example: swarm nodes remove 70b3d57ed0000001
     """
@@ -259,11 +285,15 @@ def read_nodes(file: Path) -> NodesFile:
     if multicast is not None and (mistake := _mistake(multicast, group=True)) is not None:
         raise CommandError(f"{file}: multicast: {mistake}")
     good: list[Row] = []
+    first: dict[str, str] = {}
     for where, node in rows:
-        if (mistake := _mistake(node)) is None:
-            good.append((where, node))
-        else:
+        if (mistake := _mistake(node)) is not None:
             mistakes.append(f"{where}: {mistake}")
+        elif (dev_eui := node["dev_eui"].lower()) in first:
+            mistakes.append(f"{where}: dev_eui {dev_eui} is the same as in {first[dev_eui]}")
+        else:
+            first[dev_eui] = where
+            good.append((where, node))
     return NodesFile(good, mistakes, multicast)
 
 

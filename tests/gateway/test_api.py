@@ -47,7 +47,7 @@ def cell(fresh: Served) -> Iterator[Cell]:
     """Eight registered nodes around one gateway."""
     assert fresh.daemon.udp_address is not None
     made = Cell(fresh.daemon.udp_address, 8)
-    added = {"added": 8, "unchanged": 0, "refused": []}
+    added = {"added": 8, "changed": 0, "unchanged": 0, "refused": [], "multicast": "set"}
     assert fresh.http.post("/api/nodes", json=made.registration()).json() == added
     made.pull()
     yield made
@@ -150,7 +150,7 @@ def test_an_import_twice_is_an_import_once(fresh: Served, cell: Cell) -> None:
     cell.uplink(cell.nodes[0], 12, cell.nodes[0].status())
     until(lambda: fresh.http.get("/api/state").json()["counters"].get("uplink"), "the uplink")
     before = fresh.http.get("/api/nodes").json()
-    again = {"added": 0, "unchanged": 8, "refused": []}
+    again = {"added": 0, "changed": 0, "unchanged": 8, "refused": [], "multicast": "unchanged"}
     assert fresh.http.post("/api/nodes", json=cell.registration()).json() == again
     assert len(fresh.http.get("/api/events/past?kind=node_added").json()["events"]) == 8
     assert fresh.http.get("/api/nodes").json() == before

@@ -341,11 +341,12 @@ def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     Path("nodes.csv").write_text("dev_eui,name,crop,activation,app_key,node_index\n" + "\n".join(rows) + "\n")
     code, out, lines = swarm(capsys, "nodes", "import", "nodes.csv")
-    assert (code, out) == (2, "nodes.csv: 1 nodes added, 3 refused\n")
+    assert (code, out) == (2, "nodes.csv: 1 node added, 3 refused\n")
     assert sorted(lines) == [
         "swarm: nodes.csv:3: 70b3d57ed0000003 east-2: crop has to be apple, tomato, potato or grape,"
         " app_key has to be 32 hexadecimal digits",
-        f"swarm: nodes.csv:4: node_index {index} belongs to 70b3d57ed0000001; give another or none",
+        f"swarm: nodes.csv:4: 70b3d57ed0000004: node_index {index} belongs to 70b3d57ed0000001;"
+        " give another or none",
         "swarm: nodes.csv:5: has another number of columns than the header; put texts with commas in quotes",
     ]
     code, out, _ = swarm(capsys, "nodes", "show", "East-1", "--json")
@@ -387,7 +388,7 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
     with daemon(*ports) as first:
         assert told("nodes", "list") == []
         assert swarm(capsys, "events") == (0, "no events yet\n", [])
-        imported = {"added": 1, "unchanged": 0, "refused": [], "multicast": False}
+        imported = {"added": 1, "changed": 0, "unchanged": 0, "refused": [], "multicast": None}
         assert told("nodes", "import", "nodes.json") == imported
         with subprocess.Popen(
             [sys.executable, "-m", "gateway.cli", "events", "--follow", "--kind", "uplink", "--json"],
@@ -422,7 +423,7 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         assert uplinks(before) == before
         assert first.end(signal.SIGKILL) == -signal.SIGKILL
     with daemon(*ports) as second:
-        again = "nodes.json: 1 nodes known already, nothing changed\n"
+        again = "nodes.json: 1 node known already, nothing changed\n"
         assert swarm(capsys, "nodes", "import", "nodes.json") == (0, again, [])
         for f_cnt in (last - 1, last, last + 1):
             second.uplink(f_cnt)
