@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from gateway.toml_source import GIVEN_UP, Source, parse
 from swarm.config import Asking, Learning, Multicast, SwarmConfig
 from swarm.phy.regions import REGION_NAMES, region
 
-__all__ = ["ConfigError", "GatewayConfig", "example", "read", "swarm_config"]
+__all__ = ["ConfigError", "GatewayConfig", "Judge", "LearningSection", "example", "read", "swarm_config"]
 
 REPAIRS_MAX = 50
 MISTAKES_MAX = 200
@@ -157,6 +157,10 @@ class GatewayConfig(_Section):
         return Path(self.gateway.data_dir)
 
 
+Judge = Callable[[LearningSection], Iterable[tuple[tuple[str, ...], str, str]]]
+"""Finds mistakes that this module cannot see: (key path, problem, remedy) each."""
+
+
 class ConfigError(Exception):
     """Everything that is wrong, one line each."""
 
@@ -165,8 +169,10 @@ class ConfigError(Exception):
         self.lines = lines
 
 
-def read(path: Path, environment: Mapping[str, str] | None = None) -> GatewayConfig:
-    """The checked configuration in `path`; ConfigError names every mistake."""
+def read(
+    path: Path, environment: Mapping[str, str] | None = None, judge: Judge | None = None
+) -> GatewayConfig:
+    """The checked configuration in `path`; ConfigError names every mistake, those that `judge` finds too."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -180,9 +186,14 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> GatewayCon
     _override(source, values, os.environ if environment is None else environment)
     config = _validate(source, values)
     _check_together(source, config)
+    data_dir = str((path.parent / config.gateway.data_dir).expanduser())
+    _check_data_dir(source, Path(data_dir))
+    judged = {("learning", "mode"), ("learning", "strategy"), ("learning", "options")}
+    if judge is not None and not source.bad & judged:
+        for mistake in judge(config.learning):
+            source.mistake(*mistake)
     if source.mistakes:
         raise ConfigError([line for _, line in sorted(source.mistakes)][:MISTAKES_MAX])
-    data_dir = str((path.parent / config.gateway.data_dir).expanduser())
     return config.model_copy(update={"gateway": config.gateway.model_copy(update={"data_dir": data_dir})})
 
 
@@ -280,6 +291,14 @@ def _remove(values: dict[str, Any], path: tuple[str, ...]) -> None:
         values.pop(path[0], None)
     else:
         table.pop(path[1], None)
+
+
+def _check_data_dir(source: Source, data_dir: Path) -> None:
+    """A file cannot hold the data, nor can a directory be made below one."""
+    there = next((str(each) for each in (data_dir, *data_dir.parents) if os.path.lexists(each)), ".")
+    if not os.path.isdir(there):
+        remedy = "choose a data_dir this user may write to"
+        source.mistake(("gateway", "data_dir"), f"{there} is a file, not a directory", remedy)
 
 
 def _check_together(source: Source, config: GatewayConfig) -> None:

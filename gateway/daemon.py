@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig, swarm_config
-from gateway.data_dir import DataDirLock, make_token
+from gateway.data_dir import DataDirLock, forget_url, make_token, write_url
 from gateway.http_server import HttpServer
 from gateway.radios.packet_forwarder import Address, Output, PacketForwarder
 from gateway.radios.udp import UdpEndpoint
@@ -61,7 +61,7 @@ RECEIVE_BYTES = 4 << 20
 """What the kernel is asked to hold of a burst of datagrams; it gives at most net.core.rmem_max."""
 AHEAD_MAX_US = 366 * 86_400_000_000
 """Stored time that lies further ahead of the system's is a wrong clock's."""
-_QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped"})
+_QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped", "node_added"})
 
 log = logging.getLogger("swarm.gateway")
 
@@ -125,6 +125,7 @@ class Daemon:
         self._subscribers: list[asyncio.Queue[Event]] = []
         self._wake = asyncio.Event()
         self._stopping = False
+        self._failed_to_start = False
         self.started = asyncio.Event()
         self.udp_address: Address | None = None
         self.http_url: str | None = None
@@ -179,10 +180,14 @@ class Daemon:
                 for number in (signal.SIGINT, signal.SIGTERM):
                     loop.add_signal_handler(number, self.stop)
                     running.callback(loop.remove_signal_handler, number)
+            self._failed_to_start = True
             await self._open_udp(loop)
             if make_app is not None and self.config.http.enabled:
                 server = HttpServer(make_app(self), self.config.http.host, self.config.http.port, self.stop)
                 self.http_url = await running.enter_async_context(server)
+                running.callback(forget_url, self.config.data_dir)
+                write_url(self.config.data_dir, self.http_url)
+            self._failed_to_start = False
             self.started.set()
             while not self._stopping:
                 await self._wait()
@@ -223,6 +228,8 @@ class Daemon:
         self._inbox.clear()
         self._disk.shutdown()
         self._store.close()
+        if self._failed_to_start:
+            self._lock.take_back()
         self._lock.release()
 
     def _resume_clock(self) -> None:

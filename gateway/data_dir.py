@@ -1,15 +1,26 @@
-"""The data directory: one daemon at a time, and the token that opens its HTTP API."""
+"""The data directory: one daemon at a time, the token that opens its HTTP API, and where that is."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
 from pathlib import Path
 
-__all__ = ["TOKEN_FILE", "DataDirError", "DataDirLock", "make_token", "read_token"]
+__all__ = [
+    "TOKEN_FILE",
+    "DataDirError",
+    "DataDirLock",
+    "forget_url",
+    "make_token",
+    "read_token",
+    "read_url",
+    "write_url",
+]
 
 LOCK_FILE = "lock"
+URL_FILE = "url"
 TOKEN_FILE = "token"  # noqa: S105
 TOKEN_BYTES = 32
 
@@ -23,8 +34,10 @@ class DataDirLock:
 
     def __init__(self, data_dir: Path) -> None:
         path = data_dir / LOCK_FILE
+        self._data_dir = data_dir
+        self._is_new = not data_dir.is_dir()
         try:
-            if not data_dir.is_dir():  # an existing one keeps its mode
+            if self._is_new:  # an existing one keeps its mode
                 data_dir.mkdir(parents=True, mode=0o700)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -40,6 +53,18 @@ class DataDirLock:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
+    def take_back(self) -> None:
+        """Remove the directory, if this lock made it, with what a start that failed left in it."""
+        if not self._is_new:
+            return
+        for path in (
+            *self._data_dir.glob("swarm.db*"),
+            *(self._data_dir / n for n in (TOKEN_FILE, LOCK_FILE)),
+        ):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what else lies there is not ours
+            self._data_dir.rmdir()
+
     def release(self) -> None:
         """Let the next daemon in; the file stays, for removing it would be a race."""
         os.close(self._file)
@@ -52,12 +77,7 @@ def make_token(data_dir: Path) -> str:
         token = read_token(data_dir)
         if token is None:
             token = secrets.token_urlsafe(TOKEN_BYTES)
-            part = path.with_suffix(".part")
-            with open(
-                os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii"
-            ) as file:
-                file.write(token + "\n")
-            part.replace(path)
+            _write_private(path, token)
     except OSError as error:
         raise _unusable(path, error) from error
     return token
@@ -69,6 +89,36 @@ def read_token(data_dir: Path) -> str | None:
         return (data_dir / TOKEN_FILE).read_text("ascii", errors="replace").strip() or None
     except FileNotFoundError:
         return None
+
+
+def write_url(data_dir: Path, url: str) -> None:
+    """Leave word of where the HTTP API listens: with port 0 nobody can know it before."""
+    try:
+        _write_private(data_dir / URL_FILE, url)
+    except OSError as error:
+        raise _unusable(data_dir / URL_FILE, error) from error
+
+
+def read_url(data_dir: Path) -> str | None:
+    """Where the running daemon's HTTP API is; None when none runs (one that was killed leaves its last)."""
+    try:
+        return (data_dir / URL_FILE).read_text("ascii", errors="replace").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def forget_url(data_dir: Path) -> None:
+    """Nobody listens there any more."""
+    with contextlib.suppress(OSError):
+        (data_dir / URL_FILE).unlink(missing_ok=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """One line, for the owner alone, whole or not at all."""
+    part = path.with_suffix(".part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        file.write(text + "\n")
+    part.replace(path)
 
 
 def _unusable(path: Path, error: OSError) -> DataDirError:

@@ -290,9 +290,8 @@ class Cell:
 
     def _multicast_channel(self) -> ClassAWindow:
         """Where all nodes listen in their multicast windows; the time says nothing here."""
-        session = self.scenario.multicast
-        rate = self.region.rx2_data_rate if session.data_rate is None else session.data_rate
-        return self._class_a_window(RxWindow(0, session.frequency_hz or self.region.rx2_frequency_hz, rate))
+        channel = self.scenario.multicast.channel(self.region)
+        return self._class_a_window(RxWindow(0, channel.frequency_hz, channel.data_rate))
 
     def _class_a_window(self, window: RxWindow) -> ClassAWindow:
         rate = self.region.data_rate(window.data_rate, uplink=False)

@@ -21,10 +21,11 @@ from simulations.cell import DAY_US, GATEWAY_ID, Cell, Downlink
 from simulations.checkers import Checkers
 from simulations.field import Field
 from simulations.forwarder import Acknowledged, Forwarder, Request
-from simulations.provisioning import group, identities, provisioning
+from simulations.provisioning import channel, group, identities, provisioning
 from simulations.radio import COUNTER_WRAP_US
 from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import shipped_model
+from swarm.config import MulticastChannel
 from swarm.effects import Malformed, RxFrame
 from swarm.phy.regions import region as region_of
 
@@ -63,10 +64,18 @@ def make_cell(scenario: Scenario, gateway: LiveGateway) -> Cell:
 
 
 class LiveGateway:
-    """The packet forwarder: the cell on one side, datagrams (through `send`) on the other."""
+    """The packet forwarder: the cell on one side, datagrams (through `send`) on the other.
 
-    def __init__(self, scenario: Scenario, send: Callable[[bytes], None]) -> None:
+    `tell` gets a line, once, when the daemon sends its multicast where the nodes do not listen.
+    """
+
+    def __init__(
+        self, scenario: Scenario, send: Callable[[bytes], None], tell: Callable[[str], None] | None = None
+    ) -> None:
         self._send = send
+        self._tell = tell
+        self._channel = channel(scenario)
+        self._mc_addr = group(scenario).mc_addr.to_bytes(4, "little")
         self.forwarder = Forwarder(GATEWAY_ID, region_of(scenario.region))
         self.connected = False
         self.malformed = 0
@@ -98,6 +107,8 @@ class LiveGateway:
         except ValueError:
             self.refused += 1
             return "TX_FREQ"
+        if request.payload[1:5] == self._mc_addr:
+            self._compare_channel(request)
         downlink = Downlink(
             payload=request.payload,
             start_us=self._start_us(now_us, request),
@@ -110,6 +121,26 @@ class LiveGateway:
         error = self.cell.transmit(now_us, downlink)
         self.refused += error is not None
         return error
+
+    def _compare_channel(self, request: Request) -> None:
+        """Say where the group's frames go if nobody listens there."""
+        region, radio = self.cell.region, (request.spreading_factor, request.bandwidth_hz)
+        rates = [
+            index
+            for index, rate in region.downlink_data_rates.items()
+            if rate.kind == "lora" and (rate.spreading_factor, rate.bandwidth_hz) == radio
+        ]
+        mine = self._channel.data_rate
+        theirs = MulticastChannel(
+            region.name, mine if mine in rates else min(rates, default=-1), request.frequency_hz
+        )
+        if theirs == self._channel or self._tell is None:
+            return
+        self._tell(
+            f"the gateway sends to all nodes at {theirs}, but they listen at {self._channel}: "
+            f"set {', '.join(self._channel.settings(theirs))} in its swarm.toml and start it again"
+        )
+        self._tell = None
 
     def _start_us(self, now_us: int, request: Request) -> int:
         if request.tmst_us is None:
@@ -170,7 +201,7 @@ async def run(
     tell(
         f"{scenario.name}: preparing {scenario.nodes} nodes and their past {scenario.live.history_days} days"
     )
-    gateway = LiveGateway(scenario, endpoint.send)
+    gateway = LiveGateway(scenario, endpoint.send, tell)
     loop = asyncio.get_running_loop()
     await loop.create_datagram_endpoint(lambda: endpoint, remote_addr=address)
     try:

@@ -11,17 +11,19 @@ import csv
 import io
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from simulations.field import Field
 from simulations.scenario import Scenario
 from swarm.commands import AddNode, SetMulticast
+from swarm.config import MulticastChannel
 from swarm.model.layout import CONTEXTS
+from swarm.phy.regions import region
 from swarm.prng import Prng
 
-__all__ = ["Identity", "export", "group", "identities", "provisioning"]
+__all__ = ["Identity", "channel", "export", "group", "identities", "provisioning"]
 
 FIELD_RADIUS_M = 3_000.0
 """The field scatters its plots over this radius; a scenario's `radius_m` stretches or shrinks it."""
@@ -138,13 +140,18 @@ def group(scenario: Scenario) -> SetMulticast:
     return SetMulticast(mc_addr=_MC_ADDR, nwk_s_key=keys.bytes(16), app_s_key=keys.bytes(16))
 
 
+def channel(scenario: Scenario) -> MulticastChannel:
+    """Where all nodes listen for their group; a gateway that sends elsewhere is not heard."""
+    return scenario.multicast.channel(region(scenario.region))
+
+
 def provisioning(scenario: Scenario) -> list[dict[str, str | int | float]]:
     """One row per node for `swarm nodes import`."""
     return [identity.to_dict() for identity in identities(scenario)]
 
 
 def export(scenario: Scenario, path: Path) -> None:
-    """Write a provisioning file: CSV by its suffix, else JSON with the group session beside the nodes."""
+    """Write a provisioning file: CSV by its suffix, else JSON with the group session and its channel too."""
     rows = provisioning(scenario)
     if path.suffix == ".csv":
         text = io.StringIO()
@@ -158,5 +165,6 @@ def export(scenario: Scenario, path: Path) -> None:
         "mc_addr": f"{session.mc_addr:08x}",
         "nwk_s_key": session.nwk_s_key.hex(),
         "app_s_key": session.app_s_key.hex(),
+        **asdict(channel(scenario)),
     }
     path.write_text(json.dumps({"multicast": multicast, "nodes": rows}, indent=1) + "\n", encoding="utf-8")

@@ -118,9 +118,9 @@ class Asking:
                 )
         plots = {entry.record.plot for entry in self._registry if entry.record.plot}
         if near not in plots:
-            known = ", ".join(sorted(plots)[:5])
+            known = ", ".join(sorted(plots)[:5]) + (", ..." if len(plots) > 5 else "")
             raise ValueError(
-                f"nothing here is called {near!r}; plots are {known}, ..."
+                f"nothing here is called {near!r}; plots are {known}"
                 if plots
                 else f"no plot or node is called {near!r}"
             )

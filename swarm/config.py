@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["Asking", "Learning", "Multicast", "SwarmConfig"]
+from swarm.phy.regions import Region
+from swarm.phy.regions import region as region_of
+
+__all__ = ["Asking", "Learning", "Multicast", "MulticastChannel", "SwarmConfig"]
 
 LearningMode = Literal["none", "prototypes", "top_k_sign"]
 
@@ -43,6 +46,40 @@ class Multicast:
     data_rate: int | None = None
     frequency_hz: int | None = None
     repeats: int = 2
+
+    def channel(self, region: Region) -> MulticastChannel:
+        """Where the group's frames are, with the region's own rate and frequency for what is left open."""
+        return MulticastChannel(
+            region=region.name,
+            data_rate=region.multicast_data_rate if self.data_rate is None else self.data_rate,
+            frequency_hz=self.frequency_hz or region.rx2_frequency_hz,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MulticastChannel:
+    """Where a multicast group sends and listens; gateway and nodes have to agree on all three."""
+
+    region: str
+    data_rate: int
+    """The region's downlink index."""
+    frequency_hz: int
+
+    def __str__(self) -> str:
+        return f"DR{self.data_rate} on {self.frequency_hz / 1e6:g} MHz"
+
+    def settings(self, present: MulticastChannel | None = None) -> list[str]:
+        """What a swarm.toml that means `present` (None: an untouched one) has to say for this channel."""
+        said = []
+        if self.region != (SwarmConfig().region if present is None else present.region):
+            said.append(f'[gateway] region = "{self.region}"')
+        if present is None or present.region != self.region:
+            present = Multicast().channel(region_of(self.region))
+        if self.data_rate != present.data_rate:
+            said.append(f"[multicast] data_rate = {self.data_rate}")
+        if self.frequency_hz != present.frequency_hz:
+            said.append(f"[multicast] frequency_hz = {self.frequency_hz}")
+        return said
 
 
 @dataclass(frozen=True, slots=True)

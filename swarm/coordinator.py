@@ -52,14 +52,15 @@ class Coordinator:
     def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
         self.config = config
         self.region = region(config.region)
+        self.channel = config.multicast.channel(self.region)
         self.counters: Counter[str] = Counter()
         self._retired = Retired(rows)
         self.registry = Registry(self.region, rows, config.rx1_delay_s, self._retired)
         self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
         if self.downlinks.group is not None:
             # The settings rule; only keys and counter are the group's own.
-            self.downlinks.group.frequency_hz = self._multicast_frequency_hz()
-            self.downlinks.group.data_rate = self._multicast_rate()
+            self.downlinks.group.frequency_hz = self.channel.frequency_hz
+            self.downlinks.group.data_rate = self.channel.data_rate
         self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self._dedup = Deduplicator(config.dedup_us)
@@ -277,8 +278,8 @@ class Coordinator:
             nwk_s_key=command.nwk_s_key,
             app_s_key=command.app_s_key,
             f_cnt=0,
-            frequency_hz=self._multicast_frequency_hz(),
-            data_rate=self._multicast_rate(),
+            frequency_hz=self.channel.frequency_hz,
+            data_rate=self.channel.data_rate,
         )
         known = self.downlinks.group
         if known is not None and _fingerprint(known) == _fingerprint(group):
@@ -298,13 +299,6 @@ class Coordinator:
         self.downlinks.group = group
         effects += [*stores, Store("multicast", "cell", group.to_row())]
         return [*effects, Event("multicast_set", now_us, {"mc_addr": f"{group.mc_addr:08x}"})]
-
-    def _multicast_frequency_hz(self) -> int:
-        return self.config.multicast.frequency_hz or self.region.rx2_frequency_hz
-
-    def _multicast_rate(self) -> int:
-        rate = self.config.multicast.data_rate
-        return self.region.multicast_data_rate if rate is None else rate
 
     def _dropped(self, now_us: int, rx: RxFrame, why: Malformed) -> list[Effect]:
         data = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}

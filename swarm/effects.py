@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 __all__ = [
+    "EVENT_KINDS",
     "Effect",
     "Event",
     "Malformed",
@@ -117,6 +118,34 @@ class Event:
     kind: str
     at_us: int
     data: Mapping[str, object] = field(default_factory=dict)
+
+
+EVENT_KINDS = {
+    "answer": "a node answered a question",
+    "answer_late": "a node answered a question that was closed already",
+    "answer_refused": "a node's answer does not count; reason says why",
+    "downlink": "a frame was given to a gateway to be sent",
+    "dropped": "a frame was refused; reason says why",
+    "joined": "a node joined over the air (OTAA) and has its session",
+    "multicast_set": "the cell has another multicast group",
+    "node_added": "a node was registered, or changed",
+    "node_removed": "a node and its keys were forgotten",
+    "programme_cut": "a multicast window ended before all its frames were sent",
+    "programme_sent": "all frames of a multicast window are sent",
+    "query_answered": "a question has its answer, or its deadline came",
+    "query_asked": "a question was put to nodes",
+    "query_refused": "a question was not taken; reason says why",
+    "round_closed": "a learning round ended: updates, model version, score",
+    "round_opened": "a learning round began: who is invited, until when",
+    "round_postponed": "a round could not open at its time; reason says why",
+    "status": "a node reported its state",
+    "stopping": "the daemon ends; the last event of a stream",
+    "tx_failed": "a frame could not be sent; error says why",
+    "update": "a node's learning update counts",
+    "update_refused": "a node's learning update does not count; reason says why",
+    "uplink": "a genuine frame of a node was received",
+}
+"""Every kind of event there is, and what it says."""
 
 
 Effect = Transmit | Store | Event

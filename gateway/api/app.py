@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -44,6 +45,8 @@ PING_S = 15.0
 GONE_S = 5.0
 """How often a question that waits for its answer looks whether its asker is still there."""
 LAST_EVENT = "stopping"
+
+log = logging.getLogger("swarm.gateway")
 
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
 Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
@@ -203,6 +206,7 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
                     unchanged += same[row]
                     changed += known[row] and not same[row]
         added = len(what.nodes) - len(refused) - unchanged - changed
+        log.info("import: %d nodes added, %d changed, %d refused", added, changed, len(refused))
         return {
             "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
         }  # fmt: skip
@@ -247,7 +251,8 @@ def _asking(api: APIRouter, daemon: DaemonLike) -> None:
                 query_id = await daemon.ask(query)
                 if isinstance(query_id, Refused):
                     raise HTTPException(503, query_id.reason)
-                return await _answer(queue, query_id, request)
+                answer = await _answer(queue, query_id, request)
+                return {**answer, "names": [views.name(daemon.core, node) for node in answer["nodes"]]}
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
 

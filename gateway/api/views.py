@@ -11,7 +11,7 @@ from swarm.federation.cohort import expected_replies
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
 
-__all__ = ["airtime", "event", "node", "nodes", "rounds", "state"]
+__all__ = ["airtime", "event", "name", "node", "nodes", "rounds", "state"]
 
 HOUR_US = 3_600_000_000
 
@@ -23,6 +23,7 @@ def state(core: Coordinator, now_us: int, radio: Mapping[str, int]) -> dict[str,
     return {
         "now_us": now_us,
         "region": core.region.name,
+        "multicast": {"data_rate": core.channel.data_rate, "frequency_hz": core.channel.frequency_hz},
         "nodes": len(core.registry),
         "nodes_heard": heard,
         "gateways": airtime(core, now_us),
@@ -66,6 +67,12 @@ def node(entry: Entry) -> dict[str, Any]:
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
     }
+
+
+def name(core: Coordinator, dev_eui: str) -> str:
+    """What people call this node; its DevEUI if it has gone."""
+    entry = core.registry.get(dev_eui)
+    return entry.record.name if entry is not None else dev_eui
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:

@@ -114,10 +114,18 @@ def _from_config(config_file: Path) -> tuple[str, Path]:
             f"{config_file}: HTTP is off, and this command needs it; set enabled = true below [http]"
         )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)
-    return (
-        f"http://[{host}]:{settings.http.port}" if ":" in host else f"http://{host}:{settings.http.port}",
-        settings.data_dir,
-    )
+    port = settings.http.port or _port_in_use(settings.data_dir)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", settings.data_dir
+
+
+def _port_in_use(data_dir: Path) -> int:
+    """Which of any free ports the daemon took: it leaves its URL in the data directory."""
+    from gateway.data_dir import read_url
+
+    port = (read_url(data_dir) or "").rpartition(":")[2]
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise CommandError(f"{data_dir}: no daemon runs there; start it with `swarm gateway run`")
+    return int(port)
 
 
 def _token(data_dir: Path, url: str, config_file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sys
 import tempfile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 ONCE_DEADLINE_S = 170.0
+HTTP_PORT = 8080
 LABELS = ("low", "medium", "high")
 
 
@@ -34,7 +36,14 @@ def demo(
     ] = False,
     scenario: Annotated[str, typer.Option(help="The scenario whose nodes are played.")] = "live_1000",
     nodes: Annotated[int | None, typer.Option(help="So many nodes instead of the scenario's.")] = None,
-    http_port: Annotated[int, typer.Option(help="Port of the page (0: any free one).")] = 8080,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help=f"Port of the page, 0 for any free one; default {HTTP_PORT}, with --once 0.",
+        ),
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data here; default: thrown away.")] = None,
 ) -> None:
     """Start a gateway daemon and simulated nodes around it, in real time.
@@ -48,8 +57,15 @@ def demo(
     except scenarios.ScenarioError as error:
         raise CommandError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="swarm-") as scratch:
-        settings = _settings(chosen, data_dir or Path(scratch) / "data", http_port, once)
-        done = asyncio.run(_demo(settings, scenario, chosen, once))
+        port = http_port if http_port is not None else 0 if once else HTTP_PORT
+        settings = _settings(chosen, data_dir or Path(scratch) / "data", port)
+        try:
+            done = asyncio.run(_demo(settings, scenario, chosen, once))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            what = f"port {port} is taken; give another with --http-port, or 0 for any free one"
+            raise CommandError(what) from error
     if not done:
         raise CommandError(
             f"no round was closed and no question answered within {ONCE_DEADLINE_S:.0f} s; "
@@ -57,7 +73,7 @@ def demo(
         )
 
 
-def _settings(chosen: Scenario, data_dir: Path, http_port: int, once: bool) -> GatewayConfig:
+def _settings(chosen: Scenario, data_dir: Path, http_port: int) -> GatewayConfig:
     """What a swarm.toml for this scenario would say."""
     from gateway.config import GatewayConfig
 
@@ -65,7 +81,7 @@ def _settings(chosen: Scenario, data_dir: Path, http_port: int, once: bool) -> G
         {
             "gateway": {"data_dir": str(data_dir), "region": chosen.region},
             "udp": {"host": "127.0.0.1", "port": 0},
-            "http": {"host": "127.0.0.1", "port": 0 if once else http_port},
+            "http": {"host": "127.0.0.1", "port": http_port},
             "nodes": {"status_period_min": chosen.status_period_min},
             "learning": asdict(chosen.learning),
             "multicast": asdict(chosen.multicast),

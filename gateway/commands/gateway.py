@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ import typer
 from gateway.commands.output import AsJson, CommandError, show_json
 
 if TYPE_CHECKING:
-    from gateway.config import GatewayConfig
+    from gateway.config import GatewayConfig, LearningSection
 
 __all__ = ["app"]
 
@@ -47,8 +48,7 @@ def check(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False)
     """
     from gateway import config
 
-    settings = config.read(config_file)
-    _check_strategy(config_file, settings)
+    settings = config.read(config_file, judge=_strategy_mistakes)
     if as_json:
         show_json({"file": str(config_file), "settings": settings.model_dump()})
     else:
@@ -69,8 +69,7 @@ def run(
 
     from gateway import config
 
-    settings = config.read(config_file)
-    _check_strategy(config_file, settings)
+    settings = config.read(config_file, judge=_strategy_mistakes)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
     logging.getLogger("swarm").setLevel(logging.DEBUG if verbose else logging.INFO)
     asyncio.run(_serve(settings))
@@ -111,21 +110,32 @@ async def _serve(settings: GatewayConfig) -> None:
     typer.echo("swarm gateway: stopped")
 
 
-def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
+def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
-    from gateway.config import ConfigError
     from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
     from swarm.model.layout import WEATHER
 
-    learning = settings.learning
-    options = dict(learning.options)
-    # In mode prototypes the options are that mode's; a misspelt name is a mistake all the same.
+    # In mode prototypes the options are that mode's; a misspelt strategy is a mistake all the same.
     own = learning.mode == PROTOTYPES
-    checks = [("strategy", learning.strategy, {} if own else options)]
-    if own:
-        checks.append(("options", PROTOTYPES, options))
-    for key, name, chosen in checks:
+    attempts: list[tuple[tuple[str, ...], str, dict[str, bool | int | float | str]]] = [
+        (("learning", "strategy"), learning.strategy, {})
+    ]
+    taker = PROTOTYPES if own else learning.strategy
+    attempts += [
+        (("learning", "options", key), taker, {key: value}) for key, value in learning.options.items()
+    ]
+    found = False
+    for path, name, options in attempts:
         try:
-            FlowerStrategy(name, WEATHER, chosen)  # no option depends on the shape
+            FlowerStrategy(name, WEATHER, options)  # no option depends on the shape
         except (ValueError, TypeError) as error:
-            raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error
+            found = True
+            problem, _, remedy = " ".join(str(error).split()).removeprefix(f"{name}: ").partition("; ")
+            yield path, problem, remedy or "correct it"
+            if path[-1] == "strategy" and not own:
+                return  # whose options they would be is not known
+    if not found:
+        try:
+            FlowerStrategy(taker, WEATHER, dict(learning.options))
+        except (ValueError, TypeError) as error:
+            yield ("learning", "options"), " ".join(str(error).split()), "together they cannot be; change one"

@@ -7,12 +7,15 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gateway.commands.client import Client, ConfigFile
-from gateway.commands.output import AsJson, CommandError, ago, local_time, show_json, show_table
+from gateway.commands.output import AsJson, CommandError, ago, local_time, meant, show_json, show_table
+
+if TYPE_CHECKING:
+    from swarm.config import MulticastChannel
 
 __all__ = ["NodesFile", "app", "read_nodes"]
 
@@ -46,6 +49,7 @@ WORDS = {
     "app_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
 }
+GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
 FILE_SIZE_MAX = 50_000_000
 BATCH = 1000
 RISKS = ("low", "medium", "high")
@@ -61,6 +65,8 @@ class NodesFile:
     nodes: list[Row]
     mistakes: list[str]
     multicast: dict[str, Any] | None
+    channel: MulticastChannel | None = None
+    """Where the nodes of the file listen for the group, if it says so."""
 
 
 @app.command("list")
@@ -142,18 +148,19 @@ def add(
 
     Example: swarm nodes add 70b3d57ed0000001 --name north-1 --crop grape --app-key 000102...0f
     """
+    abp = not app_key and any((dev_addr, nwk_s_key, app_s_key))
     node: dict[str, Any] = {
         "dev_eui": _eui(dev_eui), "name": name, "crop": crop, "plot": plot, "lat": lat, "lon": lon,
-        "activation": "otaa" if app_key else "abp", "dev_addr": dev_addr, "nwk_s_key": nwk_s_key,
+        "activation": "abp" if abp else "otaa", "dev_addr": dev_addr, "nwk_s_key": nwk_s_key,
         "app_s_key": app_s_key, "join_eui": join_eui, "app_key": app_key,
     }  # fmt: skip
     node = {key: value for key, value in node.items() if value is not None}
-    mistake = _mistake(node)
+    mistake = _mistake(node) or _without_keys(node)
     if mistake is not None:
         raise CommandError(mistake)
     answer = _send(Client(config_file), [node], None)
     for each in answer["refused"]:
-        raise CommandError(f"{dev_eui}: {each['reason']}")
+        raise CommandError(f"{node['dev_eui']}: {each['reason']}")
     typer.echo(
         f"{dev_eui}: {'added' if answer['added'] else 'changed' if answer['changed'] else 'known already'}"
     )
@@ -194,6 +201,8 @@ def import_nodes(
         show_json({**counts, "refused": refused, "multicast": multicast})
     else:
         typer.echo(f"{file}: {_imported(counts, len(refused), multicast)}")
+    if table.channel is not None:
+        _warn_of_channel(file, table.channel, client.get("/api/state"))
     if refused:
         raise CommandError("\n".join(refused))
 
@@ -212,6 +221,20 @@ def _imported(counts: Counter[str], refused: int, multicast: str | None) -> str:
 
 def _nodes(count: int) -> str:
     return "1 node" if count == 1 else f"{count} nodes"
+
+
+def _warn_of_channel(file: Path, channel: MulticastChannel, state: dict[str, Any]) -> None:
+    """Say on standard error if these nodes listen elsewhere than the daemon sends."""
+    from swarm.config import MulticastChannel
+
+    present = MulticastChannel(region=state["region"], **state["multicast"])
+    needed = channel.settings(present)
+    if needed:
+        typer.echo(
+            f"swarm: {file}: warning: these nodes listen for models at {channel}, the daemon sends them at"
+            f" {present}; set {', '.join(needed)} in its swarm.toml and start it again",
+            err=True,
+        )
 
 
 @app.command()
@@ -256,6 +279,17 @@ def _find(client: Client, text: str) -> dict[str, Any]:
     return node
 
 
+def _without_keys(node: dict[str, Any]) -> str | None:
+    """Which options are missing for this node to be activated; None: none."""
+    if node["activation"] == "otaa":
+        if "app_key" in node:
+            return None
+        return "give --app-key (OTAA), or --dev-addr, --nwk-s-key and --app-s-key (ABP)"
+    missing = [name for name in ("dev_addr", "nwk_s_key", "app_s_key") if name not in node]
+    options = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
+    return f"give {options} too: an ABP node needs its address and both session keys" if missing else None
+
+
 def _is_eui(digits: str) -> bool:
     return len(digits) == 16 and all(digit in "0123456789abcdef" for digit in digits)
 
@@ -269,10 +303,12 @@ def _eui(text: str) -> str:
 
 def read_nodes(file: Path) -> NodesFile:
     """The nodes of a file; CommandError where it cannot be read as a whole."""
+    from gateway.pilot import channel as channels
+
     multicast: dict[str, Any] | None = None
     if file.is_dir():
         group_file, file = file / "multicast.csv", file / "keys.csv"
-        group, wrong = _from_csv(group_file, _text(group_file), ("mc_addr", "nwk_s_key", "app_s_key"))
+        group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, *channels.COLUMNS))
         if wrong:
             raise CommandError("\n".join(wrong))
         multicast = group[0][1] if group else None
@@ -282,8 +318,17 @@ def read_nodes(file: Path) -> NodesFile:
         mistakes = []
     else:
         rows, mistakes = _from_csv(file, text)
-    if multicast is not None and (mistake := _mistake(multicast, group=True)) is not None:
-        raise CommandError(f"{file}: multicast: {mistake}")
+    channel = None
+    if multicast is not None:
+        said = {name: str(multicast.pop(name, "")) for name in channels.COLUMNS}
+        try:
+            channel = channels.parse(said)
+        except ValueError:
+            raise CommandError(
+                f"{file}: multicast: region, data_rate or frequency_hz is not usable"
+            ) from None
+        if (mistake := _mistake(multicast, group=True)) is not None:
+            raise CommandError(f"{file}: multicast: {mistake}")
     good: list[Row] = []
     first: dict[str, str] = {}
     for where, node in rows:
@@ -294,7 +339,7 @@ def read_nodes(file: Path) -> NodesFile:
         else:
             first[dev_eui] = where
             good.append((where, node))
-    return NodesFile(good, mistakes, multicast)
+    return NodesFile(good, mistakes, multicast, channel)
 
 
 def _mistake(said: dict[str, Any], *, group: bool = False) -> str | None:
@@ -318,11 +363,17 @@ def _mistake(said: dict[str, Any], *, group: bool = False) -> str | None:
         if column in WORDS
     ]
     unknown = len(kinds) - len(wrong)
-    wrong += [f"{unknown} unknown fields; the fields are {', '.join(COLUMNS)}"] if unknown else []
+    fields = "1 unknown field" if unknown == 1 else f"{unknown} unknown fields"
+    wrong += [f"{fields}; the fields are {', '.join(GROUP_KEYS if group else COLUMNS)}"] if unknown else []
     return f"{' '.join(map(str, who))}: {', '.join(wrong)}" if who else ", ".join(wrong)
 
 
 def _text(file: Path) -> str:
+    if not file.exists():
+        advice = "check the path"
+        if file.name in ("keys.csv", "multicast.csv"):
+            advice = "`swarm pilot provision NODES.csv DIR` makes such a directory"
+        raise CommandError(f"{file}: there is no such file; {advice}")
     if file.stat().st_size > FILE_SIZE_MAX:
         raise CommandError(f"{file}: is larger than {FILE_SIZE_MAX // 1_000_000} MB; split it")
     try:
@@ -336,7 +387,14 @@ def _from_json(file: Path, text: str) -> tuple[list[Row], dict[str, Any] | None]
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CommandError(f"{file}: is not JSON ({error}); see `swarm nodes import --help`") from None
-    nodes = document if isinstance(document, list) else document.get("nodes", [])
+    if isinstance(document, dict):
+        for key in document:
+            if key not in ("nodes", "multicast"):
+                known = meant(key, ("nodes", "multicast"), "the keys")
+                raise CommandError(f"{file}: {key[:40]!r} is no key of such a file; {known}")
+        if "nodes" not in document:
+            raise CommandError(f"{file}: nodes: is missing; see `swarm nodes import --help`")
+    nodes = document if isinstance(document, list) else document["nodes"]
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise CommandError(f"{file}: nodes: must be a list of objects; see `swarm nodes import --help`")
     multicast = document.get("multicast") if isinstance(document, dict) else None
@@ -356,28 +414,54 @@ def _renamed(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_csv(file: Path, text: str, columns: tuple[str, ...] = COLUMNS) -> tuple[list[Row], list[str]]:
-    """The rows, and a line for each that is none."""
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
-    unknown = sorted(set(reader.fieldnames or ()) - {*columns, *ALIASES})
-    if unknown or not reader.fieldnames:
-        named = ", ".join(map(repr, unknown)) or "no header"
-        raise CommandError(f"{file}:1: {named}: unknown columns; the columns are {', '.join(columns)}")
+    """The rows, and a line for each that is none; semicolons and tabs separate as well."""
+    from gateway.pilot.tables import delimiter
+
+    separator, skipped = delimiter(text)
+    reader = csv.reader(text.splitlines(), delimiter=separator, skipinitialspace=True)
+    names: list[str] = []
     nodes: list[Row] = []
     mistakes: list[str] = []
     for row in reader:
+        cells = [cell.strip() for cell in row]
         where = f"{file}:{reader.line_num}"
-        if None in row or None in row.values():
+        if reader.line_num <= skipped or not any(cells):
+            continue
+        if not names:
+            names = [name.lower() for name in cells]
+            _check_header(where, names, columns)
+            continue
+        if len(cells) != len(names):
             mistakes.append(
                 f"{where}: has another number of columns than the header; put texts with commas in quotes"
             )
             continue
         node: dict[str, Any] = {}
         for column, value in _renamed(
-            {key: value.strip() for key, value in row.items() if value.strip()}
+            {key: cell for key, cell in zip(names, cells, strict=True) if cell}
         ).items():
+            number = value.replace(",", ".") if separator != "," else value
             try:
-                node[column] = NUMBERS[column](value) if column in NUMBERS else value
+                node[column] = NUMBERS[column](number) if column in NUMBERS else value
             except ValueError:
                 node[column] = value  # is refused as what it is not
         nodes.append((where, node))
+    if not names:
+        raise CommandError(f"{file}: is empty; start it with a header, the columns are {', '.join(columns)}")
     return nodes, mistakes
+
+
+def _check_header(where: str, names: list[str], columns: tuple[str, ...]) -> None:
+    """CommandError unless every column is known."""
+    from gateway.pilot.tables import NODE_COLUMNS
+
+    if columns == COLUMNS and set(NODE_COLUMNS) <= set(names):
+        raise CommandError(
+            f"{where}: is a pilot's table, whose nodes have no keys yet; provision it first"
+            " (`swarm pilot provision`), then import the directory which that makes"
+        )
+    unknown = [name for name in names if name not in (*columns, *ALIASES)]
+    if unknown:
+        what = "unknown column" if len(unknown) == 1 else "unknown columns"
+        named = ", ".join(repr(name[:40]) for name in unknown[:5])
+        raise CommandError(f"{where}: {named}: {what}; {meant(unknown[0], columns, 'the columns')}")

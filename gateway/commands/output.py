@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -9,13 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "CommandError", "ago", "local_time", "show_json", "show_table"]
+__all__ = ["AsJson", "CommandError", "ago", "local_time", "meant", "show_json", "show_table"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
 class CommandError(Exception):
     """The command cannot do what was asked; each line says why and what to do."""
+
+
+def meant(name: str, names: Sequence[str], what: str) -> str:
+    """The advice behind a name that nobody knows: the nearest of `names`, or all of them."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"{what} are {', '.join(names)}"
 
 
 def show_json(document: Any) -> None:

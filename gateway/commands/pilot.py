@@ -45,10 +45,16 @@ def provision(
     out_dir: Annotated[Path, typer.Argument(help="Where the keys go; for its owner alone.")] = Path(
         "pilot-keys"
     ),
-    region: Annotated[str, typer.Option(help="The region of the radios.")] = "eu868",
+    region: Annotated[
+        str | None, typer.Option(help="The region of the radios; default: as OUT_DIR has it, else eu868.")
+    ] = None,
     multicast_data_rate: Annotated[
         int | None,
-        typer.Option(help="The group's data rate, as [multicast] data_rate; else the region's RX2."),
+        typer.Option(help="As [multicast] data_rate; default: as OUT_DIR has it, else the region's RX2."),
+    ] = None,
+    multicast_frequency_hz: Annotated[
+        int | None,
+        typer.Option(help="As [multicast] frequency_hz; default: as OUT_DIR has it, else the region's RX2."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
@@ -62,9 +68,8 @@ def provision(
     from gateway import pilot
 
     try:
-        report = pilot.provision(
-            nodes, out_dir, region=region, multicast_data_rate=multicast_data_rate, dry_run=dry_run
-        )
+        channel = pilot.ChannelOptions(region, multicast_data_rate, multicast_frequency_hz)
+        report = pilot.provision(nodes, out_dir, options=channel, dry_run=dry_run)
     except (pilot.CsvErrors, ValueError) as error:
         raise CommandError(str(error)) from error
     if as_json:

@@ -125,12 +125,19 @@ def live(
 def export(name: Name, file: Path, nodes: Nodes = None, seed: Seed = None) -> None:
     """Write the identities and keys of a scenario's nodes, for `swarm nodes import` before `swarm sim live`.
 
+    Says too what the daemon's swarm.toml needs: the nodes listen for models at the scenario's rate.
+
     Example: swarm sim export live_1000 nodes.json
     """
     from simulations import provisioning
 
-    provisioning.export(_load(name, nodes, seed), file)
+    chosen = _load(name, nodes, seed)
+    provisioning.export(chosen, file)
     typer.echo(f"{file}: written; `swarm nodes import {file}` tells a gateway")
+    channel = provisioning.channel(chosen)
+    needed = channel.settings()
+    if needed:
+        typer.echo(f"these nodes listen for models at {channel}; swarm.toml needs {', '.join(needed)}")
 
 
 def _load(name: str, nodes: int | None, seed: int | None) -> Scenario:

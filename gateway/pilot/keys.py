@@ -1,8 +1,8 @@
 """`swarm pilot provision`: keys for every node, made once, kept for ever, never shown.
 
 The output directory holds `keys.csv` (what the gateway has to know), `multicast.csv` (the group that
-all nodes listen to) and `headers/<id>.h` (what one node's firmware has to know).  Running again keeps
-every existing key, gives new nodes theirs, and writes only what changed.  All new files are complete
+all nodes listen to, and where) and `headers/<id>.h` (what one node's firmware has to know).  Running again
+keeps every existing key, gives new nodes theirs, and writes only what changed.  All new files are complete
 on disk under other names before the first is renamed, `keys.csv` first: whatever interrupts, a second
 run continues from the keys that exist.  Files are mode 0600, the directory 0700.
 """
@@ -21,9 +21,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.pilot import channel as channels
+from gateway.pilot.channel import ChannelOptions
 from gateway.pilot.tables import NODES_MAX, CsvErrors, NodeLine, Problems, read_nodes, read_table
 from swarm.commands import AddNode, SetMulticast
-from swarm.phy.regions import Region
+from swarm.config import MulticastChannel
 from swarm.phy.regions import region as region_of
 from swarm.pilot.plan import CROPS
 
@@ -97,27 +99,33 @@ def provision(
     nodes_path: str | Path,
     out_dir: str | Path,
     *,
-    region: str = "eu868",
-    multicast_data_rate: int | None = None,
+    options: ChannelOptions | None = None,
     dry_run: bool = False,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> ProvisionReport:
     """Give every node of NODES.csv its keys; CsvErrors lists everything that is wrong, and nothing changes.
 
-    `random_bytes` is the source of all keys; replace it in tests only.
+    ValueError: `options` ask for a channel that cannot be, or not for this directory.  `random_bytes` is the
+    source of all keys; replace it in tests only.
     """
-    rules = region_of(region)
-    data_rate = _multicast_rate(rules, multicast_data_rate)
     out = Path(out_dir)
     problems = Problems()
     nodes = read_nodes(Path(nodes_path), problems)
     if out.exists() and not out.is_dir():
-        problems.add(out, 1, "file", "is not a directory; name another place for the keys")
+        problems.add_file(out, "is not a directory; name another place for the keys")
     problems.raise_if_any()
+    # Before the directory is made: a refusal leaves no trace.
+    stored = _read_channel(out / MULTICAST_FILE, problems)
+    problems.raise_if_any()
+    channel, warnings = channels.choose(options or ChannelOptions(), stored, out)
+    if stored is None and (out / MULTICAST_FILE).exists():
+        what = f"{out / MULTICAST_FILE}: does not say where its nodes listen: {channel} is taken and kept"
+        warnings = [*warnings, f"! {what}; provision again with what they were built with if that is not so"]
+    problems.warnings += warnings
     if dry_run:
-        return _provision(nodes, out, rules, problems, random_bytes, data_rate, dry_run=True)
+        return _provision(nodes, out, channel, problems, random_bytes, dry_run=True)
     with _locked(out):
-        return _provision(nodes, out, rules, problems, random_bytes, data_rate, dry_run=False)
+        return _provision(nodes, out, channel, problems, random_bytes, dry_run=False)
 
 
 def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
@@ -155,10 +163,9 @@ def _add_node(keys: Keys) -> AddNode:
 def _provision(
     nodes: list[NodeLine],
     out: Path,
-    rules: Region,
+    channel: MulticastChannel,
     problems: Problems,
     random_bytes: RandomBytes,
-    data_rate: int,
     *,
     dry_run: bool,
 ) -> ProvisionReport:
@@ -171,15 +178,14 @@ def _provision(
         taken = {keys["dev_addr"] for keys in rows.values()}
         group = {"mc_addr": _address(taken, random_bytes)}
         group |= {name: random_bytes(16).hex() for name in ("nwk_s_key", "app_s_key")}
+    group |= {name: str(getattr(channel, name)) for name in channels.COLUMNS}
     in_order = sorted(rows.values(), key=lambda keys: int(keys["node_index"]))
     files = {
         KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
-        MULTICAST_FILE: _csv(_MULTICAST_COLUMNS, [group]),
+        MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + channels.COLUMNS, [group]),
     }
     for node in nodes:
-        files[f"{HEADERS}/{node.site.id}.h"] = _header(
-            node, rows[node.site.id.lower()], group, rules, data_rate
-        )
+        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[node.site.id.lower()], group, channel)
     changed = {name: text for name, text in files.items() if not _same(out / name, text)}
     if not dry_run:
         _write_all(out, changed)
@@ -280,8 +286,18 @@ def _read_keys(path: Path, problems: Problems) -> dict[str, Keys]:
 
 
 def _read_multicast(path: Path, problems: Problems) -> Keys | None:
-    group = [keys for keys, _ in _read_secrets(path, _MULTICAST_COLUMNS, problems)]
+    group = [keys for keys, _ in _read_secrets(path, _MULTICAST_COLUMNS, problems, channels.COLUMNS)]
     return group[0] if group else None
+
+
+def _read_channel(path: Path, problems: Problems) -> MulticastChannel | None:
+    """Where the group listens; None: nobody said yet."""
+    for cells, line in _read_secrets(path, _MULTICAST_COLUMNS, problems, channels.COLUMNS):
+        try:
+            return channels.parse(cells)
+        except ValueError:
+            problems.add(path, line, "region", f"or data_rate or frequency_hz is not usable; {_RESTORE}")
+    return None
 
 
 def _read_secrets(
@@ -305,22 +321,9 @@ def _csv(columns: tuple[str, ...], rows: list[Keys]) -> str:
     return text.getvalue()
 
 
-def _multicast_rate(rules: Region, wanted: int | None) -> int:
-    """The data rate of the group, as the daemon has it: region RX2 unless said otherwise."""
-    if wanted is None:
-        return rules.rx2_data_rate
-    rates = sorted(index for index, rate in rules.downlink_data_rates.items() if rate.kind == "lora")
-    if wanted not in rates:
-        raise ValueError(
-            f"--multicast-data-rate: {rules.name} has no LoRa downlink data rate {wanted};"
-            f" give one of {', '.join(map(str, rates))}"
-        )
-    return wanted
-
-
-def _header(node: NodeLine, keys: Keys, group: Keys, rules: Region, data_rate: int) -> str:
+def _header(node: NodeLine, keys: Keys, group: Keys, channel: MulticastChannel) -> str:
     """What the firmware of one node is compiled with."""
-    site = node.site
+    site, rules = node.site, region_of(channel.region)
     flags = ("humidity" not in site.sensors) | ("rain" not in site.sensors) << 1
     rates = [index for index, rate in rules.uplink_data_rates.items() if rate.kind == "lora"]
     payloads = (rules.payload_max(index, uplink=True) for index in rates)
@@ -358,8 +361,8 @@ def _header(node: NodeLine, keys: Keys, group: Keys, rules: Region, data_rate: i
         f"#define SWN_MC_ADDR 0x{group['mc_addr']}ul",
         f"#define SWN_MC_NWK_S_KEY {_bytes(group['nwk_s_key'])}",
         f"#define SWN_MC_APP_S_KEY {_bytes(group['app_s_key'])}",
-        f"#define SWN_MC_FREQUENCY_HZ {rules.rx2_frequency_hz}ul",
-        f"#define SWN_MC_DATA_RATE {data_rate}u",
+        f"#define SWN_MC_FREQUENCY_HZ {channel.frequency_hz}ul",
+        f"#define SWN_MC_DATA_RATE {channel.data_rate}u",
         "",
         "#endif",
         "",
@@ -386,12 +389,12 @@ def _locked(out: Path) -> Iterator[None]:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise CsvErrors([f"{out}:1: file: cannot be used ({error.strerror}); name another place"]) from error
+        raise CsvErrors([f"{out}: cannot be used ({error.strerror}); name another place"]) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise CsvErrors([f"{out}:1: file: another provisioning is running; wait for it to end"]) from error
+        raise CsvErrors([f"{out}: another provisioning is running; wait for it to end"]) from error
     finally:
         os.close(handle)
 
@@ -417,9 +420,7 @@ def _write_all(out: Path, files: dict[str, str]) -> None:
             os.replace(*waiting[0])
             waiting.pop(0)
     except OSError as error:
-        what = (
-            f"{out}:1: file: cannot be written ({error.strerror}); make room or give rights, then run again"
-        )
+        what = f"{out}: cannot be written ({error.strerror}); make room or give rights, then run again"
         raise CsvErrors([what]) from error
     finally:
         for temporary, _ in waiting:

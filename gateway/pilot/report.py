@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.pilot.tables import Problems, read_gateways, read_nodes
+from swarm.config import Multicast, SwarmConfig
 from swarm.phy.regions import region
 from swarm.pilot.plan import NodePlan, Plan, PlanOptions, plan_pilot
 
@@ -100,11 +101,13 @@ def _summary(made: Plan) -> list[str]:
 def _setting(made: Plan) -> list[str]:
     """What has to be set for the multicast to go out as planned; nothing where that is the default."""
     rate = made.multicast_data_rate
-    if rate == region(made.region).rx2_data_rate:
+    needed = Multicast(data_rate=rate).channel(region(made.region)).settings()
+    if not needed:
         return []
+    options = f"--region {made.region} " if made.region != SwarmConfig().region else ""
     return [
-        f"this assumes DR{rate}: set [multicast] data_rate = {rate}"
-        f" and provision with --multicast-data-rate {rate}"
+        f"this assumes DR{rate}: set {', '.join(needed)}"
+        f" and provision with {options}--multicast-data-rate {rate}"
     ]
 
 

@@ -8,6 +8,7 @@ one line `file:line: column: what is wrong; what to do`, and reading goes on to 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import re
@@ -26,6 +27,7 @@ __all__ = [
     "NodeLine",
     "Problems",
     "Table",
+    "delimiter",
     "read_gateways",
     "read_nodes",
     "read_table",
@@ -34,15 +36,23 @@ __all__ = [
 NODES_MAX = 10_000
 GATEWAYS_MAX = 64
 FILE_SIZE_MAX = 8 * 1024 * 1024
-SENSORS = ("temperature", "humidity", "rain", "wetness", "soil_moisture")
-NODE_COLUMNS = ("id", "lat", "lon", "height_m", "crop", "soil")
-NODE_OPTIONAL = ("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah", "plot")
+SENSORS = ("temperature", "humidity", "rain")
+"""What a node's firmware reads; it cannot do without the first."""
+NODE_COLUMNS = ("id", "lat", "lon", "height_m", "crop")
+NODE_OPTIONAL = ("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah", "plot", "soil")
+"""`soil` is a note: nothing is computed from it."""
 GATEWAY_COLUMNS = ("id", "lat", "lon", "height_m")
 GATEWAY_OPTIONAL = ("antenna_gain_dbi", "region")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"\d{1,9}(\.0+)?")
+_EXAMPLES = {"lat": "47.05", "lon": "9.65", "height_m": "2.5", "antenna_gain_dbi": "2.15"}
+_FROM = {
+    "dev_eui": "copy it from the node's label, or leave it empty",
+    "join_eui": "copy it from the node's papers, or leave it empty",
+    "id": "copy the gateway's EUI from its label or its gateway_ID setting",
+}
 _SPREADSHEET_NUMBER = re.compile(r"\d+([.,]\d+)?[eE]\+?\d+")
 _T = TypeVar("_T")
 
@@ -64,6 +74,10 @@ class Problems:
 
     def add(self, path: Path, line: int, column: str, what: str) -> None:
         self.errors.append(f"{path}:{line}: {column}: {what}")
+
+    def add_file(self, path: Path, what: str) -> None:
+        """A mistake of the file as a whole, which stands in no line of it."""
+        self.errors.append(f"{path}: {what}")
 
     def raise_if_any(self) -> None:
         if self.errors:
@@ -106,6 +120,7 @@ class NodeLine:
 
 def read_nodes(path: Path, problems: Problems) -> list[NodeLine]:
     """The valid nodes of NODES.csv; what is wrong with the others is added to `problems`."""
+    before = len(problems.errors)
     table = read_table(path, NODE_COLUMNS, NODE_OPTIONAL, problems, NODES_MAX)
     nodes: list[NodeLine] = []
     seen: dict[str, dict[str, int]] = {"id": {}, "dev_eui": {}}
@@ -117,13 +132,14 @@ def read_nodes(path: Path, problems: Problems) -> list[NodeLine]:
                 line.refuse(problems, column, f"the same as in line {first}; every node needs its own")
         if node is not None:
             nodes.append(node)
-    if not table.lines and table.columns:
+    if not table.lines and table.columns and len(problems.errors) == before:
         problems.add(path, 1, "id", "there are no nodes below the header; add one line per node")
     return nodes
 
 
 def read_gateways(path: Path, problems: Problems) -> tuple[list[GatewaySite], str]:
     """The valid gateways of GATEWAYS.csv and their region (one for all, eu868 where left out)."""
+    before = len(problems.errors)
     table = read_table(path, GATEWAY_COLUMNS, GATEWAY_OPTIONAL, problems, GATEWAYS_MAX)
     gateways: list[GatewaySite] = []
     seen: dict[str, int] = {}
@@ -149,7 +165,7 @@ def read_gateways(path: Path, problems: Problems) -> tuple[list[GatewaySite], st
             gateways.append(
                 GatewaySite(_some(gateway_id), _some(lat), _some(lon), _some(height_m), _some(gain_dbi))
             )
-    if not table.lines and table.columns:
+    if not table.lines and table.columns and len(problems.errors) == before:
         problems.add(path, 1, "id", "there are no gateways below the header; add one line per gateway")
     return gateways, region or "eu868"
 
@@ -162,8 +178,8 @@ def read_table(
     text = _text(path, problems)
     if text is None:
         return empty
-    delimiter, skipped = _delimiter(text)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    separator, skipped = delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
     lines: list[Line] = []
     try:
@@ -180,7 +196,7 @@ def read_table(
                 break
             else:
                 line = _line(
-                    path, reader.line_num, names, trimmed, (*columns, *optional), delimiter != ",", problems
+                    path, reader.line_num, names, trimmed, (*columns, *optional), separator != ",", problems
                 )
                 if line is not None:
                     lines.append(line)
@@ -188,7 +204,7 @@ def read_table(
         problems.add(path, reader.line_num, "file", f"not readable as CSV ({error}); look for a stray quote")
         return empty
     if not names:
-        problems.add(path, 1, "file", f"is empty; start it with the header {','.join(columns)}")
+        problems.add_file(path, f"is empty; start it with the header {','.join(columns)}")
         return empty
     return Table(path, tuple(names), tuple(lines))
 
@@ -196,15 +212,14 @@ def read_table(
 def _text(path: Path, problems: Problems) -> str | None:
     try:
         if path.stat().st_size > FILE_SIZE_MAX:
-            problems.add(
-                path, 1, "file", f"is larger than {FILE_SIZE_MAX // 2**20} MiB; is it the right file?"
-            )
+            problems.add_file(path, f"is larger than {FILE_SIZE_MAX // 2**20} MiB; is it the right file?")
             return None
         raw = path.read_bytes()
+    except FileNotFoundError:
+        problems.add_file(path, "there is no such file; check the path")
+        return None
     except OSError as error:
-        problems.add(
-            path, 1, "file", f"cannot be read ({error.strerror}); check the path and its permissions"
-        )
+        problems.add_file(path, f"cannot be read ({error.strerror}); check the path and its permissions")
         return None
     try:
         return raw.decode("utf-8-sig")
@@ -214,7 +229,7 @@ def _text(path: Path, problems: Problems) -> str | None:
         return None
 
 
-def _delimiter(text: str) -> tuple[str, int]:
+def delimiter(text: str) -> tuple[str, int]:
     """The cell separator, and how many lines stand before the header (a `sep=` line)."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     said = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
@@ -239,7 +254,10 @@ def _header_is_good(
         if name and name in names[:index]:
             problems.add(path, line, name, "column appears twice; remove one of them")
         elif name and name not in (*columns, *optional):
-            problems.warnings.append(f"{path}:{line}: {name}: unknown column is ignored")
+            known = [each for each in (*columns, *optional) if each not in names]
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            problems.warnings.append(f"! {path}:{line}: {name}: unknown column is ignored{meant}")
     return len(problems.errors) == before
 
 
@@ -258,9 +276,12 @@ def _line(
         what = f"{len(cells)} cells but the header has {len(names)}; quote cells that contain the separator"
         problems.add(path, number, names[-1], what)
         return None
-    filled = cells + [""] * (len(names) - len(cells))
+    if len(cells) < len(names):
+        what = f"{len(cells)} cells but the header has {len(names)}; leave cells empty, but not out"
+        problems.add(path, number, names[len(cells)], what)
+        return None
     found = dict.fromkeys(wanted, "") | {
-        name: cell for name, cell in zip(names, filled, strict=True) if name in wanted
+        name: cell for name, cell in zip(names, cells, strict=True) if name in wanted
     }
     return Line(path, number, found, decimal_comma)
 
@@ -332,7 +353,7 @@ def _number(
         line.refuse(
             problems,
             column,
-            f"{_short(shown)} is not a number; enter one from {low:g} to {high:g}, like 47.5",
+            f"{_short(shown)} is not a number; enter one from {low:g} to {high:g}, like {_EXAMPLES[column]}",
         )
         return None
     if not low <= value <= high:
@@ -373,7 +394,7 @@ def _eui(line: Line, column: str, problems: Problems, *, needed: bool = False) -
     else:
         count = f"it has {len(plain)} characters" if len(plain) != 16 else "it holds other characters"
         line.refuse(
-            problems, column, f"{_short(cell)} is not 16 hexadecimal digits ({count}); copy it from the label"
+            problems, column, f"{_short(cell)} is not 16 hexadecimal digits ({count}); {_FROM[column]}"
         )
     return None
 
@@ -381,17 +402,19 @@ def _eui(line: Line, column: str, problems: Problems, *, needed: bool = False) -
 def _sensors(line: Line, problems: Problems) -> tuple[str, ...]:
     cell = line.cells["sensors"].lower()
     if not cell:
-        return ("temperature", "humidity", "rain")
+        return SENSORS
     names = tuple(name.strip() for name in cell.split("+"))
     unknown = [name for name in names if name not in SENSORS]
     if unknown:
         line.refuse(
             problems,
             "sensors",
-            f"{_short(unknown[0])} is not known; join some of {', '.join(SENSORS)} with +",
+            f"{_short(unknown[0])} is not known; write temperature, and +humidity and +rain where they are",
         )
     elif "temperature" not in names:
-        line.refuse(problems, "sensors", "has no temperature; every node needs that sensor")
+        line.refuse(
+            problems, "sensors", f"has no temperature; every node needs that sensor, write temperature+{cell}"
+        )
     return tuple(name for name in SENSORS if name in names)
 
 

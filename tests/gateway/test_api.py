@@ -184,6 +184,19 @@ def test_thousands_of_nodes_come_in_one_request_and_stay(tmp_path: Path) -> None
         assert second.http.get("/api/state").json()["nodes"] == 2000
 
 
+def test_an_import_is_one_line_of_the_log(fresh: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "swarm.gateway")
+    fresh.http.post("/api/nodes", json={"nodes": [otaa(number) for number in range(450)]})
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.INFO] == [
+        "import: 450 nodes added, 0 changed, 0 refused"
+    ]
+
+
+def test_the_state_says_where_the_group_is(fresh: Served) -> None:
+    state = fresh.http.get("/api/state").json()
+    assert (state["region"], state["multicast"]) == ("eu868", {"data_rate": 0, "frequency_hz": 869_525_000})
+
+
 def test_a_node_can_be_seen_and_removed(fresh: Served) -> None:
     fresh.http.post("/api/nodes", json={"nodes": [otaa(7, plot="west", lat=47.5, lon=9.7)]})
     node = fresh.http.get("/api/nodes/70B3D57ED0000007").json()
@@ -356,7 +369,9 @@ def test_a_question_goes_over_the_air_and_comes_back_as_one_answer(
     answer = answers[0].json()
     assert (answer["value"], answer["label"], answer["asked"]) == (2, "high", 2)
     assert answer["airtime_us"] > 0
-    assert set(answer["nodes"]) <= {node.row["dev_eui"] for node in cell.nodes}
+    names = {node.row["dev_eui"]: node.row["name"] for node in cell.nodes}
+    assert answer["names"] == [names[dev_eui] for dev_eui in answer["nodes"]]
+    assert answer["names"]
     last = fresh.http.get("/api/queries/last").json()["query"]
     assert last["query_id"] == answer["query_id"]
     assert last["label"] == "high"

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from gateway.cli import run
-from gateway.commands.nodes import NodesFile, read_nodes
-from gateway.commands.output import CommandError, ago
+from gateway.commands.nodes import read_nodes
+from gateway.commands.output import ago
 from swarm.security.lorawan import AesKey, cipher_payload, data_mic
 from swarm.wire.lorawan import encode_data
 
@@ -115,12 +115,34 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("nodes list -c other.toml", "other.toml: there is no such file"),
         ("nodes add 123 --name a --crop grape --app-key 00", "123: is no DevEUI"),
         ("nodes add 70b3d57ed0000001 --name a --crop hops", "crop has to be apple, tomato, potato or grape"),
-        ("nodes import missing.csv", "missing.csv: No such file or directory"),
+        ("nodes add 70b3d57ed0000001 --name a --crop grape", "give --app-key (OTAA), or --dev-addr, --nwk-s"),
+        (
+            "nodes add 70b3d57ed0000001 --name a --crop grape --dev-addr 00010001",
+            "give --nwk-s-key and --app-s-key too: an ABP node needs its address and both session keys",
+        ),
+        ("nodes import missing.csv", "missing.csv: there is no such file; check the path"),
+        (
+            "nodes import .",
+            "multicast.csv: there is no such file; `swarm pilot provision NODES.csv DIR` makes",
+        ),
+        ("nodes import empty.toml", "empty.toml: is empty; start it with a header, the columns are dev_eui"),
+        (
+            "nodes import pilot.csv",
+            "pilot.csv:1: is a pilot's table, whose nodes have no keys yet; provision it",
+        ),
+        ("nodes import node.json", "node.json: 'node' is no key of such a file; did you mean nodes?"),
+        ("nodes import group.json", "group.json: nodes: is missing"),
+        ("nodes import colours.csv", "'nmae': unknown column; did you mean name?"),
         ("ask", "say what to ask about"),
         ("ask here --deadline soon", "'soon' is no duration; write 60s, 5min, 8h or 1d"),
         ("ask here --deadline 2d", "'2d' is not between 1s and 1d"),
         ("ask here --deadline 0s", "'0s' is not between 1s and 1d"),
         ("ask --features 1,2,300 --crop grape", "1 to 256"),
+        ("ask west --k 0", "--k: 0 is not between 1 and 50"),
+        ("ask west --crop aple", "--crop: 'aple' is not known; did you mean apple?"),
+        ("ask --near x\x07", "is no name of a plot or node"),
+        ("events --kind upink", "--kind: 'upink' is no kind of event; did you mean uplink?"),
+        ("events --follow --kind x", "--kind: 'x' is no kind of event; the kinds are answer, answer_late,"),
         ("sim run no_such_scenario", "no_such_scenario"),
         ("sim live smoke --gateway nowhere", "'nowhere' is no address"),
         ("sim run smoke --nodes 0", "nodes"),
@@ -132,6 +154,10 @@ def test_each_mistake_is_one_line_and_exit_code_2(
     capsys: pytest.CaptureFixture[str], arguments: str, says: str
 ) -> None:
     Path("empty.toml").touch()
+    Path("pilot.csv").write_text("id;lat;lon;height_m;crop\na1;47,1;8,0;2,5;apple\n")
+    Path("node.json").write_text('{"node": []}')
+    Path("group.json").write_text('{"multicast": null}')
+    Path("colours.csv").write_text("dev_eui,nmae\n")
     code, _, lines = swarm(capsys, *arguments.split())
     assert code == 2
     assert lines
@@ -190,7 +216,9 @@ def test_the_options_of_prototypes_are_checked_too(
         for mode in ('mode = "prototypes"\n', ""):
             Path("swarm.toml").write_text(f"[learning]\n{mode}[learning.options]\n{options}\n")
             line = refused(capsys, "gateway", command)
-            assert line.startswith("swarm: swarm.toml: learning.options: ")
+            number = 4 if mode else 3
+            key = options.partition(" ")[0]
+            assert line.startswith(f"swarm: swarm.toml:{number}: learning.options.{key}: ")
             assert says in line
     assert not Path("swarm-data").exists()
     Path("swarm.toml").write_text("[learning.options]\nridge = 0.5\nnodes_min = 3\n")
@@ -201,9 +229,60 @@ def test_a_strategy_that_waits_for_its_mode_is_checked(capsys: pytest.CaptureFix
     """In the other modes no round uses it, but a misspelt name is a mistake all the same."""
     for mode in ("none", "prototypes"):
         Path("swarm.toml").write_text(f'[learning]\nmode = "{mode}"\nstrategy = "FedMagic"\n')
-        assert "learning.strategy: unknown strategy FedMagic" in refused(capsys, "gateway", "run")
+        line = refused(capsys, "gateway", "run")
+        assert line.startswith("swarm: swarm.toml:3: learning.strategy: unknown strategy FedMagic; usable: ")
     Path("swarm.toml").write_text('[learning]\nmode = "none"\n')
     assert swarm(capsys, "gateway", "check")[0] == 0
+
+
+def test_mistakes_of_strategy_and_options_come_with_all_others(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("swarm.toml").write_text(
+        '[udp]\nport = -1\n[learning]\nmode = "top_k_sign"\n[learning.options]\netta = 0.1\ntau = "x"\n'
+    )
+    code, _, lines = swarm(capsys, "gateway", "check")
+    assert code == 2
+    assert [line.split(": ")[1:4] for line in lines] == [
+        ["swarm.toml:2", "udp.port", "-1 is too small; give a whole number from 0 (any free port) to 65535"],
+        ["swarm.toml:6", "learning.options.etta", "unknown option etta of strategy FedAdam; it takes"],
+        ["swarm.toml:7", "learning.options.tau",
+         "option tau of strategy FedAdam must be a finite number, not 'x'; correct it"],
+    ]  # fmt: skip
+
+
+def test_every_line_of_the_example_may_be_uncommented(capsys: pytest.CaptureFixture[str]) -> None:
+    assert swarm(capsys, "gateway", "init")[0] == 0
+    path = Path("swarm.toml")
+    text, count = re.subn(r"^# (\w+ = )", r"\1", path.read_text(), flags=re.MULTILINE)
+    assert count == 3
+    path.write_text(text)
+    assert swarm(capsys, "gateway", "check")[:2] == (0, "swarm.toml: no mistakes\n")
+
+
+def test_a_start_that_fails_leaves_nothing_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        text = f'[udp]\nhost = "127.0.0.1"\nport = 0\n[http]\nport = {port}\n[learning]\nmode = "none"\n'
+        Path("swarm.toml").write_text(text)
+        assert f"HTTP 127.0.0.1:{port}: Address already in use" in refused(capsys, "gateway", "run")
+        assert not Path("swarm-data").exists()
+        Path("swarm-data").mkdir()
+        Path("swarm-data/notes").write_text("mine")
+        assert "Address already in use" in refused(capsys, "gateway", "run")
+        assert Path("swarm-data/token").exists(), "a directory that was there keeps what it has"
+
+
+def test_the_demo_takes_the_port_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for once in ((), ("--once",)):
+            line = refused(capsys, "demo", "--nodes", "1", "--http-port", port, *once)
+            assert (
+                line == f"swarm: port {port} is taken; give another with --http-port, or 0 for any free one"
+            )
 
 
 def test_a_broken_data_directory_ends_the_daemon_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,7 +291,12 @@ def test_a_broken_data_directory_ends_the_daemon_with_one_line(capsys: pytest.Ca
     Path("swarm-data/swarm.db").write_bytes(b"this is no database" * 100)
     assert "swarm.db: the database is damaged" in refused(capsys, "gateway", "run")
     Path("swarm.toml").write_text('[gateway]\ndata_dir = "swarm.toml/below"\n')
-    assert "choose a data_dir this user may write to" in refused(capsys, "gateway", "run")
+    for command in ("run", "check"):
+        line = refused(capsys, "gateway", command)
+        assert line.startswith(
+            "swarm: swarm.toml:2: gateway.data_dir: swarm.toml is a file, not a directory; "
+        )
+        assert line.endswith("choose a data_dir this user may write to")
 
 
 def test_the_shipped_model_is_described(capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,31 +313,13 @@ def test_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in swarm(capsys, "sim", "list")[1] for name in names)
 
 
-def test_node_tables(tmp_path: Path) -> None:
-    table = tmp_path / "nodes.csv"
-    table.write_text(
-        "\ufeffdev_eui,name,context,activation,lat,app_key\n"
-        f"70b3d57ed0000001,a,grape,otaa,47.5,{'00' * 16}\n\n"
+def test_export_says_what_the_daemon_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = swarm(capsys, "sim", "export", "live_1000", "nodes.json", "--nodes", "3")
+    assert (code, out.splitlines()[1]) == (
+        0,
+        "these nodes listen for models at DR5 on 869.525 MHz; swarm.toml needs [multicast] data_rate = 5",
     )
-    node = {
-        "dev_eui": "70b3d57ed0000001",
-        "name": "a",
-        "crop": "grape",
-        "activation": "otaa",
-        "lat": 47.5,
-        "app_key": "00" * 16,
-    }
-    assert read_nodes(table) == NodesFile([(f"{table}:2", node)], [], None)
-    table.write_text("dev_eui,name,lat\na,b,north\nc,d\ne,f,1,2\n")
-    read = read_nodes(table)
-    assert read.nodes == []
-    assert sorted(line.split(": ")[0] for line in read.mistakes) == [f"{table}:{n}" for n in (2, 3, 4)]
-    table.write_text("dev_eui,colour\n")
-    with pytest.raises(CommandError, match="'colour': unknown columns"):
-        read_nodes(table)
-    table.write_text("{}[")
-    with pytest.raises(CommandError, match="is not JSON"):
-        read_nodes(table)
+    assert str(read_nodes(Path("nodes.json")).channel) == "DR5 on 869.525 MHz"
 
 
 @pytest.mark.parametrize(
@@ -307,13 +373,13 @@ class Running:
 
 
 @contextmanager
-def daemon(udp_port: int, http_port: int) -> Iterator[Running]:
+def daemon(udp_port: int, http_port: int, *options: str) -> Iterator[Running]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     Path("swarm.toml").write_text(
         f'[udp]\nhost = "127.0.0.1"\nport = {udp_port}\n'
         f'[http]\nport = {http_port}\n[learning]\nmode = "none"\n'
     )
-    command = [sys.executable, "-m", "gateway.cli", "gateway", "run"]
+    command = [sys.executable, "-m", "gateway.cli", "gateway", "run", *options]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -356,6 +422,20 @@ def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert swarm(capsys, "nodes", "remove", "-y", "east-1")[0] == 0
 
 
+def _a_group_that_listens_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """An import warns, once and on standard error, when its nodes will not hear this daemon."""
+    group = {"mc_addr": "00ff0000", "nwk_s_key": "01" * 16, "app_s_key": "02" * 16}
+    for rate, warnings in ((0, 0), (3, 1)):
+        channel = {"region": "eu868", "data_rate": rate, "frequency_hz": 869_525_000}
+        Path("group.json").write_text(json.dumps({"nodes": [], "multicast": group | channel}))
+        code, _, lines = swarm(capsys, "nodes", "import", "group.json")
+        assert (code, len(lines)) == (0, warnings)
+    assert lines == [
+        "swarm: group.json: warning: these nodes listen for models at DR3 on 869.525 MHz, the daemon sends"
+        " them at DR0 on 869.525 MHz; set [multicast] data_rate = 3 in its swarm.toml and start it again"
+    ]
+
+
 def _questions_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
     place = ("ask", "grape-003", "--crop", "apple")
     assert refused(capsys, *place) == "swarm: no answer: no node there was ever heard"
@@ -366,6 +446,21 @@ def _questions_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = swarm(capsys, "--version")
     assert (code, out.startswith("swarm")) == (0, True)
+
+
+def test_any_free_port_is_found_through_the_data_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    """With port 0 the daemon leaves its URL beside its token, and takes it away when it ends."""
+    url = Path("swarm-data/url")
+    with daemon(free_port(socket.SOCK_DGRAM), 0) as running:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+\n", url.read_text())
+        assert url.stat().st_mode & 0o777 == 0o600
+        assert swarm(capsys, "nodes", "list", "--json") == (0, "[]\n", [])
+        assert "no rounds yet; no gateway was heard yet; point" in swarm(capsys, "rounds", "list")[1]
+        assert running.end(signal.SIGTERM) == 0
+    assert not url.exists()
+    assert refused(capsys, "nodes", "list") == (
+        f"swarm: {Path('swarm-data')}: no daemon runs there; start it with `swarm gateway run`"
+    )
 
 
 def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
@@ -417,6 +512,7 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         assert (listed["name"], listed["snr_db"], listed["lost"]) == ("north-1", 5.5, 0)
         assert "key" not in "".join(listed)
         assert told("rounds", "list") == []
+        assert "no rounds yet; `swarm rounds open` opens one\n" in swarm(capsys, "rounds", "list")[1]
         assert told("airtime")[0]["gateway_id"] == GATEWAY.hex()
         assert "is in use by process" in refused(capsys, "gateway", "run")
         before, last = f_cnt - 99, f_cnt
@@ -431,7 +527,8 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         assert told("nodes", "show", NODE["dev_eui"])["lost"] == 0
         _bad_rows_and_names(capsys)
         _questions_without_an_answer(capsys)
-        assert "no events of kind upink; kinds are " in swarm(capsys, "events", "--kind", "upink")[1]
+        assert swarm(capsys, "events", "--kind", "joined") == (0, "no joined events yet\n", [])
+        _a_group_that_listens_elsewhere(capsys)
         assert "no node has the name nowhere" in refused(capsys, "nodes", "remove", "nowhere")
         assert swarm(capsys, "nodes", "remove", "-y", NODE["name"])[0] == 0
         assert "no node has the DevEUI" in refused(capsys, "nodes", "show", NODE["dev_eui"])

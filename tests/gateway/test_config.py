@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -106,6 +107,25 @@ def test_syntax_mistakes_do_not_hide_the_others(tmp_path: Path) -> None:
         ("[multicast]\ndata_rate = 15\n", "swarm.toml:2: multicast.data_rate: eu868 has no LoRa downlink"),
         ("[learning]\nperiod_s = 3600\n", "swarm.toml:1: learning.close_s: 14400 s is longer than period_s"),
         ("[udp]\nport = " + "9" * 5000 + "\n", "swarm.toml:2: not TOML: "),
+        (
+            "[udp]\nport = 1\n[udp]\n",
+            "swarm.toml:3: not TOML: [udp] is there already; write its keys below the",
+        ),
+        ("[udp]\nport = 1\nport = 2\n", "swarm.toml:3: not TOML: this key is there already; delete one of"),
+        ('[udp]\nhost = "a\n', "swarm.toml:2: not TOML: a quote is not closed; end the text with the quote"),
+        ("[udp]\nhost = 'a\nport = 1\n", "swarm.toml:2: not TOML: a quote is not closed; end the text with"),
+        (
+            '[udp]\ngateways = [\n"aa", # ]\n[http]\nport = 1\n',
+            "swarm.toml:2: not TOML: the list that begins",
+        ),
+        (
+            '[udp]\ngateways = ["[",\nport = 1\n',
+            "swarm.toml:2: not TOML: the list that begins here has no end",
+        ),
+        (
+            "[udp]\ngateways = [\n",
+            "swarm.toml:2: not TOML: the list that begins here has no end; close it with",
+        ),
         ('[gateway]\ndata_dir = """\n[udp]\nport = 0\n', "swarm.toml:4: not TOML: "),
         ("[[udp]]\nport = 1\n", "swarm.toml:1: udp: this is a section"),
     ],
@@ -135,6 +155,33 @@ def test_the_environment_overrides_and_is_named_in_mistakes(tmp_path: Path) -> N
         "environment SWARM_UDP_PORT: udp.port: 'many' is not usable here; "
         "give a whole number from 0 (any free port) to 65535",
         "environment SWARM_UDP_PROT: udp.prot: unknown key; did you mean `port`?",
+    ]
+
+
+def test_a_list_without_an_end_does_not_hide_what_follows(tmp_path: Path) -> None:
+    text = '[udp]\ngateways = [\n"aa555a0000000000",\n"bb"\n\n[http]\nport = -1\n'
+    assert [line.split(": ")[:2] for line in mistakes(write(tmp_path, text))] == [
+        ["swarm.toml:2", "not TOML"],
+        ["swarm.toml:7", "http.port"],
+    ]
+
+
+def test_a_data_directory_cannot_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    for name in ("data", "data/below/it"):
+        (line,) = mistakes(write(tmp_path, f'[gateway]\ndata_dir = "{name}"\n'))
+        assert line.startswith(
+            f"swarm.toml:2: gateway.data_dir: {tmp_path}/data is a file, not a directory; "
+        )
+
+
+def test_a_list_in_the_environment(tmp_path: Path) -> None:
+    said = '["aa555a0000000000", "aa555a0000000001"]'
+    read = config.read(write(tmp_path, ""), {"SWARM_UDP_GATEWAYS": said})
+    assert read.udp.gateways == json.loads(said)
+    assert mistakes(tmp_path / "swarm.toml", SWARM_UDP_GATEWAYS="aa555a0000000000") == [
+        "environment SWARM_UDP_GATEWAYS: udp.gateways: 'aa555a0000000000' is not usable here;"
+        ' give a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.pilot import CsvErrors, commands, plan, provision
+from gateway.pilot import ChannelOptions, CsvErrors, commands, plan, provision
 from swarm.commands import AddNode, SetMulticast
 
 NODES = """id,lat,lon,height_m,crop,soil,dev_eui,join_eui,activation,sensors,report_min,battery_mah
@@ -69,7 +69,8 @@ def test_spreadsheet_habits_are_tolerated(tables: tuple[Path, Path]) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "start", "part"),
     [
-        ("47.0010", "nan", "2: lat", "not a number"),
+        ("47.0010", "nan", "2: lat", "not a number; enter one from -90 to 90, like 47.05"),
+        ("8.0000,2.0", "8.0000,two", "2: height_m", "enter one from 0.05 to 200, like 2.5"),
         ("47.0010", "inf", "2: lat", "not a number"),
         ("47.0010", "1_0", "2: lat", "not a number"),
         ("47.0010", "", "2: lat", "is empty"),
@@ -77,14 +78,31 @@ def test_spreadsheet_habits_are_tolerated(tables: tuple[Path, Path]) -> None:
         ("8.0000", "-180.5", "2: lon", "not between -180 and 180"),
         ("8.0000,2.0", "8.0000,1e9", "2: height_m", "not between"),
         ("apple", "pear", "2: crop", "use one of apple, tomato, potato, grape"),
-        ("70B3D57ED0000001", "70B3D57ED000001", "2: dev_eui", "it has 15 characters"),
+        (
+            "70B3D57ED0000001",
+            "70B3D57ED000001",
+            "2: dev_eui",
+            "it has 15 characters); copy it from the node's",
+        ),
         ("70B3D57ED0000001", "70B3D57ED00000ZZ", "2: dev_eui", "not 16 hexadecimal digits"),
         ("70B3D57ED0000001", "7.0123E+15", "2: dev_eui", "format the column as text"),
         ("70B3D57ED0000001", "0000000000000000", "2: dev_eui", "all zeros"),
         ("70B3D57ED0000000", "xyz", "2: join_eui", "not 16 hexadecimal"),
         ("otaa", "otta", "2: activation", "otaa or abp"),
         ("temperature+rain", "temperature+windd", "3: sensors", "'windd' is not known"),
-        ("temperature+rain", "rain", "3: sensors", "no temperature"),
+        (
+            "temperature+rain",
+            "temperature+wetness",
+            "3: sensors",
+            "write temperature, and +humidity and +rain",
+        ),
+        ("temperature+rain", "rain", "3: sensors", "no temperature; every node needs that sensor"),
+        (
+            ",,,,,,,",
+            ",,,,,",
+            "4: report_min",
+            "10 cells but the header has 12; leave cells empty, but not out",
+        ),
         ("30,5200", "0,5200", "3: report_min", "whole number from 1 to 1440"),
         ("30,5200", "30.5,5200", "3: report_min", "whole number"),
         ("30,5200", "30,lots", "3: battery_mah", "whole number"),
@@ -107,7 +125,7 @@ def test_one_wrong_cell(tables: tuple[Path, Path], old: str, new: str, start: st
 def test_all_errors_of_both_files_come_at_once(tables: tuple[Path, Path]) -> None:
     nodes, gateways = tables
     text = NODES.replace("47.0010", "north").replace("tomato", "rice").replace("1.0,potato", "-1,potato")
-    nodes.write_text(text + "p2,47,8,1,grape,,70B3D57ED0000001\n", encoding="utf-8")
+    nodes.write_text(text + "p2,47,8,1,grape,,70B3D57ED0000001,,,,,\n", encoding="utf-8")
     gateways.write_text(
         GATEWAYS.replace("10,3.0,eu868", "x,90,mars") + "0016c001f11a2b3c,1,1,1,,\n", encoding="utf-8"
     )
@@ -127,8 +145,7 @@ def test_all_errors_of_both_files_come_at_once(tables: tuple[Path, Path]) -> Non
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "is empty"),
-        (b"id,lat,lon,height_m,crop,soil\n", "no nodes below the header"),
+        (b"id,lat,lon,height_m,crop\n", "no nodes below the header"),
         (b"id,lat,lon,crop,soil\na,1,1,apple,\n", "height_m: column is missing"),
         (b"id,lat,lat,lon,height_m,crop,soil\n", "lat: column appears twice"),
         (b"id,lat,lon,height_m,crop,soil\na,47,8,2,apple,l\xf6ss\n", ":2: file: is not UTF-8"),
@@ -144,11 +161,32 @@ def test_wrong_files(tables: tuple[Path, Path], content: bytes, part: str) -> No
 
 def test_absent_files_and_unknown_columns(tables: tuple[Path, Path], tmp_path: Path) -> None:
     nodes, gateways = tables
-    found = errors_of(tmp_path / "no.csv", tmp_path / "nor.csv")
-    assert len(found) == 2
-    assert all("cannot be read" in line for line in found)
-    nodes.write_text(NODES.replace("report_min", "report"), encoding="utf-8")
-    assert "report: unknown column is ignored" in plan(nodes, gateways).text()
+    with pytest.raises(CsvErrors) as caught:
+        plan(tmp_path / "no.csv", tmp_path / "nor.csv")
+    absent = "there is no such file; check the path"
+    assert caught.value.errors == [f"{tmp_path / name}: {absent}" for name in ("no.csv", "nor.csv")]
+    nodes.write_text("", encoding="utf-8")
+    with pytest.raises(CsvErrors, match=r"NODES.csv: is empty; start it with the header id,lat,lon,height_m"):
+        plan(nodes, gateways)
+    nodes.write_text(NODES.replace("sensors", "sensosr"), encoding="utf-8")
+    assert (
+        f"! {nodes}:1: sensosr: unknown column is ignored; did you mean sensors?"
+        in plan(nodes, gateways).text().splitlines()
+    )
+    nodes.write_text(NODES.replace("report_min", "colour"), encoding="utf-8")
+    assert "colour: unknown column is ignored\n" in plan(nodes, gateways).text() + "\n"
+
+
+def test_a_gateways_eui_and_the_optional_soil(tables: tuple[Path, Path]) -> None:
+    nodes, gateways = tables
+    gateways.write_text(GATEWAYS.replace("0016C001F11A2B3C", "0016C001F11A2B3"), encoding="utf-8")
+    (line,) = errors_of(nodes, gateways)
+    assert line.endswith("copy the gateway's EUI from its label or its gateway_ID setting")
+    gateways.write_text(GATEWAYS, encoding="utf-8")
+    with_soil = plan(nodes, gateways).to_dict()
+    rows = [line.split(",") for line in NODES.splitlines()]
+    nodes.write_text("\n".join(",".join(cells[:5] + cells[6:]) for cells in rows) + "\n", encoding="utf-8")
+    assert plan(nodes, gateways).to_dict() == with_soil, "soil is a note: nothing is computed from it"
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -211,15 +249,74 @@ def test_headers_and_plan_name_the_multicast_settings(tables: tuple[Path, Path],
     header = out / "headers" / "a1.h"
     provision(tables[0], out)
     assert "#define SWN_MC_FREQUENCY_HZ 869525000ul\n#define SWN_MC_DATA_RATE 0u\n" in header.read_text()
-    provision(tables[0], out, multicast_data_rate=3)
-    assert "#define SWN_MC_DATA_RATE 3u\n" in header.read_text()
     with pytest.raises(ValueError, match="eu868 has no LoRa downlink data rate 15; give one of 0, 1, 2"):
-        provision(tables[0], out, multicast_data_rate=15)
+        provision(tables[0], out, options=ChannelOptions(data_rate=15))
+    with pytest.raises(ValueError, match="868650000 Hz is in no sub-band of eu868; choose one inside 863"):
+        provision(tables[0], out, options=ChannelOptions(frequency_hz=868_650_000))
     report = plan(*tables)
     rate = report.plan.multicast_data_rate
     said = f"set [multicast] data_rate = {rate} and provision with --multicast-data-rate {rate}"
     assert rate != 0
     assert said in report.text()
+
+
+def test_a_directory_keeps_the_channel_it_was_provisioned_for(
+    tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Goal: without a flag nothing changes; another rate or frequency is warned of, a region refused."""
+    out = tmp_path / "keys"
+    header = out / "headers" / "a1.h"
+    first = provision(tables[0], out, options=ChannelOptions(data_rate=3))
+    assert first.notes == (
+        "! the group listens at DR3 on 869.525 MHz: swarm.toml needs [multicast] data_rate = 3",
+    )
+    keys, *channel = (out / "multicast.csv").read_text().splitlines()[1].split(",", 3)[2:]
+    assert (len(keys), channel) == (32, ["eu868,3,869525000"])
+    before = snapshot(out)
+    assert provision(tables[0], out).written == ()
+    assert snapshot(out) == before
+    with pytest.raises(ValueError, match="was provisioned for eu868, and its nodes are built for that"):
+        provision(tables[0], out, options=ChannelOptions(region="us915"))
+    assert snapshot(out) == before
+    report = provision(tables[0], out, options=ChannelOptions(data_rate=4, frequency_hz=868_100_000))
+    (note,) = report.notes
+    assert note.startswith(
+        "! the group listened at DR3 on 869.525 MHz and now does at DR4 on 868.1 MHz: nodes"
+    )
+    assert note.endswith("needs [multicast] data_rate = 4, [multicast] frequency_hz = 868100000")
+    assert "#define SWN_MC_FREQUENCY_HZ 868100000ul\n#define SWN_MC_DATA_RATE 4u\n" in header.read_text()
+    assert set(report.written) == {"multicast.csv", "headers/a1.h", "headers/t1.h", "headers/p1.h"}
+    (out / "multicast.csv").write_text((out / "multicast.csv").read_text().replace("eu868,4", "eu868,x"))
+    with pytest.raises(
+        CsvErrors, match=r"multicast\.csv:2: region: or data_rate or frequency_hz is not usable"
+    ):
+        provision(tables[0], out)
+
+
+def test_a_group_from_before_it_had_a_channel_still_reads(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "keys"
+    provision(tables[0], out)
+    path = out / "multicast.csv"
+    path.write_text("\n".join(line.rsplit(",", 3)[0] for line in path.read_text().splitlines()) + "\n")
+    group = commands(out)[0]
+    report = provision(tables[0], out)
+    assert report.written == ("multicast.csv",)
+    assert "does not say where its nodes listen: DR0 on 869.525 MHz is taken and kept" in report.notes[0]
+    assert commands(out)[0] == group
+    assert provision(tables[0], out).notes == ()
+
+
+def test_another_region_has_its_own_channel_and_the_plan_names_the_option(
+    tables: tuple[Path, Path], tmp_path: Path
+) -> None:
+    report = provision(tables[0], tmp_path / "keys", options=ChannelOptions(region="us915"))
+    assert report.notes == (
+        '! the group listens at DR8 on 923.3 MHz: swarm.toml needs [gateway] region = "us915"',
+    )
+    tables[1].write_text(GATEWAYS.replace("eu868", "us915"), encoding="utf-8")
+    made = plan(*tables)
+    assert "provision with --region us915 --multicast-data-rate " in made.text()
+    assert 'set [gateway] region = "us915"' in made.text()
 
 
 def test_plots_reach_the_gateway_and_old_key_files_still_read(
@@ -276,7 +373,7 @@ def test_running_again_keeps_all_keys(tables: tuple[Path, Path], tmp_path: Path)
     assert "no file changed" in again.text()
     assert snapshot(out) == before
     text = "".join(line for line in NODES.splitlines(keepends=True) if not line.startswith("p1"))
-    tables[0].write_text(text.replace("47.0020", "47.0099") + "g1,47,8,2,grape,\n", encoding="utf-8")
+    tables[0].write_text(text.replace("47.0020", "47.0099") + "g1,47,8,2,grape,,,,,,,\n", encoding="utf-8")
     third = provision(tables[0], out)
     assert (third.created, third.kept, third.orphaned) == (("g1",), ("a1", "t1"), ("p1",))
     assert set(third.written) == {"keys.csv", "headers/g1.h"}
@@ -378,7 +475,7 @@ def test_generated_numbers_never_collide(tables: tuple[Path, Path], tmp_path: Pa
     def repeating(count: int) -> bytes:
         return values.pop(0).to_bytes(count, "big")
 
-    rows = "".join(f"n{i},47,8,2,apple,,,,abp\n" for i in range(20))
+    rows = "".join(f"n{i},47,8,2,apple,,,,abp,,,\n" for i in range(20))
     tables[0].write_text(NODES.splitlines()[0] + "\n" + rows, encoding="utf-8")
     provision(tables[0], tmp_path / "keys", random_bytes=repeating)
     group, *nodes = commands(tmp_path / "keys")
@@ -392,4 +489,4 @@ def test_a_place_that_is_a_file(tables: tuple[Path, Path]) -> None:
     with pytest.raises(CsvErrors, match="is not a directory"):
         provision(tables[0], tables[1])
     with pytest.raises(ValueError, match="choose one of"):
-        provision(tables[0], tables[1].parent / "keys", region="moon")
+        provision(tables[0], tables[1].parent / "keys", options=ChannelOptions(region="moon"))

@@ -132,6 +132,26 @@ def test_the_radio_refuses_in_a_forwarders_words() -> None:
     assert live.cell.traffic.downlinks_sent == 2
 
 
+def test_a_multicast_where_no_node_listens_is_said_once() -> None:
+    """The daemon's default rate is not the scenario's: one line says what to set."""
+    said: list[str] = []
+    live = LiveGateway(small(), lambda _: None, said.append)
+    address = group(small()).mc_addr.to_bytes(4, "little")
+    frames = [
+        (address, "SF7BW125"),
+        (b"\1\2\3\4", "SF12BW125"),
+        (address, "SF12BW125"),
+        (address, "SF9BW125"),
+    ]
+    for token, (receiver, rate) in enumerate(frames):
+        data = base64.b64encode(b"\x60" + receiver + bytes(8)).decode()
+        live.on_datagram(live.cell.now_us, pull_resp(token, datr=rate, data=data, size=13))
+    assert said == [
+        "the gateway sends to all nodes at DR0 on 869.525 MHz, but they listen at DR5 on 869.525 MHz: "
+        "set [multicast] data_rate = 5 in its swarm.toml and start it again"
+    ]
+
+
 def test_uplinks_of_the_cell_become_datagrams_with_the_counter_of_their_end() -> None:
     sent: list[bytes] = []
     live = LiveGateway(small(), sent.append)
@@ -238,6 +258,8 @@ def test_provisioning_files_hold_what_an_import_needs(tmp_path: Path) -> None:
     made = json.loads((tmp_path / "nodes.json").read_text())
     assert made["nodes"] == provisioning(scenario)
     assert made["multicast"]["mc_addr"] == f"{group(scenario).mc_addr:08x}"
+    listens = {key: made["multicast"][key] for key in ("region", "data_rate", "frequency_hz")}
+    assert listens == {"region": "eu868", "data_rate": 5, "frequency_hz": 869_525_000}
     assert set(made["nodes"][0]) == {
         "dev_eui", "name", "node_index", "crop", "plot", "lat", "lon", "activation",
         "dev_addr", "nwk_s_key", "app_s_key",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from swarm.commands import OpenRound, RemoveNode
 from swarm.effects import Purpose
 from swarm.inference.plan import Query
@@ -369,6 +371,12 @@ def test_a_question_is_put_at_the_next_uplink_and_answered_at_quorum() -> None:
     assert json.loads(str(cell.rows["query"][str(query_id)]["answer"]))["label"] == "high"
     cell.uplink(asked[0], 11, answer(query_id, asked[0]))
     assert len(cell.told("answer_late")) == 1
+
+
+def test_a_place_that_nobody_knows_is_refused_with_those_there_are() -> None:
+    for nodes, plots in ((8, "plot-0, plot-1"), (24, "plot-0, plot-1, plot-2, plot-3, plot-4, ...")):
+        with pytest.raises(ValueError, match=f"nothing here is called 'nowhere'; plots are {plots}$"):
+            Cell(nodes=nodes).core.asking.question(near="nowhere")
 
 
 def test_the_deadline_gives_a_partial_answer() -> None:
