@@ -262,7 +262,7 @@ def test_names_are_texts_and_never_code(browser: Chrome, either: Served) -> None
     cell = field(either)
     evil = "<img src=x onerror=document.title='pwned'>"
     row = {**cell.nodes[0].row, "name": evil, "plot": evil}
-    assert either.http.post("/api/nodes", json={"nodes": [row]}).json()["added"] == 1
+    assert either.http.post("/api/nodes", json={"nodes": [row]}).json()["changed"] == 1
     enter(browser, either)
     cell.uplink(cell.nodes[0], 12, cell.nodes[0].status(risk=2))
     until(lambda: rows(browser, "#frames")[0][2] == evil, "the frame of the node with the evil name")
