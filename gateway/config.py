@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.toml_source import GIVEN_UP, Source, parse
 from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.federation.modes import MODE_NAMES
 from swarm.phy.regions import REGION_NAMES, region
 
 __all__ = ["ConfigError", "GatewayConfig", "Judge", "LearningSection", "example", "read", "swarm_config"]
@@ -88,8 +89,11 @@ class LearningSection(_Section):
     """[learning]"""
 
     mode: Annotated[
-        Literal["none", "prototypes", "top_k_sign"],
-        Field(description='one of "none", "prototypes", "top_k_sign"'),
+        str,
+        Field(
+            pattern=f"^({'|'.join(MODE_NAMES)})$",
+            description="one of " + ", ".join(f'"{name}"' for name in MODE_NAMES),
+        ),
     ] = "prototypes"
     strategy: Annotated[
         str,

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.federation.modes import MODE_NAMES
 from swarm.phy.link import NOISE_FIGURE_DB, PATH_LOSS_EXPONENT, SHADOWING_SD_DB
 from swarm.phy.regions import Region
 from swarm.phy.regions import region as region_of
@@ -178,6 +179,7 @@ class ScenarioError(ValueError):
         self.mistakes = mistakes
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {"learning.mode": MODE_NAMES}
 _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, 2**63 - 1),
     "nodes": (1, NODES_MAX),
@@ -369,7 +371,7 @@ class _Reader:
         return kind(**values) if len(self.mistakes) == before else None
 
     def _scalar(self, hint: Any, value: Any, key: str) -> Any:
-        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        choices = get_args(hint) if get_origin(hint) is Literal else _CHOICES.get(key, ())
         if choices:
             if value not in choices:
                 self._wrong(key, f"{value!r} is not a choice; choose one of {', '.join(map(str, choices))}")

@@ -12,7 +12,10 @@ from pathlib import Path
 from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = ("block", "features", "frame", "kernels", "learn", "math", "model", "node", "rules", "sense", "train")
+CORE = (
+    "block", "change", "compose_changes", "compose_prototypes", "features", "frame", "kernels", "learn",
+    "math", "model", "node", "rules", "sense", "train",
+)  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
 

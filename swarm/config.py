@@ -10,8 +10,6 @@ from swarm.phy.regions import region as region_of
 
 __all__ = ["Asking", "Learning", "Multicast", "MulticastChannel", "SwarmConfig"]
 
-LearningMode = Literal["none", "prototypes", "top_k_sign"]
-
 
 @dataclass(frozen=True, slots=True)
 class Learning:
@@ -19,11 +17,12 @@ class Learning:
 
     A round opens every `period_s` with a multicast window of `window_s`; nodes of the cohort
     (`cohort` of the fleet, 0..1) send at a random time within `spread_s`; it closes when `quorum`
-    (0..1) of the expected replies came, or `close_s` after it opened.  In mode `top_k_sign` the
+    (0..1) of the expected replies came, or `close_s` after it opened.  The
     aggregation is Flower's `strategy` with `options`; mode `prototypes` has its own.
     """
 
-    mode: LearningMode = "prototypes"
+    mode: str = "prototypes"
+    """One of `federation.modes.MODE_NAMES`."""
     strategy: str = "FedAdam"
     options: dict[str, float | int | str | bool] = field(default_factory=dict)
     period_s: int = 28_800
@@ -36,7 +35,7 @@ class Learning:
     contexts: Literal["all", "new"] = "all"
     """Who learns: everybody, or only nodes whose crop the model was shipped without."""
     prototype_rounds: int = 0
-    """In mode `top_k_sign`: the first rounds gather prototypes, the others refine."""
+    """In modes that send changes: the first rounds gather prototypes, the others refine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,12 +212,14 @@ class Coordinator:
         match message:
             case Malformed():
                 return self._dropped(now_us, rx, message)
-            case app.Prototypes() | app.TopKSign():
-                return self.rounds.on_update(now_us, entry, message)
+            case app.Fragment():
+                return self.rounds.on_fragment(now_us, entry, message)
             case app.Answer():
                 return self.asking.on_answer(now_us, entry, message)
             case app.Status():
                 return self._status(now_us, entry, message)
+            case _:
+                return self.rounds.on_update(now_us, entry, message)
 
     def _status(self, now_us: int, entry: Entry, message: app.Status) -> list[Effect]:
         status = entry.status

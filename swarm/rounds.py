@@ -11,8 +11,8 @@ new vector of them, and the block that takes the nodes there waits for the next 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
-Rows: `round` and `update` hold an open round, `model` the mirror and the float master, `strategy` the
-strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
+Rows: `round`, `update` and `fragment` hold an open round, `model` the mirror and the float master, `strategy`
+the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ import numpy as np
 
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
-from swarm.effects import Effect, Event, Purpose, Row, Store
+from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.cohort import cohort_byte, in_cohort
+from swarm.federation.modes import MODES, strategy_of
+from swarm.federation.reassembly import Reassembly
+from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
-from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+from swarm.federation.strategy import FlowerStrategy
 from swarm.model import block
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
@@ -38,7 +41,7 @@ from swarm.node import Model
 from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.wire import app
-from swarm.wire.app import BlockKind, RoundMode
+from swarm.wire.app import BlockKind, Fragment, LearningMessage, RoundMode
 
 __all__ = ["HISTORY_MAX", "Rounds"]
 
@@ -87,6 +90,7 @@ class Rounds:
         self._announce_us: int | None = None
         """When to try (again) to queue the open round's announcement; None: it is queued, or was sent."""
         self._last: Round | None = None
+        self._reassembly = Reassembly(0)
         self._update_keys: dict[int, list[str]] = {}
         self._restore_rounds(rows)
 
@@ -224,6 +228,7 @@ class Rounds:
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
         )
         self.last_round = number
+        self._reassembly = Reassembly(number)
         self._agreement = {}
         effects: list[Effect] = [
             Store("round", str(number), self.current.to_row()),
@@ -255,23 +260,42 @@ class Rounds:
         return self._learning.contexts == "all" or not self.replica.knows(context)
 
     def _mode(self) -> RoundMode:
-        if self._learning.mode == "prototypes":
-            return RoundMode.PROTOTYPES
         gathered = self._strategies[PROTOTYPES].rounds
-        return RoundMode.PROTOTYPES if gathered < self._learning.prototype_rounds else RoundMode.TOP_K_SIGN
+        first = gathered < self._learning.prototype_rounds
+        return RoundMode.PROTOTYPES if first else RoundMode[self._learning.mode.upper()]
 
-    def on_update(self, now_us: int, entry: Entry, message: app.Prototypes | app.TopKSign) -> list[Effect]:
+    def on_fragment(self, now_us: int, entry: Entry, message: Fragment) -> list[Effect]:
+        """A slice of a node's update: stored until the last one makes it whole."""
+        record, current = entry.record, self.current
+        if current is None:
+            return [_refused(now_us, record.dev_eui, message.round, "closed")]
+        if not self._invites(record.context):
+            return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
+        refused = current.on_fragment(record.dev_eui, record.node_index, message)
+        if refused is not None:
+            return [_refused(now_us, record.dev_eui, message.round, refused.reason)]
+        whole, stores = self._reassembly.take(record.dev_eui, message)
+        place = {"round": message.round, "index": message.index, "count": message.count}
+        effects: list[Effect] = [*stores, Event("fragment", now_us, {"dev_eui": record.dev_eui, **place})]
+        if whole is None:
+            return effects
+        update = app.decode_uplink(app.F_PORT_LEARNING, whole)
+        if isinstance(update, Malformed) or not isinstance(update, LearningMessage):
+            return [*effects, _refused(now_us, record.dev_eui, message.round, "implausible")]
+        return effects + self.on_update(now_us, entry, update)
+
+    def on_update(self, now_us: int, entry: Entry, message: LearningMessage) -> list[Effect]:
         """A node's update: stored before it counts, or refused with the reason."""
         record = entry.record
         if self.current is None:
-            return [_refused(now_us, record.dev_eui, message, "closed")]
+            return [_refused(now_us, record.dev_eui, message.round, "closed")]
         if not self._invites(record.context):
-            return [_refused(now_us, record.dev_eui, message, "not_in_cohort")]
+            return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
         result = self.current.on_update(
             record.dev_eui, record.node_index, message, now_us, context=record.context
         )
         if not isinstance(result, Accepted):
-            return [_refused(now_us, record.dev_eui, message, result.reason)]
+            return [_refused(now_us, record.dev_eui, message.round, result.reason)]
         self._update_keys.setdefault(self.current.number, []).append(result.key)
         self._tally(record.dev_eui, message)
         data = {
@@ -304,6 +328,8 @@ class Rounds:
         effects.append(Store("round", str(current.number), row))
         effects += self._forget_updates(current.number)
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
+        data["incomplete"] = self._reassembly.incomplete()
+        effects += self._reassembly.expire()
         return [*effects, Event("round_closed", now_us, data)]
 
     def _new_version(self, now_us: int, current: Round) -> list[Effect]:
@@ -344,7 +370,7 @@ class Rounds:
         return Store("model", str(self._mirror.version), row)
 
     def _strategy(self, mode: RoundMode) -> FlowerStrategy:
-        return self._strategies[PROTOTYPES if mode is RoundMode.PROTOTYPES else self._learning.strategy]
+        return self._strategies[MODES[mode].strategy or self._learning.strategy]
 
     def _forget_updates(self, number: int) -> list[Effect]:
         """Updates of the round before last serve nothing any more."""
@@ -403,7 +429,7 @@ class Rounds:
 
     # -- scores -----------------------------------------------------------------------------------
 
-    def _tally(self, dev_eui: str, message: app.Prototypes | app.TopKSign) -> None:
+    def _tally(self, dev_eui: str, message: LearningMessage) -> None:
         """Judge a node's class means with the model from before this round: validation on unseen data."""
         if not isinstance(message, app.Prototypes):
             return
@@ -465,12 +491,11 @@ class Rounds:
 
     def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
         learning = self._learning
-        options = {learning.strategy: learning.options, PROTOTYPES: {}}
-        if learning.mode == "prototypes":
-            options = {PROTOTYPES: learning.options}
+        options = {strategy_of(learning.mode) or learning.strategy: learning.options}
+        options.setdefault(PROTOTYPES, {})
         strategies = {}
-        for name in options:
-            strategies[name] = FlowerStrategy(name, self.replica.shape, options[name])
+        for name, chosen in options.items():
+            strategies[name] = FlowerStrategy(name, self.replica.shape, chosen)
             if name in rows:
                 state = rows[name]["state"]
                 assert isinstance(state, bytes)
@@ -500,14 +525,15 @@ class Rounds:
                 self._last = restored
         if self.current is None:
             return
+        self._reassembly = Reassembly(self.current.number, rows.get("fragment", {}).values())
         if meta.get("announced") != meta["last_round"]:
             self._announce_us = 0
         for row in updates.values():
             if row["round"] == self.current.number:
                 message = app.decode_uplink(app.F_PORT_LEARNING, bytes(row["payload"]))  # type: ignore[arg-type]
-                assert isinstance(message, app.Prototypes | app.TopKSign)
+                assert isinstance(message, LearningMessage)
                 self._tally(str(row["dev_eui"]), message)
 
 
-def _refused(now_us: int, dev_eui: str, message: app.Prototypes | app.TopKSign, reason: str) -> Event:
-    return Event("update_refused", now_us, {"dev_eui": dev_eui, "round": message.round, "reason": reason})
+def _refused(now_us: int, dev_eui: str, round_number: int, reason: str) -> Event:
+    return Event("update_refused", now_us, {"dev_eui": dev_eui, "round": round_number, "reason": reason})

@@ -128,6 +128,44 @@ def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], nega
     return case(name, 10, "up", text, fields)
 
 
+def top_k_int4(name: str, head: list[int], rice_k: int, indices: list[int], levels: list[int]) -> Case:
+    """Uplink 10/04: as signs, and behind each sign three bits of |level| - 1."""
+    text = ""
+    previous = -1
+    for index, level in zip(indices, levels, strict=True):
+        text += rice_text([index - previous - 1], [int(level < 0)], rice_k)
+        text += "".join(str((abs(level) - 1) // bit % 2) for bit in (4, 2, 1))
+        previous = index
+    fields: Case = {
+        "kind": "top_k_int4",
+        "round": head[0],
+        "model_version": head[1],
+        "context": head[2],
+        "num_examples": head[3],
+        "scale": head[4],
+        "rice_k": rice_k,
+        "indices": indices,
+        "levels": levels,
+    }
+    return case(name, 10, "up", "04" + top_k_head(head, rice_k, len(indices))[2:] + packed(text), fields)
+
+
+def dense_int8(name: str, head: list[int], steps: list[int]) -> Case:
+    """Uplink 10/05; `head` = round, model_version, context, num_examples, scale_adapter, scale_head."""
+    text = "05" + "".join(le(value, size) for value, size in zip(head, [2, 2, 1, 1, 2, 2], strict=True))
+    names = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
+    fields: Case = {"kind": "dense_int8", **dict(zip(names, head, strict=True)), "steps": steps}
+    return case(name, 10, "up", text + "".join(le(step, 1) for step in steps), fields)
+
+
+def fragment(name: str, head: list[int], data: bytes) -> Case:
+    """Uplink 10/03; `head` = round, mode, index, count."""
+    text = "03" + le(head[0], 2) + "".join(le(value, 1) for value in head[1:]) + data.hex()
+    names = ("round", "mode", "index", "count")
+    fields: Case = {"kind": "fragment", **dict(zip(names, head, strict=True)), "slice": data.hex()}
+    return case(name, 10, "up", text, fields)
+
+
 def fixed(name: str, way: str, text: str, kind: str, layout: list[tuple[str, int, int]]) -> Case:
     """A frame of plain numbers: `text` is `f_port:type`, the layout is (field, size, value)."""
     f_port, kind_byte = text.split(":")
@@ -242,6 +280,11 @@ def query(name: str, head: list[int], features: list[int] | None) -> Case:
     return case(name, 11, "down", text, fields)
 
 
+def levels_of(count: int, seed: int) -> list[int]:
+    """Levels -8..-1 and 1..8."""
+    return [x - 8 if x < 8 else x - 7 for x in noise(count, 16, seed)]
+
+
 def valid_uplinks() -> list[Case]:
     """Frames that nodes send, the edges of every field included."""
     q20 = [x - 8 for x in noise(60, 16, 1)]
@@ -270,6 +313,15 @@ def valid_uplinks() -> list[Case]:
         top_k_sign("top_k_last_coordinate_of_ten_classes", [1, 1, 0, 1, 1], 9, [0, 841], [0, 1]),
         top_k_sign("top_k_dense_255", [3, 2, 1, 64, 9], 0, list(range(255)), noise(255, 2, 7)),
         top_k_sign("top_k_ends_on_a_byte", [3, 2, 1, 64, 9], 2, [1, 5], [1, 0]),
+        top_k_int4("top_k_int4_typical", [12, 4, 2, 25, 37], 3, sparse, levels_of(len(sparse), 17)),
+        top_k_int4("top_k_int4_extremes", [1, 65535, 7, 255, 4096], 9, [0, 1, 841], [8, -8, -1]),
+        top_k_int4("top_k_int4_one", [1, 1, 0, 1, 1], 0, [0], [1]),
+        dense_int8("dense_three_classes", [5, 2, 1, 40, 3, 7], [x - 128 for x in noise(611, 256, 18)]),
+        dense_int8("dense_head_only", [5, 2, 1, 40, 0, 7], [x - 128 for x in noise(99, 256, 19)]),
+        dense_int8("dense_adapter_with_resting_head", [5, 2, 0, 1, 1, 0], [1, -1] * 256 + [0] * 66),
+        dense_int8("dense_ten_classes", [65535, 0, 7, 255, 65535, 65535], [127, -128] * 421),
+        fragment("fragment_first", [5, 5, 0, 14], bytes(noise(45, 256, 20))),
+        fragment("fragment_last_of_64", [65535, 1, 63, 64], b"\x00"),
         answer("answer_plain", 513, 1, [200, 50, 5], [9, 3, 1]),
         answer("answer_certain_unknown_age", 65535, 0, [0, 0, 255], [65535, 255, 0]),
         answer("answer_all_flags", 0, 7, [85, 85, 85], [0, 0, 7]),
@@ -292,6 +344,8 @@ def valid_downlinks() -> list[Case]:
     return [
         announce("round_prototypes_all", [7, 3, 1, 255, 600, 86400, 43200, 60]),
         announce("round_top_k_some", [8, 4, 2, 25, 3600, 604800, 86400, 300]),
+        announce("round_top_k_int4", [12, 4, 4, 255, 600, 86400, 43200, 60]),
+        announce("round_dense_new_contexts", [13, 4, 0x85, 255, 600, 86400, 43200, 60]),
         announce("round_none", [0, 0, 0, 0, 0, 0, 0, 0]),
         announce("round_prototypes_new_contexts", [9, 4, 0x81, 255, 600, 86400, 43200, 60]),
         announce("round_top_k_new_contexts", [10, 5, 0x82, 127, 3600, 14400, 28800, 900]),
@@ -330,7 +384,7 @@ def malformed_uplinks() -> list[Case]:
         refused("empty_up", 10, "up", "", "size"),
         refused("empty_down", 12, "down", "", "size"),
         refused("type_0_up", 10, "up", "00", "type"),
-        refused("type_3_up", 10, "up", "03" + "00" * 20, "type"),
+        refused("type_63_up", 10, "up", "3f" + "00" * 20, "type"),
         refused("type_2_on_11_up", 11, "up", "02" + "00" * 10, "type"),
         refused("type_4_down", 10, "down", "04" + "00" * 20, "type"),
         refused("type_255_down", 12, "down", "ff", "type"),
@@ -385,12 +439,48 @@ def malformed_uplinks() -> list[Case]:
     ]
 
 
+def malformed_changes() -> list[Case]:
+    """Changes and fragments that the gateway has to refuse."""
+    top = [1, 1, 0, 1, 1]
+    dense = "05" + "0100" + "0100" + "00" + "01"
+    return [
+        refused("top_k_int4_cut_in_level", 10, "up", "04" + top_k_head(top, 5, 1)[2:] + "00", "size"),
+        refused("top_k_int4_spare_byte", 10, "up", "04" + top_k_head(top, 0, 1)[2:] + "0000", "size"),
+        refused("top_k_int4_padding_set", 10, "up", "04" + top_k_head(top, 0, 1)[2:] + "01", "value"),
+        refused("top_k_int4_one_missing", 10, "up", "04" + top_k_head(top, 0, 2)[2:] + "00", "size"),
+        refused(
+            "top_k_int4_no_examples",
+            10,
+            "up",
+            "04" + top_k_head([1, 1, 0, 0, 1], 0, 1)[2:] + "00",
+            "value",
+        ),
+        refused("dense_cut_in_head", 10, "up", "0501000100", "size"),
+        refused("dense_no_steps", 10, "up", dense + "01000100", "size"),
+        refused("dense_one_step_short", 10, "up", dense + "01000100" + "00" * 610, "size"),
+        refused("dense_adapter_alone", 10, "up", dense + "01000100" + "00" * 512, "size"),
+        refused("dense_head_of_one_class", 10, "up", dense + "00000100" + "00" * 33, "size"),
+        refused("dense_head_of_eleven_classes", 10, "up", dense + "00000100" + "00" * 363, "size"),
+        refused("dense_says_nothing", 10, "up", dense + "00000000" + "00" * 99, "value"),
+        refused("dense_context_8", 10, "up", "0501000100" + "0801" + "00000100" + "00" * 99, "value"),
+        refused("fragment_without_slice", 10, "up", "030100050002", "size"),
+        refused("fragment_cut_in_head", 10, "up", "030100", "size"),
+        refused("fragment_of_one", 10, "up", "030100050001" + "00", "value"),
+        refused("fragment_of_65", 10, "up", "030100050041" + "00", "value"),
+        refused("fragment_index_is_count", 10, "up", "030100050202" + "00", "value"),
+        refused("fragment_of_no_mode", 10, "up", "030100000002" + "00", "value"),
+        refused("fragment_of_a_fragment", 10, "up", "030100030002" + "00", "value"),
+        refused("fragment_of_unknown_mode", 10, "up", "0301003f0002" + "00", "value"),
+    ]
+
+
 def malformed_downlinks() -> list[Case]:
     """Bytes that a node has to refuse."""
     piece = [4, 3, 1, 10, 1, 0, 2]
     return [
         refused("round_short", 10, "down", "01" + "00" * 17, "size"),
         refused("round_long", 10, "down", "01" + "00" * 19, "size"),
+        refused("round_mode_6", 10, "down", "01" + "0700" + "0300" + "06" + "00" * 13, "value"),
         refused("round_mode_3", 10, "down", "01" + "0700" + "0300" + "03" + "00" * 13, "value"),
         refused("round_mode_3_new_contexts", 10, "down", "01" + "0700" + "0300" + "83" + "00" * 13, "value"),
         refused("round_mode_unknown_flag", 10, "down", "01" + "0700" + "0300" + "90" + "00" * 13, "value"),
@@ -419,7 +509,13 @@ def malformed_downlinks() -> list[Case]:
 
 def text() -> str:
     """The whole file."""
-    cases = valid_uplinks() + valid_downlinks() + malformed_uplinks() + malformed_downlinks()
+    cases = (
+        valid_uplinks()
+        + valid_downlinks()
+        + malformed_uplinks()
+        + malformed_changes()
+        + malformed_downlinks()
+    )
     names = [str(entry["name"]) for entry in cases]
     if len(set(names)) != len(names):
         raise ValueError("two cases have the same name")

@@ -112,15 +112,21 @@ async def _serve(settings: GatewayConfig) -> None:
 
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
-    from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+    from swarm.federation.modes import strategy_of
+    from swarm.federation.reply import PROTOTYPES
+    from swarm.federation.strategy import FlowerStrategy
     from swarm.model.layout import WEATHER
 
-    # In mode prototypes the options are that mode's; a misspelt strategy is a mistake all the same.
-    own = learning.mode == PROTOTYPES
+    # A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
+    own = strategy_of(learning.mode)
+    if own is None and learning.mode != "none" and learning.strategy == PROTOTYPES:
+        what = f"{PROTOTYPES} makes heads of class means, which mode {learning.mode} does not send"
+        yield ("learning", "strategy"), what, "name a Flower strategy, as FedAvg"
+        return
     attempts: list[tuple[tuple[str, ...], str, dict[str, bool | int | float | str]]] = [
         (("learning", "strategy"), learning.strategy, {})
     ]
-    taker = PROTOTYPES if own else learning.strategy
+    taker = own or learning.strategy
     attempts += [
         (("learning", "options", key), taker, {key: value}) for key, value in learning.options.items()
     ]

@@ -25,7 +25,12 @@ static uint8_t nibbles(int8_t low, int8_t high)
     return (uint8_t)(((unsigned)low & 15u) | ((unsigned)high & 15u) << 4);
 }
 
-/* The head of both learning frames: type, round, model version, context, number of examples. */
+static int is_mode(uint8_t mode)
+{
+    return mode > SWN_MODE_NONE && mode <= SWN_MODE_LAST && mode != SWN_TYPE_FRAGMENT;
+}
+
+/* The head of all learning frames: type, round, model version, context, number of examples. */
 static void put_learning(uint8_t *out, uint8_t type, uint16_t round, uint16_t version, uint8_t context, uint8_t num)
 {
     out[0] = type;
@@ -56,7 +61,7 @@ size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_
     if (mask == 0 || size > room) {
         return 0;
     }
-    put_learning(out, 1, message->round, message->model_version, message->context, message->num_examples);
+    put_learning(out, SWN_MODE_PROTOTYPES, message->round, message->model_version, message->context, message->num_examples);
     out[7] = message->dims;
     out[8] = (uint8_t)(mask & 0x7Fu);
     out += SWN_PROTOTYPES_HEADER;
@@ -80,14 +85,43 @@ size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_
 size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, size_t room)
 {
     if (room < SWN_TOP_K_HEADER || message->context >= SWN_CONTEXT_MAX || message->num_examples == 0 ||
-        message->rice_k > RICE_K_MAX || message->count == 0) {
+        message->rice_k > RICE_K_MAX || message->count == 0 ||
+        (message->mode != SWN_MODE_TOP_K_SIGN && message->mode != SWN_MODE_TOP_K_INT4)) {
         return 0;
     }
-    put_learning(out, 2, message->round, message->model_version, message->context, message->num_examples);
+    put_learning(out, message->mode, message->round, message->model_version, message->context, message->num_examples);
     put16(out + 7, message->magnitude);
     out[9] = message->rice_k;
     out[SWN_TOP_K_COUNT_AT] = message->count;
     return SWN_TOP_K_HEADER;
+}
+
+size_t swn_frame_dense_header(const swn_dense_header_t *message, uint8_t *out, size_t room)
+{
+    if (room < SWN_DENSE_HEADER || message->context >= SWN_CONTEXT_MAX || message->num_examples == 0 ||
+        (message->scale_adapter == 0 && message->scale_head == 0)) {
+        return 0;
+    }
+    put_learning(out, SWN_MODE_DENSE_INT8, message->round, message->model_version, message->context,
+                 message->num_examples);
+    put16(out + 7, message->scale_adapter);
+    put16(out + 9, message->scale_head);
+    return SWN_DENSE_HEADER;
+}
+
+size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room)
+{
+    if (message->slice_size == 0 || room < SWN_FRAGMENT_HEADER + message->slice_size || message->count < 2 ||
+        message->count > SWN_FRAGMENTS_MAX || message->index >= message->count || !is_mode(message->mode)) {
+        return 0;
+    }
+    out[0] = SWN_TYPE_FRAGMENT;
+    put16(out + 1, message->round);
+    out[3] = message->mode;
+    out[4] = message->index;
+    out[5] = message->count;
+    memcpy(out + SWN_FRAGMENT_HEADER, message->slice, message->slice_size);
+    return SWN_FRAGMENT_HEADER + message->slice_size;
 }
 
 size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room)
@@ -135,12 +169,15 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
 
 static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)
 {
-    if (size != ROUND_SIZE || (data[5] & ~SWN_MODE_NEW_CONTEXTS) > SWN_MODE_TOP_K_SIGN) {
+    if (size != ROUND_SIZE) {
         return SWN_DOWNLINK_MALFORMED;
     }
     out->round = swn_get16(data + 1);
     out->model_version = swn_get16(data + 3);
     out->mode = (uint8_t)(data[5] & ~SWN_MODE_NEW_CONTEXTS);
+    if (out->mode != SWN_MODE_NONE && !is_mode(out->mode)) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
     out->new_contexts = (uint8_t)((data[5] & SWN_MODE_NEW_CONTEXTS) != 0);
     out->cohort = data[6];
     out->spread_s = swn_get16(data + 7);

@@ -23,12 +23,25 @@ enum {
     SWN_MASK_CLASSES = 7,       /* classes in the first byte of a class mask */
     SWN_TOP_K_HEADER = 11,
     SWN_TOP_K_COUNT_AT = 10,
+    SWN_DENSE_HEADER = 11,
+    SWN_FRAGMENT_HEADER = 6,
+    SWN_FRAGMENTS_MAX = 64,     /* of one update */
+    SWN_UPDATE_SIZE_MAX = 1024, /* of one update before it is cut; dense with ten classes: 853 */
     SWN_ANSWER_HEADER = 8,      /* and one byte for each class */
     SWN_ANSWER_SIZE_MAX = SWN_ANSWER_HEADER + SWN_CLASSES_MAX,
     SWN_STATUS_SIZE = 16
 };
 
-enum { SWN_MODE_NONE = 0, SWN_MODE_PROTOTYPES = 1, SWN_MODE_TOP_K_SIGN = 2 };
+/* What a round asks for: the type of its update on port 10. Type 3 is the fragment of an update, and no mode. */
+enum {
+    SWN_MODE_NONE = 0,
+    SWN_MODE_PROTOTYPES = 1,
+    SWN_MODE_TOP_K_SIGN = 2,
+    SWN_TYPE_FRAGMENT = 3,
+    SWN_MODE_TOP_K_INT4 = 4,
+    SWN_MODE_DENSE_INT8 = 5,
+    SWN_MODE_LAST = SWN_MODE_DENSE_INT8
+};
 /* In the mode byte of ROUND: only nodes whose context the model was shipped without take part. */
 enum { SWN_MODE_NEW_CONTEXTS = 0x80 };
 enum { SWN_BLOCK_HEADS = 0, SWN_BLOCK_DELTA = 1, SWN_BLOCK_FULL = 2 };
@@ -60,12 +73,33 @@ typedef struct swn_prototypes {
 typedef struct swn_top_k_header {
     uint16_t round;
     uint16_t model_version;
-    uint16_t magnitude;
+    uint16_t magnitude; /* SWN_MODE_TOP_K_INT4: of one level */
+    uint8_t mode;       /* SWN_MODE_TOP_K_SIGN, SWN_MODE_TOP_K_INT4 */
     uint8_t context;
     uint8_t num_examples;
     uint8_t rice_k;
     uint8_t count;
 } swn_top_k_header_t;
+
+/* The header of a dense frame; the steps follow: the adapter's 512 unless its scale is 0, then the head's. */
+typedef struct swn_dense_header {
+    uint16_t round;
+    uint16_t model_version;
+    uint16_t scale_adapter;
+    uint16_t scale_head;
+    uint8_t context;
+    uint8_t num_examples;
+} swn_dense_header_t;
+
+/* One piece of an update that is larger than a frame. */
+typedef struct swn_fragment {
+    const uint8_t *slice;
+    size_t slice_size;
+    uint16_t round;
+    uint8_t mode;
+    uint8_t index;
+    uint8_t count; /* 2..64 */
+} swn_fragment_t;
 
 typedef struct swn_answer {
     uint16_t query_id;
@@ -92,6 +126,8 @@ typedef struct swn_report {
 
 size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room);
 size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_dense_header(const swn_dense_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room);
 size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room);
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room);
 

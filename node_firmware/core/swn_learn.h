@@ -1,4 +1,5 @@
-/* What a node learns from: a ring of samples (one a day, or what the application observes), and the two kinds of update made from them.
+/* What a node learns from: a ring of samples (one a day, or what the application observes), and the updates made of
+ * them.
  *
  * Theory of operation.  Each noon adds one sample (the trunk's hidden vector: the trunk never changes, so
  * it is computed once); its label is told later.  When a round asks for an update, one is composed and
@@ -6,9 +7,11 @@
  *   prototypes   class means of z over the labelled samples not reported yet, of as many classes as the
  *                frame holds with 16 dimensions each, the most frequent first; those samples become
  *                reported with the ACK and are free to be sent again without it.
- *   top_k_sign   local training from the current global parameters over all labelled samples; the change
- *                is added to the residual, the largest coordinates of the residual travel as signs, and
- *                what travelled is subtracted from it with the ACK.
+ *   top_k_sign, top_k_int4, dense_int8
+ *                local training from the current global parameters over all labelled samples; the change
+ *                is added to the residual, what the coding holds of it travels, and what travelled is
+ *                subtracted from it with the ACK.
+ * A further mode is a function in swn_compose.h and a case in swn_learn.c; the ACK treats all alike.
  */
 #ifndef SWN_LEARN_H
 #define SWN_LEARN_H
@@ -17,6 +20,7 @@
 #include <stdint.h>
 
 #include "swn_block.h"
+#include "swn_change.h"
 #include "swn_model.h"
 #include "swn_train.h"
 
@@ -33,7 +37,7 @@ typedef struct swn_day_sample {
 typedef struct swn_learner {
     swn_day_sample_t samples[SWN_SAMPLES_MAX];
     int16_t residual[SWN_LOCAL_SIZE_MAX];
-    swn_top_k_t pending;    /* what the pending top-k update carries */
+    swn_change_t pending;   /* what the pending update carries of the residual */
     uint16_t pending_round;
     uint8_t pending_mode;   /* SWN_MODE_NONE: no update waits for its ACK */
     uint8_t next;           /* slot of the next sample */
@@ -53,16 +57,17 @@ uint8_t swn_learner_label(swn_learner_t *learner, uint16_t id, uint8_t label);
 typedef struct swn_update {
     const swn_model_t *model;
     const swn_parameters_t *parameters;
-    uint64_t seed; /* of the training, top_k_sign only */
+    uint64_t seed; /* of the training */
     uint16_t round;
-    uint8_t mode; /* SWN_MODE_PROTOTYPES, SWN_MODE_TOP_K_SIGN */
+    uint8_t mode; /* SWN_MODE_... */
     uint8_t context;
-    uint8_t payload_max;
+    uint8_t payload_max; /* of one frame */
     uint8_t heads_only; /* leave the adapter, which all crops share, as it is */
     uint8_t epochs; /* of the training; 0: SWN_TRAIN_EPOCHS */
 } swn_update_t;
 
-/* Composes the update into `out` (payload_max bytes); 0 when there is nothing to say. */
+/* Composes the update into `out` (SWN_UPDATE_SIZE_MAX bytes); 0 when there is nothing to say. Larger than a frame: to
+ * be sent in fragments. */
 size_t swn_learner_compose(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
 
 /* The gateway counted the update of this round; 0 when it is not the pending one. */

@@ -165,12 +165,12 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
 
 static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 {
-    const uint8_t mode = node->learner.pending_mode;
+    const uint8_t changes = swn_change_any(&node->learner.pending);
 
     if (!swn_ack_has(ack, node->config.node_index) || !swn_learner_acknowledge(&node->learner, ack->round)) {
         return;
     }
-    if (mode == SWN_MODE_TOP_K_SIGN && node->port->nvm_write != NULL) {
+    if (changes && node->port->nvm_write != NULL) {
         node->port->nvm_write(node->port->ctx, SWN_NVM_RESIDUAL, node->learner.residual, sizeof node->learner.residual);
     }
 }
@@ -348,28 +348,76 @@ static void give_up_late(swn_node_t *node, int64_t now_us)
     }
 }
 
+static void compose_update(swn_node_t *node)
+{
+    swn_update_t update;
+
+    memset(&update, 0, sizeof update);
+    update.model = node->config.model;
+    update.parameters = &node->parameters;
+    update.seed = node->config.seed + (uint64_t)node->round * 0x9E3779B97F4A7C15u;
+    update.round = node->round;
+    update.mode = node->update_mode;
+    update.heads_only = node->update_heads_only;
+    update.context = node->config.context;
+    update.payload_max = node->config.payload_max;
+    update.epochs = node->config.epochs;
+    node->update_size = (uint16_t)swn_learner_compose(&node->learner, &update, node->update);
+    node->update_slice = (uint8_t)(node->config.payload_max - SWN_FRAGMENT_HEADER);
+    node->update_fragment = 0;
+}
+
+/* The next frame of the update: all of it where it fits, else a fragment; 0 when it cannot be said at this data rate. */
+static size_t next_frame(const swn_node_t *node, uint8_t *out)
+{
+    const size_t begin = (size_t)node->update_fragment * node->update_slice;
+    const size_t count = (node->update_size + node->update_slice - 1u) / node->update_slice;
+    swn_fragment_t fragment;
+
+    if (node->update_fragment == 0 && node->update_size <= node->config.payload_max) {
+        memcpy(out, node->update, node->update_size);
+        return node->update_size;
+    }
+    if (count > SWN_FRAGMENTS_MAX) {
+        return 0;
+    }
+    fragment.round = node->round;
+    fragment.mode = node->update_mode;
+    fragment.index = node->update_fragment;
+    fragment.count = (uint8_t)count;
+    fragment.slice = node->update + begin;
+    fragment.slice_size = node->update_size - begin < node->update_slice ? node->update_size - begin : node->update_slice;
+    return swn_frame_fragment(&fragment, out, node->config.payload_max);
+}
+
 static void send_update(swn_node_t *node, int64_t now_us)
 {
-    if (node->update_size == 0) {
-        swn_update_t update;
+    uint8_t frame[SWN_PAYLOAD_MAX];
+    size_t size;
 
-        memset(&update, 0, sizeof update);
-        update.model = node->config.model;
-        update.parameters = &node->parameters;
-        update.seed = node->config.seed + (uint64_t)node->round * 0x9E3779B97F4A7C15u;
-        update.round = node->round;
-        update.mode = node->update_mode;
-        update.heads_only = node->update_heads_only;
-        update.context = node->config.context;
-        update.payload_max = node->config.payload_max;
-        update.epochs = node->config.epochs;
-        node->update_size = (uint8_t)swn_learner_compose(&node->learner, &update, node->update_frame);
+    if (node->update_size == 0) {
+        compose_update(node);
     }
-    if (node->update_size == 0 ||
-        transmit(node, now_us, SWN_PORT_LEARNING, node->update_frame, node->update_size)) {
+    if (node->update_size == 0) {
         node->update_due_us = SWN_NEVER_US;
-        node->update_size = 0;
+        return;
     }
+    size = next_frame(node, frame);
+    if (size == 0) {
+        forget_update(node);
+        return;
+    }
+    if (!transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
+        return;
+    }
+    node->update_fragment++;
+    if (size < node->update_size && (size_t)node->update_fragment * node->update_slice < node->update_size) {
+        /* Two nodes whose fragments met once should not meet again. */
+        node->update_due_us = now_us + SWN_FRAGMENT_GAP_S * SECOND_US + random_us(node, SWN_RETRY_S * 1000u);
+        return;
+    }
+    node->update_due_us = SWN_NEVER_US;
+    node->update_size = 0;
 }
 
 static uint8_t suspects_fault(const swn_node_t *node)

@@ -12,7 +12,8 @@
  * "busy" they stay and are tried again; an answer is given up after 10 minutes and an update at the
  * round's close, and both are counted in `dropped`.
  * Rounds: a ROUND names a cohort; if the node's lot is in it, the update is composed and sent at a random
- * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). One for
+ * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). An update
+ * that is larger than a frame goes out in fragments, one after another as the port takes them. A round for
  * new contexts is for nodes alone whose crop the model was shipped without; they train their head only.
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
  * ROUND is the last frame of a window's programme: the first one that is heard closes the open window.
@@ -40,6 +41,7 @@ enum {
     SWN_ANSWER_LIFE_S = 600,     /* after that nobody waits any more */
     SWN_UPDATE_GUARD_S = 5,      /* silence after an announcement */
     SWN_RETRY_S = 5,             /* after "busy", plus as much again at random */
+    SWN_FRAGMENT_GAP_S = 1,      /* between the fragments of an update, plus up to SWN_RETRY_S at random */
     SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
     SWN_NOON_HOUR = 12,
     SWN_CROPS = 4,               /* contexts with a rule */
@@ -118,7 +120,9 @@ typedef struct swn_node {
     uint8_t round_known;
     uint8_t update_mode;
     uint8_t update_heads_only;
-    uint8_t update_size;      /* 0: not composed yet */
+    uint8_t update_slice;     /* bytes of it in each fragment */
+    uint8_t update_fragment;  /* the next one */
+    uint16_t update_size;     /* 0: not composed yet */
     uint8_t hours_in_day;
     uint8_t battery;
     uint8_t multicast_received;
@@ -130,7 +134,7 @@ typedef struct swn_node {
     uint8_t observed;         /* swn_observe() was called: the node judges its last observation */
     int8_t day_x[SWN_FEATURES_MAX]; /* of the last closed day, or the last observation */
     uint8_t day_sampled;      /* that day had enough readings for a sample */
-    uint8_t update_frame[SWN_PAYLOAD_MAX];
+    uint8_t update[SWN_UPDATE_SIZE_MAX];
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];
     swn_history_t history;
     swn_learner_t learner;

@@ -1,4 +1,4 @@
-/* Training on the node: int16 SGD on adapter and head, and the choice of what a TOP_K_SIGN frame carries.
+/* Training on the node: int16 SGD on adapter and head. What travels of the change: swn_change.h.
  *
  * Theory of operation: the trunk is frozen, so one int8 hidden vector per day is all that training needs.
  * Each step runs adapter, projection and head forward, takes the softmax error in Q15 back through the
@@ -13,8 +13,6 @@
 #include "swn_model.h"
 
 #define SWN_LABEL_NONE 255
-#define SWN_TOP_K_COUNT_MAX 255
-#define SWN_SENT_SIZE ((SWN_LOCAL_SIZE_MAX + 7) / 8)
 
 typedef struct swn_example {
     int8_t hidden[SWN_HIDDEN];  /* from swn_features_to_hidden */
@@ -47,25 +45,5 @@ int32_t swn_train_epoch(swn_train_t *train, const swn_example_t *first, size_t s
 /* Mean cross-entropy in Q13 without learning; *correct (may be NULL) gets the number of right answers. */
 int32_t swn_train_evaluate(const swn_train_t *train, const swn_example_t *first, size_t stride, size_t count,
                            size_t *correct);
-
-/* What one TOP_K_SIGN frame carries; kept until the ACK. */
-typedef struct swn_top_k {
-    uint16_t magnitude;                 /* mean absolute value of the chosen coordinates */
-    uint8_t rice_k;
-    uint8_t count;
-    uint8_t sent[SWN_SENT_SIZE];        /* bit i%8 of byte i/8: coordinate i is in the frame */
-    uint8_t negative[SWN_SENT_SIZE];    /* its sign */
-} swn_top_k_t;
-
-/* Chooses the largest |delta| (ties: lower index first), as many as fit into `room` bytes of bitstream with
- * the best Rice parameter, at most 255, and writes the stream (MSB first, last byte padded with zeros).
- * n <= SWN_LOCAL_SIZE_MAX. Returns the bytes written; 0 when delta is all zero or room is 0. */
-size_t swn_top_k_encode(const int16_t *delta, size_t n, uint8_t *out, size_t room, swn_top_k_t *chosen);
-
-/* sum[i] = sat16(a[i] + b[i]): delta plus residual. sum may be a or b. */
-void swn_add_sat16(const int16_t *a, const int16_t *b, int16_t *sum, size_t n);
-
-/* Error feedback, when the frame was acknowledged: residual -= sign * magnitude where sent. */
-void swn_top_k_acknowledge(int16_t *residual, size_t n, const swn_top_k_t *chosen);
 
 #endif

@@ -87,7 +87,7 @@ static void count_changes(const bench_t *bench, unsigned first, unsigned end, un
     *sent = 0;
     for (i = first; i < end; i++) {
         *residual += learner->residual[i] != 0;
-        *sent += (unsigned)learner->pending.sent[i / 8] >> (i % 8) & 1u;
+        *sent += learner->pending.steps[i] != 0;
     }
 }
 

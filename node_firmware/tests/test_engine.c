@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/swn_change.h"
 #include "../core/swn_kernels.h"
 #include "../core/swn_math.h"
 #include "../core/swn_model.h"
@@ -139,7 +140,7 @@ uint32_t engine_digest(const swn_model_t *model)
 {
     static swn_example_t examples[48];
     static swn_train_t train;
-    static swn_top_k_t chosen;
+    static swn_change_t chosen;
     uint32_t prng = 1;
     uint32_t crc = 0;
     int16_t start[SWN_LOCAL_SIZE_MAX];
@@ -172,7 +173,7 @@ uint32_t engine_digest(const swn_model_t *model)
     for (size_t i = 0; i < n; i++) {
         start[i] = swn_sat16(train.parameters[i] - start[i]);
     }
-    size_t size = swn_top_k_encode(start, n, stream, 40, &chosen);
+    size_t size = swn_top_k_encode(start, n, SWN_LEVELS_SIGN, stream, 40, &chosen);
     return swn_crc32(crc, stream, size);
 }
 
@@ -246,12 +247,12 @@ static unsigned take_bit(const uint8_t *stream, size_t *position)
 }
 
 /* Decodes a stream and compares it with what the encoder says it sent; the unsent are never larger. */
-static void check_stream(const int16_t *delta, size_t n, const uint8_t *stream, size_t size,
-                         const swn_top_k_t *chosen)
+static void check_stream(const int16_t *delta, size_t n, unsigned levels, const uint8_t *stream, size_t size,
+                         const swn_change_t *chosen)
 {
     size_t position = 0, next = 0;
     int32_t smallest_sent = 40000;
-    uint8_t sent[SWN_SENT_SIZE] = { 0 };
+    int8_t steps[SWN_LOCAL_SIZE_MAX] = { 0 };
     for (unsigned i = 0; i < chosen->count; i++) {
         size_t gap = 0;
         while (take_bit(stream, &position)) {
@@ -262,23 +263,28 @@ static void check_stream(const int16_t *delta, size_t n, const uint8_t *stream, 
         }
         next += gap;
         CHECK(next < n);
-        CHECK((delta[next] < 0) == (take_bit(stream, &position) == 1u));
-        sent[next / 8] = (uint8_t)(sent[next / 8] | 1u << next % 8);
+        int negative = take_bit(stream, &position) == 1u;
+        int level = 0;
+        for (unsigned bit = 0; levels > 1u && bit < 3u; bit++) {
+            level = level << 1 | (int)take_bit(stream, &position);
+        }
+        CHECK((delta[next] < 0) == negative);
+        steps[next] = (int8_t)(negative ? -level - 1 : level + 1);
+        CHECK(levels == 1u || 2 * abs(steps[next] * chosen->scale_head - delta[next]) <= chosen->scale_head);
         smallest_sent = abs(delta[next]) < smallest_sent ? abs(delta[next]) : smallest_sent;
         next++;
     }
     CHECK((position + 7) / 8 == size);
-    CHECK(memcmp(sent, chosen->sent, sizeof sent) == 0);
+    CHECK(memcmp(steps, chosen->steps, sizeof steps) == 0);
     for (size_t i = 0; i < n; i++) {
-        unsigned byte = sent[i / 8];
-        CHECK((byte >> i % 8 & 1u) != 0u || abs(delta[i]) <= smallest_sent);
+        CHECK(steps[i] != 0 || abs(delta[i]) <= smallest_sent);
     }
 }
 
 static void test_top_k(uint32_t *prng)
 {
     static int16_t delta[SWN_LOCAL_SIZE_MAX];
-    static swn_top_k_t chosen;
+    static swn_change_t chosen;
     uint8_t stream[256];
     for (int round = 0; round < 200; round++) {
         size_t room = (size_t)draw(prng, 0, 211);
@@ -288,20 +294,58 @@ static void test_top_k(uint32_t *prng)
             delta[i] = (int16_t)(zero ? 0 : draw(prng, -limit - 1, limit));
         }
         memset(stream, 0xA5, sizeof stream);
-        size_t size = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, room, &chosen);
+        unsigned levels = round % 5 < 2 ? SWN_LEVELS_INT4 : SWN_LEVELS_SIGN;
+        size_t size = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, levels, stream, room, &chosen);
         CHECK(size <= room && stream[room] == 0xA5);
         CHECK((size == 0) == (chosen.count == 0));
         CHECK(chosen.count == 255 || size + 3 >= room || limit == 1 || round % 3 == 0);
-        check_stream(delta, SWN_LOCAL_SIZE_MAX, stream, size, &chosen);
+        check_stream(delta, SWN_LOCAL_SIZE_MAX, levels, stream, size, &chosen);
     }
     memset(delta, 0, sizeof delta);
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, 100, &chosen) == 0 && chosen.count == 0);
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) == 0);
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) == 0);
+    CHECK(chosen.count == 0 && !swn_change_any(&chosen));
     delta[3] = -100;
     delta[610] = 50;
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, stream, 100, &chosen) != 0);
-    CHECK(chosen.count == 2 && chosen.magnitude == 75);
-    swn_top_k_acknowledge(delta, SWN_LOCAL_SIZE_MAX, &chosen);
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) != 0);
+    CHECK(chosen.count == 2 && chosen.scale_head == 75);
+    swn_change_subtract(delta, SWN_LOCAL_SIZE_MAX, &chosen);
     CHECK(delta[3] == -25 && delta[610] == -25 && delta[4] == 0);
+    /* Levels: 8 steps of 4 reach 25 with 6 of them; 1 is below half a step and stays. */
+    delta[4] = 1;
+    delta[5] = 32;
+    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) != 0);
+    CHECK(chosen.count == 3 && chosen.scale_head == 4 && chosen.steps[5] == 8 && chosen.steps[610] == -6);
+    swn_change_subtract(delta, SWN_LOCAL_SIZE_MAX, &chosen);
+    CHECK(delta[3] == -1 && delta[610] == -1 && delta[4] == 1 && delta[5] == 0);
+}
+
+/* Each part's steps reach its largest coordinate, none is off by more than half a step, and what is left is small. */
+static void test_dense(uint32_t *prng)
+{
+    static int16_t delta[SWN_LOCAL_SIZE_MAX];
+    static swn_change_t change;
+    const size_t n = SWN_HEAD_OFFSET + 5 * SWN_HEAD_ROW;
+    for (int round = 0; round < 60; round++) {
+        int32_t limit = round % 3 == 0 ? 32767 : round % 3 == 1 ? 127 : 700;
+        for (size_t i = 0; i < SWN_LOCAL_SIZE_MAX; i++) {
+            delta[i] = (int16_t)(i < n ? draw(prng, -limit - 1, limit) : 0);
+        }
+        delta[n - 1] = (int16_t)(-limit - 1);
+        CHECK(swn_dense_quantise(delta, n, (uint8_t)(round & 1), &change) == 1);
+        CHECK((change.scale_adapter == 0) == (round & 1) && change.scale_head == (uint32_t)(limit + 127) / 127u);
+        for (size_t i = 0; i < n; i++) {
+            int32_t scale = i < SWN_HEAD_OFFSET ? change.scale_adapter : change.scale_head;
+            CHECK(scale == 0 || 2 * abs(delta[i] - change.steps[i] * scale) <= scale + 1);
+        }
+        swn_change_subtract(delta, SWN_LOCAL_SIZE_MAX, &change);
+        CHECK(abs(delta[n - 1]) <= change.scale_head / 2 + 1);
+    }
+    memset(delta, 0, sizeof delta);
+    CHECK(swn_dense_quantise(delta, n, 0, &change) == 0);
+    delta[3] = 1;
+    CHECK(swn_dense_quantise(delta, n, 1, &change) == 0);
+    CHECK(swn_dense_quantise(delta, n, 0, &change) == 1 && change.steps[3] == 1 && change.scale_head == 0);
 }
 
 /* ---- hostile images ---- */
@@ -458,6 +502,7 @@ int main(int argc, char **argv)
     test_learning(&model, 1);
     test_training_extremes(&model, &prng);
     test_top_k(&prng);
+    test_dense(&prng);
     test_refusals(image, size);
     test_hostile(image, size, &prng);
     printf("%s, digest %08x\n", failures == 0 ? "engine ok" : "engine FAILED", (unsigned)engine_digest(&model));

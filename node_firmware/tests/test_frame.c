@@ -3,6 +3,7 @@
 
 #include "app_frames.h"
 #include "expect.h"
+#include "swn_change.h"
 #include "swn_train.h"
 
 #define COUNT(vectors) (sizeof(vectors) / sizeof(vectors)[0])
@@ -39,38 +40,66 @@ static void test_uplinks(void)
 }
 
 /* A change that is non-zero exactly at the vector's coordinates must give the vector's frame; vectors whose
- * Rice parameter is not the shortest exercise the gateway's decoder only. */
+ * Rice parameter is not the shortest, or whose scale is not the smallest, exercise the gateway's decoder only. */
+static unsigned compare_top_k(const swn_vector_bytes_t *raw, const swn_top_k_vector_t *value, unsigned levels)
+{
+    swn_top_k_header_t header = value->header;
+    int16_t delta[SWN_LOCAL_SIZE_MAX] = {0};
+    uint8_t out[256];
+    swn_change_t chosen;
+    size_t bits;
+    unsigned k;
+
+    for (k = 0; k < header.count && header.magnitude <= INT16_MAX / 8; k++) {
+        delta[value->indices[k]] = (int16_t)(value->steps[k] * header.magnitude);
+    }
+    bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, levels, out + SWN_TOP_K_HEADER, 240, &chosen);
+    if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count ||
+        (levels > 1 && chosen.scale_head != header.magnitude)) {
+        return 0;
+    }
+    header.magnitude = chosen.scale_head;
+    expect_bytes(raw, out, swn_frame_top_k_header(&header, out, sizeof out) + bits);
+    return 1;
+}
+
 static void test_top_k(void)
 {
-    unsigned compared = 0;
+    unsigned signs = 0;
+    unsigned int4 = 0;
     size_t i;
 
     for (i = 0; i < COUNT(VECTORS_TOP_K_SIGN); i++) {
-        const swn_vector_bytes_t *raw = &VECTORS_TOP_K_SIGN[i].raw;
-        swn_top_k_header_t header = VECTORS_TOP_K_SIGN[i].value.header;
-        int16_t delta[SWN_LOCAL_SIZE_MAX] = {0};
-        uint8_t out[256];
-        swn_top_k_t chosen;
-        size_t bits;
-        unsigned k;
-
-        for (k = 0; k < header.count && header.magnitude <= INT16_MAX; k++) {
-            const int16_t value = (int16_t)header.magnitude;
-            delta[VECTORS_TOP_K_SIGN[i].value.indices[k]] =
-                (int16_t)(VECTORS_TOP_K_SIGN[i].value.negative[k] ? -value : value);
-        }
-        bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, out + SWN_TOP_K_HEADER, 240, &chosen);
-        if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count) {
-            continue;
-        }
-        header.magnitude = chosen.magnitude;
-        header.rice_k = chosen.rice_k;
-        header.count = chosen.count;
-        expect_bytes(raw, out, swn_frame_top_k_header(&header, out, sizeof out) + bits);
-        compared++;
+        signs += compare_top_k(&VECTORS_TOP_K_SIGN[i].raw, &VECTORS_TOP_K_SIGN[i].value, SWN_LEVELS_SIGN);
     }
-    printf("test_frame: %u of %u top-k vectors compared\n", compared, (unsigned)COUNT(VECTORS_TOP_K_SIGN));
-    EXPECT(compared >= 3);
+    for (i = 0; i < COUNT(VECTORS_TOP_K_INT4); i++) {
+        int4 += compare_top_k(&VECTORS_TOP_K_INT4[i].raw, &VECTORS_TOP_K_INT4[i].value, SWN_LEVELS_INT4);
+    }
+    printf("test_frame: %u of %u top-k vectors compared, %u of %u with levels\n", signs,
+           (unsigned)COUNT(VECTORS_TOP_K_SIGN), int4, (unsigned)COUNT(VECTORS_TOP_K_INT4));
+    EXPECT(signs >= 3 && int4 >= 1);
+}
+
+static void test_dense_and_fragments(void)
+{
+    uint8_t out[1024];
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_DENSE_INT8); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_DENSE_INT8[i].raw;
+        EXPECT_EQ(swn_frame_dense_header(&VECTORS_DENSE_INT8[i].value, out, sizeof out), SWN_DENSE_HEADER);
+        EXPECT_EQ(memcmp(out, raw->bytes, SWN_DENSE_HEADER), 0);
+        EXPECT(raw->size <= SWN_UPDATE_SIZE_MAX);
+    }
+    for (i = 0; i < COUNT(VECTORS_FRAGMENT); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_FRAGMENT[i].raw;
+        swn_fragment_t value = VECTORS_FRAGMENT[i].value;
+        value.slice = raw->bytes + SWN_FRAGMENT_HEADER;
+        expect_bytes(raw, out, swn_frame_fragment(&value, out, raw->size));
+        EXPECT_EQ(swn_frame_fragment(&value, out, raw->size - 1), 0);
+        value.mode = SWN_TYPE_FRAGMENT;
+        EXPECT_EQ(swn_frame_fragment(&value, out, raw->size), 0);
+    }
 }
 
 static swn_downlink_kind_t read_vector(const swn_vector_bytes_t *raw, swn_downlink_t *out)
@@ -214,6 +243,7 @@ int main(void)
 {
     test_uplinks();
     test_top_k();
+    test_dense_and_fragments();
     test_rounds_and_acks();
     test_blocks_queries_and_schedules();
     test_refused();

@@ -27,13 +27,13 @@ typedef struct swn_vector_bytes {
     const char *name;
     size_t size;
     uint8_t f_port;
-    uint8_t bytes[256];
+    uint8_t bytes[1024];
 } swn_vector_bytes_t;
 
 typedef struct swn_top_k_vector {
     swn_top_k_header_t header;
     uint16_t indices[255];
-    uint8_t negative[255];
+    int8_t steps[255];
 } swn_top_k_vector_t;
 """
 
@@ -63,8 +63,25 @@ def prototypes(fields: Case) -> str:
 def top_k(fields: Case) -> str:
     """`swn_top_k_vector_t`."""
     names = ["round", "model_version", "context", "num_examples", "magnitude", "rice_k"]
-    header = f"{{{designated(fields, names)}, .count = {len(fields['indices'])}}}"
-    return f"{header}, {braces(fields['indices'])}, {braces(fields['negative'])}"
+    header = (
+        f"{{{designated(fields, names)}, .mode = SWN_MODE_TOP_K_SIGN, .count = {len(fields['indices'])}}}"
+    )
+    steps = [1 - 2 * sign for sign in fields["negative"]]
+    return f"{header}, {braces(fields['indices'])}, {braces(steps)}"
+
+
+def top_k_int4(fields: Case) -> str:
+    """`swn_top_k_vector_t`, in which the magnitude is that of one level."""
+    names = ["round", "model_version", "context", "num_examples", "rice_k"]
+    header = f"{designated(fields, names)}, .magnitude = {fields['scale']}, .mode = SWN_MODE_TOP_K_INT4"
+    count = len(fields["indices"])
+    return f"{{{header}, .count = {count}}}, {braces(fields['indices'])}, {braces(fields['levels'])}"
+
+
+def fragment(fields: Case) -> str:
+    """`swn_fragment_t`; the test takes the slice from the bytes behind the header."""
+    size = len(fields["slice"]) // 2
+    return f"{designated(fields, ['round', 'mode', 'index', 'count'])}, .slice_size = {size}"
 
 
 def answer(fields: Case) -> str:
@@ -94,10 +111,14 @@ def announcement(fields: Case) -> str:
 
 
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
+DENSE = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
 STATUS += ("rain_tenth", "risk", "multicast_received")
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "prototypes": ("swn_prototypes_t", prototypes),
     "top_k_sign": ("swn_top_k_vector_t", top_k),
+    "top_k_int4": ("swn_top_k_vector_t", top_k_int4),
+    "dense_int8": ("swn_dense_header_t", plain(*DENSE)),
+    "fragment": ("swn_fragment_t", fragment),
     "answer": ("swn_answer_t", answer),
     "status": ("swn_report_t", plain(*STATUS)),
     "round_announce": ("swn_round_t", announcement),

@@ -15,9 +15,11 @@ What counts, per node: one update.
   that one repeats what the late one held: it replaces the late one.
 - Older or from the future: `stale`, `wrong_round`.
 
-Staleness is counted in model versions (a late update is at least 1 stale).  In mode top_k_sign an update
-weighs 1 / (1 + staleness) and more than `staleness_max` is refused.  Class means do not depend on
-the head, so in mode prototypes any past version is welcome and counts in full.
+Staleness is counted in model versions (a late update is at least 1 stale).  What it means is the mode's
+(`federation.modes`): a change weighs 1 / (1 + staleness) and more than `staleness_max` is refused; class
+means do not depend on the head, so any past version is welcome and counts in full.
+
+An update larger than a frame comes in fragments (`federation.reassembly`), in its own round only.
 
 The round survives a restart: `to_row` and one row per update hold everything, and `from_row` on the same
 rows closes to the same bits (updates are sorted by node before anything is summed).
@@ -32,15 +34,15 @@ from enum import StrEnum
 from typing import Any
 
 from swarm.effects import Row
-from swarm.federation import prototypes, top_k_sign
 from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
-from swarm.federation.strategy import PROTOTYPES, FlowerStrategy, Reply, ReplyError
-from swarm.federation.top_k_sign import SignedUpdate
+from swarm.federation.modes import MODES, Held, Mode, mode_of
+from swarm.federation.reply import PROTOTYPES
+from swarm.federation.strategy import FlowerStrategy, ReplyError
 from swarm.model.layout import Shape
-from swarm.model.vector import VERSIONS, Float64, version_age
+from swarm.model.vector import Float64, version_age
 from swarm.wire import app
-from swarm.wire.app import F_PORT_LEARNING, RoundAck, RoundMode, TopKSign
+from swarm.wire.app import F_PORT_LEARNING, Fragment, LearningMessage, RoundAck, RoundMode
 
 __all__ = [
     "REASONS",
@@ -50,7 +52,6 @@ __all__ = [
     "Refused",
     "Round",
     "RoundState",
-    "discount",
 ]
 
 UPDATES_MAX = 65_535
@@ -70,8 +71,6 @@ REASONS = (
     "full",
 )
 """Why an update is refused."""
-
-Update = app.Prototypes | TopKSign
 
 
 class RoundState(StrEnum):
@@ -133,20 +132,6 @@ class Closed:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    node_index: int
-    message: Update
-    received_us: int
-    late: bool
-    staleness: int
-
-
-def discount(staleness: int) -> float:
-    """The weight of an update that is this many model versions old."""
-    return 1.0 / (1 + staleness)
-
-
 @dataclass(slots=True)
 class Round:
     """One round; `quorum` counts replies, `shape` and `contexts` are the model's, times are core time.
@@ -169,10 +154,16 @@ class Round:
     closed_us: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
-    _held: dict[str, _Held] = field(default_factory=dict)
+    _held: dict[str, Held] = field(default_factory=dict)
 
     def on_update(
-        self, dev_eui: str, node_index: int, message: Update, now_us: int, *, context: int | None = None
+        self,
+        dev_eui: str,
+        node_index: int,
+        message: LearningMessage,
+        now_us: int,
+        *,
+        context: int | None = None,
     ) -> Accepted | Refused:
         """Take or refuse one update; `context` is the node's provisioned one (None: not checked)."""
         reason = self._fault(dev_eui, node_index, message, context)
@@ -188,6 +179,28 @@ class Round:
             "received_us": now_us,
         }
         return Accepted(message.num_examples, held.staleness, held.late, self.update_key(dev_eui), row)
+
+    def on_fragment(self, dev_eui: str, node_index: int, message: Fragment) -> Refused | None:
+        """Whether a fragment may wait for the others (None): what can be told before the update is whole."""
+        reason = self._fragment_fault(dev_eui, node_index, message)
+        if reason is None:
+            return None
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return Refused(reason)
+
+    def _fragment_fault(self, dev_eui: str, node_index: int, message: Fragment) -> str | None:
+        if self.state is RoundState.CLOSED:
+            return "closed"
+        behind = (self.number - message.round) % ROUNDS
+        if behind:
+            # The others of its round are gone with it.
+            return "stale" if behind < ROUNDS // 2 else "wrong_round"
+        if message.mode != self.mode:
+            return "wrong_mode"
+        held = self._held.get(dev_eui)
+        if held is not None and not held.late:
+            return "duplicate"
+        return None if in_cohort(node_index, self.number, self.cohort) else "not_in_cohort"
 
     def update_key(self, dev_eui: str) -> str:
         """The primary key of a node's row in table `update`."""
@@ -215,9 +228,11 @@ class Round:
     def close(self, now_us: int, strategy: FlowerStrategy, master: Float64) -> Closed:
         """Aggregate what counts into the current `master` (float64[d]); the round is closed afterwards."""
         assert self.state is RoundState.OPEN
-        assert (strategy.name == PROTOTYPES) == (self.mode is RoundMode.PROTOTYPES)
+        assert strategy.name == (self._mode.strategy or strategy.name)
+        assert self._mode.strategy is not None or strategy.name != PROTOTYPES
         held = sorted(self._held.values(), key=lambda update: update.node_index)
-        done = strategy.aggregate(strategy.rounds + 1, master, self._replies(held, master))
+        replies = self._mode.replies(held, master, self.shape, self.contexts)
+        done = strategy.aggregate(strategy.rounds + 1, master, replies)
         closed = Closed(
             vector=done.vector,
             updates=self.updates,
@@ -296,7 +311,7 @@ class Round:
         previous: set[int] = set()
         for stored in update_rows:
             message = app.decode_uplink(F_PORT_LEARNING, stored["payload"])
-            assert isinstance(message, app.Prototypes | TopKSign), message
+            assert isinstance(message, LearningMessage), message
             if stored["round"] == made.number:
                 made._hold(stored["dev_eui"], stored["node_index"], message, stored["received_us"])
             elif message.round == stored["round"] == (made.number - 1) % ROUNDS:
@@ -305,10 +320,12 @@ class Round:
         made._forget(made.result.get("left_out", ()))
         return made
 
-    def _fault(self, dev_eui: str, node_index: int, message: Update, context: int | None) -> str | None:
+    def _fault(
+        self, dev_eui: str, node_index: int, message: LearningMessage, context: int | None
+    ) -> str | None:
         if self.state is RoundState.CLOSED:
             return "closed"
-        if self._mode_of(message) is not self.mode:
+        if mode_of(message) is not self._mode:
             return "wrong_mode"
         if (order := self._order_fault(dev_eui, node_index, message)) is not None:
             return order
@@ -318,7 +335,7 @@ class Round:
             return "implausible"
         return "full" if len(self._held) >= UPDATES_MAX and dev_eui not in self._held else None
 
-    def _order_fault(self, dev_eui: str, node_index: int, message: Update) -> str | None:
+    def _order_fault(self, dev_eui: str, node_index: int, message: LearningMessage) -> str | None:
         """Round number, repetition, cohort and model version."""
         behind = (self.number - message.round) % ROUNDS
         held = self._held.get(dev_eui)
@@ -332,48 +349,21 @@ class Round:
         elif not in_cohort(node_index, self.number, self.cohort):
             return "not_in_cohort"
         age = version_age(message.model_version, self.model_version)
-        limit = self.staleness_max if self.mode is RoundMode.TOP_K_SIGN else VERSIONS // 2
-        return "stale" if age > limit else None
+        return "stale" if age > self._mode.staleness_limit(self.staleness_max) else None
 
-    def _is_plausible(self, message: Update) -> bool:
-        if message.context >= self.contexts:
-            return False
-        if isinstance(message, app.Prototypes):
-            return prototypes.is_plausible(message, self.shape)
-        return 0 < message.magnitude <= 32767 and message.indices[-1] < self.shape.local_size
+    def _is_plausible(self, message: LearningMessage) -> bool:
+        return message.context < self.contexts and self._mode.is_plausible(message, self.shape)
 
-    @staticmethod
-    def _mode_of(message: Update) -> RoundMode:
-        return RoundMode.PROTOTYPES if isinstance(message, app.Prototypes) else RoundMode.TOP_K_SIGN
+    @property
+    def _mode(self) -> Mode:
+        return MODES[self.mode]
 
-    def _hold(self, dev_eui: str, node_index: int, message: Update, received_us: int) -> _Held:
+    def _hold(self, dev_eui: str, node_index: int, message: LearningMessage, received_us: int) -> Held:
         late = message.round != self.number
         age = version_age(message.model_version, self.model_version)
         staleness = max(age, 1) if late else age
-        self._held[dev_eui] = _Held(node_index, message, received_us, late, staleness)
+        self._held[dev_eui] = Held(node_index, message, received_us, late, staleness)
         return self._held[dev_eui]
-
-    def _replies(self, held: list[_Held], master: Float64) -> list[Reply]:
-        if self.mode is RoundMode.PROTOTYPES:
-            return [
-                Reply(
-                    update.node_index,
-                    prototypes.flatten(update.message, self.shape),
-                    update.message.num_examples,
-                )
-                for update in held
-                if isinstance(update.message, app.Prototypes)
-            ]
-        signed = [
-            SignedUpdate(update.message, discount(update.staleness))
-            for update in held
-            if isinstance(update.message, TopKSign)
-        ]
-        vectors = top_k_sign.reply_vectors(master, self.shape, self.contexts, signed)
-        return [
-            Reply(update.node_index, vector, update.message.num_examples)
-            for update, vector in zip(held, vectors, strict=True)
-        ]
 
 
 def _score(value: float | None) -> float | None:

@@ -42,6 +42,7 @@ from swarm.federation import prototypes
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.learner import Learner
 from swarm.federation.prototypes import Options, Prior
+from swarm.federation.reply import PROTOTYPES, Reply
 from swarm.model.layout import ADAPTER_SIZE, Shape
 from swarm.model.vector import Float64
 
@@ -59,9 +60,6 @@ __all__ = [
 ]
 
 OptionValue = float | int | str | bool
-
-PROTOTYPES = "prototypes"
-"""The name of our own strategy."""
 
 DEFAULT_OPTIONS: dict[str, dict[str, OptionValue]] = {
     "FedAdam": {"eta": 0.01, "tau": 3e-3},
@@ -97,20 +95,6 @@ _FLOWER_ERRORS = (
 )
 _ARRAYS, _METRICS, _VECTOR, _EXAMPLES = "arrays", "metrics", "vector", "num-examples"
 _BLOB_MAGIC = b"SWS1"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Reply:
-    """One node's contribution.
-
-    `vector`: float64[d] (what the node's model would be), or for `prototypes` the flat statistics
-    (`federation.prototypes.flatten`).  It counts with `num_examples * weight`.
-    """
-
-    node_index: int
-    vector: Float64
-    num_examples: int
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,11 @@ FPort, way  type  layout (sizes in bytes)
                   scale 1, dims/2 of int4 (low nibble: even)
 10 up       02    type 1, round 2, model_version 2, context 1, num_examples 1, magnitude 2, rice_k 1,
                   count 1, bits, MSB first: per coordinate Rice(gap), sign; zero bits up to the byte
+10 up       03    type 1, round 2, mode 1, index 1, count 1, slice 1..: a fragment of an update
+10 up       04    type 1, round 2, model_version 2, context 1, num_examples 1, scale 2, rice_k 1,
+                  count 1, bits as in 02, the sign followed by 3 bits |level| - 1
+10 up       05    type 1, round 2, model_version 2, context 1, num_examples 1, scale_adapter 2,
+                  scale_head 2, [512 x i1: scale_adapter not 0], 33 x i1 per class
 11 up       01    type 1, query_id 2, context 1, probability 1 per class (sum 255), head_version 2,
                   age 1, flags 1
 12 up       01    type 1, protocol 1, model_version 2, model_id 2, battery 1, labelled 1, flags 1,
@@ -46,7 +51,10 @@ from swarm.wire.messages import (
     F_PORT_ASKING,
     F_PORT_LEARNING,
     F_PORT_STATUS,
+    FRAGMENTS_MAX,
+    LEVEL_MAX,
     LOCAL_SIZE_MAX,
+    MODES,
     NO_BASE,
     PROTOCOL,
     QUERY_FEATURES_FOLLOW,
@@ -59,7 +67,9 @@ from swarm.wire.messages import (
     BlockKind,
     BlockPiece,
     ClassMean,
+    DenseInt8,
     DownlinkMessage,
+    Fragment,
     LearningMessage,
     Message,
     Prototypes,
@@ -69,6 +79,7 @@ from swarm.wire.messages import (
     RoundMode,
     Schedule,
     Status,
+    TopKInt4,
     TopKSign,
     UplinkMessage,
     f_port_of,
@@ -80,10 +91,13 @@ __all__ = [
     "CLASSES_MAX",
     "CONTEXT_MAX",
     "CONTEXT_OWN",
+    "FRAGMENTS_MAX",
     "F_PORT_ASKING",
     "F_PORT_LEARNING",
     "F_PORT_STATUS",
+    "LEVEL_MAX",
     "LOCAL_SIZE_MAX",
+    "MODES",
     "NO_BASE",
     "PROTOCOL",
     "QUERY_FEATURES_FOLLOW",
@@ -97,7 +111,9 @@ __all__ = [
     "BlockKind",
     "BlockPiece",
     "ClassMean",
+    "DenseInt8",
     "DownlinkMessage",
+    "Fragment",
     "LearningMessage",
     "Message",
     "Prototypes",
@@ -107,6 +123,7 @@ __all__ = [
     "RoundMode",
     "Schedule",
     "Status",
+    "TopKInt4",
     "TopKSign",
     "UplinkMessage",
     "block_pieces",
@@ -167,7 +184,7 @@ def _status_ok(message: Status) -> bool:
 
 
 def _round_ok(message: RoundAnnounce) -> bool:
-    return message.mode & ~ROUND_NEW_CONTEXTS <= max(RoundMode)
+    return message.mode & ~ROUND_NEW_CONTEXTS in MODES
 
 
 def _piece_size(length: int, count: int) -> int:
@@ -215,6 +232,12 @@ def _encode(message: Message) -> bytes | None:
             return learning.encode_prototypes(message) if learning.prototypes_ok(message) else None
         case TopKSign():
             return learning.encode_top_k_sign(message) if learning.top_k_sign_ok(message) else None
+        case TopKInt4():
+            return learning.encode_top_k_int4(message) if learning.top_k_int4_ok(message) else None
+        case DenseInt8():
+            return learning.encode_dense_int8(message) if learning.dense_int8_ok(message) else None
+        case Fragment():
+            return learning.encode_fragment(message) if learning.fragment_ok(message) else None
         case Answer(query_id, context, probabilities, head_version, age, flags):
             tail = bytes(probabilities) + _ANSWER_TAIL.pack(head_version, age, flags)
             return _ANSWER.pack(1, query_id, context) + tail if _answer_ok(message) else None
@@ -302,7 +325,13 @@ def _decode_schedule(payload: bytes) -> Schedule | Malformed:
 
 
 _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
-    F_PORT_LEARNING: {1: learning.decode_prototypes, 2: learning.decode_top_k_sign},
+    F_PORT_LEARNING: {
+        RoundMode.PROTOTYPES: learning.decode_prototypes,
+        RoundMode.TOP_K_SIGN: learning.decode_top_k_sign,
+        3: learning.decode_fragment,
+        RoundMode.TOP_K_INT4: learning.decode_top_k_int4,
+        RoundMode.DENSE_INT8: learning.decode_dense_int8,
+    },
     F_PORT_ASKING: {1: _decode_answer},
     F_PORT_STATUS: {1: _decode_status},
 }

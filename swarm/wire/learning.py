@@ -1,6 +1,7 @@
-"""The codecs of what nodes send to learn, FPort 10 up: class means, and the largest coordinates of a change.
+"""The codecs of what nodes send to learn, FPort 10 up: class means, changes, and fragments of both.
 
 `encode_*` take messages that `*_ok` has passed; `decode_*` never raise.  The layouts are in `swarm.wire.app`.
+An update larger than a frame travels as fragments; joined, they are the same bytes that one frame would hold.
 """
 
 from __future__ import annotations
@@ -13,22 +14,38 @@ from swarm.effects import Malformed
 from swarm.wire.messages import (
     CLASSES_MAX,
     CONTEXT_MAX,
+    FRAGMENTS_MAX,
+    LEVEL_MAX,
     LOCAL_SIZE_MAX,
+    MODES,
     RICE_K_MAX,
     Z_SIZE,
     ClassMean,
+    DenseInt8,
+    Fragment,
     Prototypes,
+    RoundMode,
+    TopKInt4,
     TopKSign,
 )
 
 __all__ = [
+    "decode_dense_int8",
+    "decode_fragment",
     "decode_prototypes",
+    "decode_top_k_int4",
     "decode_top_k_sign",
+    "dense_int8_ok",
+    "encode_dense_int8",
+    "encode_fragment",
     "encode_prototypes",
+    "encode_top_k_int4",
     "encode_top_k_sign",
+    "fragment_ok",
     "prototypes_ok",
     "rice_bits",
     "rice_k_for",
+    "top_k_int4_ok",
     "top_k_sign_ok",
 ]
 
@@ -36,19 +53,27 @@ MASK_CLASSES = 7
 """Classes in the first byte of a class mask; its eighth bit says that a second one follows."""
 
 _PROTOTYPES = struct.Struct("<BHHBBBB")
-_TOP_K_SIGN = struct.Struct("<BHHBBHBB")
+_TOP_K = struct.Struct("<BHHBBHBB")
+_DENSE = struct.Struct("<BHHBBHH")
+_FRAGMENT = struct.Struct("<BHBBB")
+SIGN_BITS = 1
+INT4_BITS = 4
+"""Bits of a coordinate's value: the sign, and in three bits |level| - 1."""
+ADAPTER_SIZE = 512
+HEAD_ROW = 33
+HEAD_SIZES = frozenset(HEAD_ROW * classes for classes in range(2, CLASSES_MAX + 1))
 _INT4_LOW = tuple((byte & 15) - ((byte & 8) << 1) for byte in range(256))
 _INT4_HIGH = tuple((byte >> 4) - ((byte & 128) >> 3) for byte in range(256))
 _SIZE = Malformed("size")
 _VALUE = Malformed("value")
 
 
-def rice_bits(indices: Sequence[int], rice_k: int) -> int:
-    """Bits that the coordinates (signs included) take with this Rice parameter."""
+def rice_bits(indices: Sequence[int], rice_k: int, value_bits: int = SIGN_BITS) -> int:
+    """Bits that the coordinates (values included) take with this Rice parameter."""
     bits = 0
     previous = -1
     for index in indices:
-        bits += ((index - previous - 1) >> rice_k) + rice_k + 2
+        bits += ((index - previous - 1) >> rice_k) + rice_k + 1 + value_bits
         previous = index
     return bits
 
@@ -59,6 +84,7 @@ def rice_k_for(indices: Sequence[int]) -> int:
 
 
 def prototypes_ok(message: Prototypes) -> bool:
+    """Whether the protocol can say this."""
     labels = [mean.label for mean in message.classes]
     dims = len(message.classes[0].q) if message.classes else 0
     return (
@@ -73,21 +99,51 @@ def prototypes_ok(message: Prototypes) -> bool:
     )
 
 
-def top_k_sign_ok(message: TopKSign) -> bool:
+def _coordinates_ok(message: TopKSign | TopKInt4, values: int) -> bool:
     indices = message.indices
     return (
         message.context < CONTEXT_MAX
         and message.num_examples > 0
         and message.rice_k <= RICE_K_MAX
         and 0 < len(indices) <= 255
-        and len(indices) == len(message.negative)
+        and len(indices) == values
         and indices[0] >= 0
         and indices[-1] < LOCAL_SIZE_MAX
         and all(a < b for a, b in pairwise(indices))
     )
 
 
+def top_k_sign_ok(message: TopKSign) -> bool:
+    """Whether the protocol can say this."""
+    return _coordinates_ok(message, len(message.negative))
+
+
+def top_k_int4_ok(message: TopKInt4) -> bool:
+    """Whether the protocol can say this."""
+    levels_ok = all(0 < abs(level) <= LEVEL_MAX for level in message.levels)
+    return _coordinates_ok(message, len(message.levels)) and levels_ok
+
+
+def dense_int8_ok(message: DenseInt8) -> bool:
+    """Whether the protocol can say this."""
+    head = len(message.steps) - (ADAPTER_SIZE if message.scale_adapter else 0)
+    some = message.scale_adapter > 0 or message.scale_head > 0
+    return message.context < CONTEXT_MAX and message.num_examples > 0 and some and head in HEAD_SIZES
+
+
+def fragment_ok(message: Fragment) -> bool:
+    """Whether the protocol can say this."""
+    known = message.mode in MODES and message.mode != RoundMode.NONE
+    return (
+        known
+        and 2 <= message.count <= FRAGMENTS_MAX
+        and message.index < message.count
+        and message.slice != b""
+    )
+
+
 def encode_prototypes(message: Prototypes) -> bytes:
+    """Type 01."""
     mask = sum(1 << mean.label for mean in message.classes)
     dims = len(message.classes[0].q)
     low, high = mask & (1 << MASK_CLASSES) - 1, mask >> MASK_CLASSES
@@ -101,23 +157,50 @@ def encode_prototypes(message: Prototypes) -> bytes:
     return b"".join(parts)
 
 
-def encode_top_k_sign(message: TopKSign) -> bytes:
+def _encode_top_k(kind: int, message: TopKSign | TopKInt4, scale: int, values: Sequence[str]) -> bytes:
+    """Header and bitstream; `values` is what follows each gap, as 0 and 1."""
     rice_k = message.rice_k
     bits = []
     previous = -1
-    for index, negative in zip(message.indices, message.negative, strict=True):
+    for index, value in zip(message.indices, values, strict=True):
         gap = index - previous - 1
         low = format(gap & ((1 << rice_k) - 1), f"0{rice_k}b") if rice_k else ""
-        bits.append("1" * (gap >> rice_k) + "0" + low + ("1" if negative else "0"))
+        bits.append("1" * (gap >> rice_k) + "0" + low + value)
         previous = index
     text = "".join(bits)
     size = (len(text) + 7) // 8
-    head = (message.round, message.model_version, message.context, message.num_examples, message.magnitude)
+    head = (message.round, message.model_version, message.context, message.num_examples, scale)
     packed = int(text.ljust(8 * size, "0"), 2).to_bytes(size, "big")
-    return _TOP_K_SIGN.pack(2, *head, rice_k, len(message.indices)) + packed
+    return _TOP_K.pack(kind, *head, rice_k, len(message.indices)) + packed
+
+
+def encode_top_k_sign(message: TopKSign) -> bytes:
+    """Type 02."""
+    signs = ["1" if negative else "0" for negative in message.negative]
+    return _encode_top_k(RoundMode.TOP_K_SIGN, message, message.magnitude, signs)
+
+
+def encode_top_k_int4(message: TopKInt4) -> bytes:
+    """Type 04."""
+    values = [f"{int(level < 0)}{abs(level) - 1:03b}" for level in message.levels]
+    return _encode_top_k(RoundMode.TOP_K_INT4, message, message.scale, values)
+
+
+def encode_dense_int8(message: DenseInt8) -> bytes:
+    """Type 05."""
+    head = (message.round, message.model_version, message.context, message.num_examples)
+    scales = (message.scale_adapter, message.scale_head)
+    steps = struct.pack(f"<{len(message.steps)}b", *message.steps)
+    return _DENSE.pack(RoundMode.DENSE_INT8, *head, *scales) + steps
+
+
+def encode_fragment(message: Fragment) -> bytes:
+    """Type 03."""
+    return _FRAGMENT.pack(3, message.round, message.mode, message.index, message.count) + message.slice
 
 
 def decode_prototypes(payload: bytes) -> Prototypes | Malformed:
+    """Type 01."""
     if len(payload) < _PROTOTYPES.size:
         return _SIZE
     _, number, version, context, examples, dims, mask = _PROTOTYPES.unpack_from(payload)
@@ -145,29 +228,77 @@ def decode_prototypes(payload: bytes) -> Prototypes | Malformed:
     return message if prototypes_ok(message) else _VALUE
 
 
-def decode_top_k_sign(payload: bytes) -> TopKSign | Malformed:
-    if len(payload) <= _TOP_K_SIGN.size:
+_Head = tuple[int, int, int, int, int, int]
+"""round, model_version, context, num_examples, scale, rice_k."""
+
+
+def _decode_top_k(payload: bytes, value_bits: int) -> tuple[_Head, tuple[int, ...], list[int]] | Malformed:
+    """Head, indices and the raw values of a top-k frame."""
+    if len(payload) <= _TOP_K.size:
         return _SIZE
-    _, number, version, context, examples, magnitude, rice_k, count = _TOP_K_SIGN.unpack_from(payload)
+    _, number, version, context, examples, scale, rice_k, count = _TOP_K.unpack_from(payload)
     if rice_k > RICE_K_MAX or count == 0:
         return _VALUE
-    packed = payload[_TOP_K_SIGN.size :]
+    packed = payload[_TOP_K.size :]
     bits = format(int.from_bytes(packed, "big"), f"0{8 * len(packed)}b")
     indices: list[int] = []
-    negative: list[bool] = []
+    values: list[int] = []
     at = 0
     index = -1
     for _ in range(count):
         stop = bits.find("0", at)
-        sign_at = stop + 1 + rice_k
-        if stop < 0 or sign_at >= len(bits):
+        value_at = stop + 1 + rice_k
+        end = value_at + value_bits
+        if stop < 0 or end > len(bits):
             return _SIZE
-        index += 1 + ((stop - at) << rice_k | int("0" + bits[stop + 1 : sign_at], 2))
+        index += 1 + ((stop - at) << rice_k | int("0" + bits[stop + 1 : value_at], 2))
         indices.append(index)
-        negative.append(bits[sign_at] == "1")
-        at = sign_at + 1
+        values.append(int(bits[value_at:end], 2))
+        at = end
     if len(bits) - at >= 8:
         return _SIZE
-    head = (number, version, context, examples, magnitude, rice_k)
-    message = TopKSign(*head, tuple(indices), tuple(negative))
-    return message if "1" not in bits[at:] and top_k_sign_ok(message) else _VALUE
+    if "1" in bits[at:]:
+        return _VALUE
+    return (number, version, context, examples, scale, rice_k), tuple(indices), values
+
+
+def decode_top_k_sign(payload: bytes) -> TopKSign | Malformed:
+    """Type 02."""
+    read = _decode_top_k(payload, SIGN_BITS)
+    if isinstance(read, Malformed):
+        return read
+    head, indices, values = read
+    message = TopKSign(*head, indices, tuple(map(bool, values)))
+    return message if top_k_sign_ok(message) else _VALUE
+
+
+def decode_top_k_int4(payload: bytes) -> TopKInt4 | Malformed:
+    """Type 04."""
+    read = _decode_top_k(payload, INT4_BITS)
+    if isinstance(read, Malformed):
+        return read
+    head, indices, values = read
+    levels = tuple(-(value & 7) - 1 if value >> 3 else (value & 7) + 1 for value in values)
+    message = TopKInt4(*head, indices, levels)
+    return message if top_k_int4_ok(message) else _VALUE
+
+
+def decode_dense_int8(payload: bytes) -> DenseInt8 | Malformed:
+    """Type 05."""
+    if len(payload) <= _DENSE.size:
+        return _SIZE
+    _, number, version, context, examples, scale_adapter, scale_head = _DENSE.unpack_from(payload)
+    steps = struct.unpack_from(f"<{len(payload) - _DENSE.size}b", payload, _DENSE.size)
+    if len(steps) - (ADAPTER_SIZE if scale_adapter else 0) not in HEAD_SIZES:
+        return _SIZE
+    message = DenseInt8(number, version, context, examples, scale_adapter, scale_head, steps)
+    return message if dense_int8_ok(message) else _VALUE
+
+
+def decode_fragment(payload: bytes) -> Fragment | Malformed:
+    """Type 03."""
+    if len(payload) <= _FRAGMENT.size:
+        return _SIZE
+    _, number, mode, index, count = _FRAGMENT.unpack_from(payload)
+    message = Fragment(number, mode, index, count, payload[_FRAGMENT.size :])
+    return message if fragment_ok(message) else _VALUE

@@ -14,10 +14,13 @@ __all__ = [
     "CLASSES_MAX",
     "CONTEXT_MAX",
     "CONTEXT_OWN",
+    "FRAGMENTS_MAX",
     "F_PORT_ASKING",
     "F_PORT_LEARNING",
     "F_PORT_STATUS",
+    "LEVEL_MAX",
     "LOCAL_SIZE_MAX",
+    "MODES",
     "NO_BASE",
     "PROTOCOL",
     "QUERY_FEATURES_FOLLOW",
@@ -30,7 +33,9 @@ __all__ = [
     "BlockKind",
     "BlockPiece",
     "ClassMean",
+    "DenseInt8",
     "DownlinkMessage",
+    "Fragment",
     "LearningMessage",
     "Message",
     "Prototypes",
@@ -40,6 +45,7 @@ __all__ = [
     "RoundMode",
     "Schedule",
     "Status",
+    "TopKInt4",
     "TopKSign",
     "UplinkMessage",
     "f_port_of",
@@ -58,6 +64,9 @@ CONTEXT_MAX = 8
 CONTEXT_OWN = 255
 LOCAL_SIZE_MAX = 842
 RICE_K_MAX = 9
+LEVEL_MAX = 8
+FRAGMENTS_MAX = 64
+"""Of one update."""
 BLOCK_SIZE_MAX = 3200
 BLOCK_HEADER_SIZE = 14
 NO_BASE = 0xFFFF
@@ -68,11 +77,16 @@ QUERY_FEATURES_FOLLOW = 2
 
 
 class RoundMode(IntEnum):
-    """What a round asks of its cohort."""
+    """What a round asks of its cohort: the type of the update's frame (3 is FRAGMENT's, so no mode)."""
 
     NONE = 0
     PROTOTYPES = 1
     TOP_K_SIGN = 2
+    TOP_K_INT4 = 4
+    DENSE_INT8 = 5
+
+
+MODES = frozenset(map(int, RoundMode))
 
 
 class BlockKind(IntEnum):
@@ -119,6 +133,47 @@ class TopKSign:
     rice_k: int
     indices: tuple[int, ...]
     negative: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopKInt4:
+    """Uplink 10/04: the largest coordinates of the node's change: levels -8..8, not 0, of `scale` LSB."""
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    scale: int
+    rice_k: int
+    indices: tuple[int, ...]
+    levels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DenseInt8:
+    """Uplink 10/05: the whole change of a node as int8 steps of `scale_adapter` and `scale_head` LSB.
+
+    `steps` are the adapter's 512, unless its scale is 0, then the head's (33 for each class).
+    """
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    scale_adapter: int
+    scale_head: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """Uplink 10/03: slice `index` of `count` (2..64) of an update larger than a frame; `mode`: its type."""
+
+    round: int
+    mode: int
+    index: int
+    count: int
+    slice: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +269,9 @@ class Schedule:
     status_period_min: int
 
 
-LearningMessage = Prototypes | TopKSign
-UplinkMessage = LearningMessage | Answer | Status
+LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
+"""Whole updates."""
+UplinkMessage = LearningMessage | Fragment | Answer | Status
 DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
 Message = UplinkMessage | DownlinkMessage
 

@@ -19,7 +19,7 @@ from swarm.model import container, layout
 from tests.firmware.engine_reference import VECTORS, Reference, logits
 
 FIRMWARE = Path(__file__).parents[2] / "node_firmware"
-SOURCES = [FIRMWARE / "core" / f"swn_{name}.c" for name in ("math", "kernels", "model", "train")]
+SOURCES = [FIRMWARE / "core" / f"swn_{name}.c" for name in ("math", "kernels", "model", "train", "change")]
 FLAGS = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
@@ -36,13 +36,13 @@ class Train(ctypes.Structure):
     ]
 
 
-class TopK(ctypes.Structure):
+class Change(ctypes.Structure):
     _fields_ = [
-        ("magnitude", ctypes.c_uint16),
+        ("scale_adapter", ctypes.c_uint16),
+        ("scale_head", ctypes.c_uint16),
         ("rice_k", ctypes.c_uint8),
         ("count", ctypes.c_uint8),
-        ("sent", ctypes.c_uint8 * -(-layout.LOCAL_SIZE_MAX // 8)),
-        ("negative", ctypes.c_uint8 * -(-layout.LOCAL_SIZE_MAX // 8)),
+        ("steps", ctypes.c_int8 * layout.LOCAL_SIZE_MAX),
     ]
 
 
@@ -132,17 +132,18 @@ def test_golden_top_k_streams(library: ctypes.CDLL, vectors: dict) -> None:
     for case in vectors["top_k"]:
         delta = np.array(case["delta"], dtype=np.int16)
         out = np.zeros(256, dtype=np.uint8)
-        chosen = TopK()
+        chosen = Change()
         size = library.swn_top_k_encode(
-            Engine._p(delta), ctypes.c_size_t(delta.size), Engine._p(out), ctypes.c_size_t(case["room"]),
+            Engine._p(delta), ctypes.c_size_t(delta.size), 1, Engine._p(out), ctypes.c_size_t(case["room"]),
             ctypes.byref(chosen),
         )  # fmt: skip
         assert out[:size].tobytes().hex() == case["stream"]
-        assert (chosen.rice_k, chosen.magnitude, chosen.count) == (
+        assert (chosen.rice_k, chosen.scale_head, chosen.count) == (
             case["rice_k"], case["magnitude"], len(case["chosen"]),
         )  # fmt: skip
-        sent = np.unpackbits(np.array(chosen.sent), bitorder="little")[: delta.size]
-        assert np.flatnonzero(sent).tolist() == case["chosen"]
+        steps = np.array(chosen.steps)
+        assert np.flatnonzero(steps).tolist() == case["chosen"]
+        assert np.array_equal(steps[case["chosen"]], np.sign(delta[case["chosen"]]))
 
 
 def test_the_shipped_model_runs_as_the_reference_says(library: ctypes.CDLL) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from swarm.commands import AddNode, Command, OpenRound, SetMulticast
-from swarm.config import Asking, Learning, LearningMode, Multicast, SwarmConfig
+from swarm.config import Asking, Learning, Multicast, SwarmConfig
 from swarm.coordinator import Coordinator
 from swarm.effects import Effect, Event, Malformed, Row, RxFrame, Store, Transmit, TxAck
 from swarm.inference.plan import Query
@@ -91,9 +91,7 @@ def device_of(index: int, radio: Region, memo: MulticastMemo | None, activation:
     return made
 
 
-def settings(
-    mode: LearningMode = "prototypes", *, dedup_us: int = 200_000, **learning: object
-) -> SwarmConfig:
+def settings(mode: str = "prototypes", *, dedup_us: int = 200_000, **learning: object) -> SwarmConfig:
     """An hour from round to round; anything of `Learning` may be given otherwise.
 
     Every solved head is taken, unjudged: here rounds matter, not what they learn.

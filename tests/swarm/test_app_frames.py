@@ -21,6 +21,9 @@ REFUSED = [case for case in CASES if case["fields"] is None]
 KINDS = {
     "prototypes": app.Prototypes,
     "top_k_sign": app.TopKSign,
+    "top_k_int4": app.TopKInt4,
+    "dense_int8": app.DenseInt8,
+    "fragment": app.Fragment,
     "answer": app.Answer,
     "status": app.Status,
     "round_announce": app.RoundAnnounce,
@@ -47,10 +50,10 @@ def message_of(entry: dict[str, Any]) -> Any:
         entry["classes"] = tuple(means)
     if "block_kind" in entry:
         entry["kind"] = entry.pop("block_kind")
-    for name in ("bitmap", "piece"):
+    for name in ("bitmap", "piece", "slice"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    for name in ("indices", "probabilities", "features"):
+    for name in ("indices", "probabilities", "features", "levels", "steps"):
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     if "negative" in entry:

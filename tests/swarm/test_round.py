@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.federation.changes import SIZE_CAP, Discounted, local_delta, reply_vectors
 from swarm.federation.cohort import cohort_byte, expected_replies, in_cohort
-from swarm.federation.round import REASONS, Accepted, Closed, Refused, Round, RoundState, discount
+from swarm.federation.modes import discount
+from swarm.federation.round import REASONS, Accepted, Closed, Refused, Round, RoundState
 from swarm.federation.strategy import FlowerStrategy
-from swarm.federation.top_k_sign import MAGNITUDE_CAP, SignedUpdate, local_delta, reply_vectors
 from swarm.model.layout import WEATHER
 from swarm.model.vector import lsb
 from swarm.wire import app
@@ -244,7 +245,7 @@ def test_local_delta_has_the_units_of_the_parameters() -> None:
 def test_each_head_is_the_mean_over_its_own_nodes() -> None:
     """Goal: FedAvg over four contexts must not make heads learn four times slower.  Method: equal signs."""
     updates = [
-        SignedUpdate(app.TopKSign(5, 10, node % 4, 6, 10, 6, (0, 512), (False, False)), 1.0)
+        Discounted(app.TopKSign(5, 10, node % 4, 6, 10, 6, (0, 512), (False, False)), 1.0)
         for node in range(8)
     ]
     mean = np.mean(reply_vectors(MASTER, WEATHER, CONTEXTS, updates), axis=0) - MASTER
@@ -253,13 +254,13 @@ def test_each_head_is_the_mean_over_its_own_nodes() -> None:
 
 
 def test_a_loud_node_is_cut_to_the_median() -> None:
-    quiet = [SignedUpdate(app.TopKSign(5, 10, 0, 6, 10, 6, (0,), (False,)), 1.0) for _ in range(8)]
-    loud = SignedUpdate(app.TopKSign(5, 10, 0, 6, 30_000, 6, (1,), (False,)), 1.0)
+    quiet = [Discounted(app.TopKSign(5, 10, 0, 6, 10, 6, (0,), (False,)), 1.0) for _ in range(8)]
+    loud = Discounted(app.TopKSign(5, 10, 0, 6, 30_000, 6, (1,), (False,)), 1.0)
     step = (np.mean(reply_vectors(MASTER, WEATHER, CONTEXTS, [*quiet, loud]), axis=0) - MASTER) / lsb(
         len(MASTER)
     )
     assert step[0] == pytest.approx(8 * 10 / 9)
-    assert step[1] == pytest.approx(MAGNITUDE_CAP * 10 / 9)
+    assert step[1] == pytest.approx(SIZE_CAP * 10 / 9)
 
 
 def test_acknowledgements_name_exactly_those_that_count() -> None:
