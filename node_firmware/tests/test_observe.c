@@ -105,6 +105,111 @@ static void test_signs(bench_t *bench)
     acknowledge(bench, HOUR_US + 60 * SECOND_US, 1, 0xFF);
 }
 
+/* Joins what the node sends from `now_us` on, until it has nothing more to send; the number of frames. */
+static unsigned gather(bench_t *bench, int64_t *now_us, uint8_t *whole, size_t *size, unsigned round, unsigned mode)
+{
+    unsigned frames = 0;
+
+    *size = 0;
+    while (bench->node.update_due_us != SWN_NEVER_US) {
+        const uint8_t *sent = bench->world.learning;
+        const unsigned before = bench->world.sent;
+        const int64_t next_us = swn_poll(&bench->node, *now_us);
+
+        if (bench->world.sent != before) {
+            EXPECT_EQ(bench->world.sent, before + 1);
+            EXPECT(bench->world.size[0] <= bench->node.config.payload_max);
+            EXPECT_EQ(sent[0], SWN_TYPE_FRAGMENT);
+            EXPECT_EQ(swn_get16(sent + 1), round);
+            EXPECT_EQ(sent[3], mode);
+            EXPECT_EQ(sent[4], frames);
+            memcpy(whole + *size, sent + SWN_FRAGMENT_HEADER, bench->world.size[0] - SWN_FRAGMENT_HEADER);
+            *size += bench->world.size[0] - SWN_FRAGMENT_HEADER;
+            frames++;
+        }
+        *now_us = next_us > *now_us + 100 * SECOND_US ? *now_us + 100 * SECOND_US : next_us;
+    }
+    return frames;
+}
+
+/* DENSE_INT8 in frames of 51 bytes: whole, in order, and with the ACK exactly what travelled leaves the residual. */
+static void test_dense_in_fragments(bench_t *bench)
+{
+    static int16_t before[SWN_LOCAL_SIZE_MAX];
+    static uint8_t whole[SWN_UPDATE_SIZE_MAX];
+    const unsigned n = swn_local_size(&bench->model);
+    uint32_t prng = 31;
+    int64_t now_us = HOUR_US;
+    unsigned frames;
+    size_t size;
+    uint16_t id;
+    unsigned i;
+
+    start(bench, 1, 8);
+    bench->node.status_due_us = SWN_NEVER_US;
+    for (id = 0; id < 40; id++) {
+        observe(bench, &prng, id);
+        (void)swn_label(&bench->node, id, (uint8_t)(id % bench->model.classes));
+    }
+    announce(bench, now_us, 5, SWN_MODE_DENSE_INT8, 0, 3000);
+    frames = gather(bench, &now_us, whole, &size, 5, SWN_MODE_DENSE_INT8);
+    EXPECT_EQ(size, SWN_DENSE_HEADER + n);
+    EXPECT_EQ(frames, (size + 44) / 45);
+    EXPECT_EQ(bench->world.learning[5], frames);
+    memcpy(before, bench->node.learner.residual, sizeof before);
+    acknowledge(bench, now_us, 6, 0xFF);
+    EXPECT_EQ(memcmp(before, bench->node.learner.residual, sizeof before), 0);
+    acknowledge(bench, now_us, 5, 0xFF);
+    for (i = 0; i < n; i++) {
+        const int32_t scale = swn_get16(whole + (i < SWN_HEAD_OFFSET ? 7 : 9));
+        const int32_t step = (int32_t)(whole[SWN_DENSE_HEADER + i] ^ 0x80u) - 0x80;
+        EXPECT_EQ(bench->node.learner.residual[i], before[i] - step * scale);
+        EXPECT(abs(bench->node.learner.residual[i]) <= (scale + 1) / 2);
+    }
+    EXPECT_EQ(bench->world.nvm_writes, 1);
+    EXPECT_EQ(bench->node.dropped, 0);
+}
+
+/* A busy port delays fragments; the round's end, or a slower data rate, takes the rest: the residual keeps it all. */
+static void test_fragments_that_do_not_get_through(bench_t *bench)
+{
+    static uint8_t whole[SWN_UPDATE_SIZE_MAX];
+    static int16_t before[SWN_LOCAL_SIZE_MAX];
+    int64_t now_us = 2 * HOUR_US;
+    unsigned sent;
+    size_t size;
+
+    bench->world.answer = 60;
+    announce(bench, now_us, 6, SWN_MODE_DENSE_INT8, 0, 3000);
+    (void)swn_poll(&bench->node, now_us + 6 * SECOND_US);
+    EXPECT(swn_poll(&bench->node, now_us + 7 * SECOND_US) >= now_us + 66 * SECOND_US);
+    bench->world.answer = 0;
+    now_us += 100 * SECOND_US;
+    EXPECT(gather(bench, &now_us, whole, &size, 6, SWN_MODE_DENSE_INT8) > 5);
+    announce(bench, now_us, 7, SWN_MODE_DENSE_INT8, 0, 3000); /* not acknowledged: everything again */
+    sent = bench->world.sent;
+    (void)swn_poll(&bench->node, now_us + 6 * SECOND_US);
+    EXPECT_EQ(bench->world.sent, sent + 1);
+    EXPECT_EQ(bench->node.learner.pending_mode, SWN_MODE_DENSE_INT8);
+    memcpy(before, bench->node.learner.residual, sizeof before);
+    (void)swn_poll(&bench->node, now_us + 3001 * SECOND_US);
+    EXPECT_EQ(bench->world.sent, sent + 1);
+    EXPECT_EQ(bench->node.dropped, 1);
+    EXPECT_EQ(bench->node.learner.pending_mode, SWN_MODE_NONE);
+    acknowledge(bench, now_us + 3002 * SECOND_US, 7, 0xFF);
+    EXPECT_EQ(memcmp(before, bench->node.learner.residual, sizeof before), 0);
+    now_us += 2 * HOUR_US;
+    announce(bench, now_us, 8, SWN_MODE_DENSE_INT8, 0, 3000);
+    (void)swn_poll(&bench->node, now_us + 6 * SECOND_US);
+    swn_set_payload_max(&bench->node, 30);
+    (void)swn_poll(&bench->node, now_us + 60 * SECOND_US);
+    EXPECT_EQ(bench->node.dropped, 2);
+    swn_set_payload_max(&bench->node, 16); /* 10 bytes in each of 64 fragments are too few for it */
+    announce(bench, now_us, 9, SWN_MODE_DENSE_INT8, 0, 3000);
+    (void)swn_poll(&bench->node, now_us + 6 * SECOND_US);
+    EXPECT_EQ(bench->node.dropped, 2u + (swn_local_size(&bench->model) + SWN_DENSE_HEADER > 640));
+}
+
 /* Own readings are the last observation; features of another size are refused; the answer has every class. */
 static void test_questions(bench_t *bench)
 {
@@ -207,6 +312,8 @@ int main(int argc, char **argv)
     test_classes_take_turns(&bench, 222);
     test_classes_take_turns(&bench, 30);
     test_signs(&bench);
+    test_dense_in_fragments(&bench);
+    test_fragments_that_do_not_get_through(&bench);
     test_questions(&bench);
     test_weather_for_another_model(&bench);
     test_blocks(&bench);

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from swarm.effects import Malformed
 from swarm.federation.round import Refused, Round
 from swarm.federation.strategy import FlowerStrategy
-from swarm.model import block, container
+from swarm.model import container
 from swarm.model.container_format import TENSOR
 from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Mirror
-from swarm.node import Model, NodeConfig, Nodes
+from swarm.node import Model
 from swarm.wire import app
 from tests.firmware.engine_reference import Reference, logits, softmax
+from tests.firmware.fleet import Fleet
 
 FIRMWARE = Path(__file__).parents[2] / "node_firmware"
 FLAGS = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZE = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-SECOND_US = 1_000_000
 WIDE = Shape(classes=10, features=256)
 
 
@@ -96,65 +96,6 @@ def with_crc(image: bytes) -> bytes:
     data_at = int.from_bytes(image[44:48], "little")
     crc = zlib.crc32(image[64:data_at], zlib.crc32(image[:60]))
     return image[:60] + crc.to_bytes(4, "little") + image[64:]
-
-
-class Fleet:
-    """Nodes of another application: the class of a sample is what a hidden rule on z says."""
-
-    def __init__(self, shape: Shape, count: int = 24, payload_max: int = 51) -> None:
-        self.image = container.random_model(11, shape=shape, contexts=(0,))
-        self.model, self.shape = Model(self.image), shape
-        configs = [NodeConfig(i, i % 2, seed=i, payload_max=payload_max, epochs=2) for i in range(count)]
-        self.nodes = Nodes(count, configs, self.image)
-        shipped = np.stack([self.model.base_head(context) for context in range(2)])
-        self.mirror = Mirror(0, self.model.adapter(), shipped)
-        self.rng = np.random.Generator(np.random.PCG64(5))
-        self.truth = self.rng.integers(-200, 200, (shape.classes, 32))
-        self.samples = 0
-
-    def draw(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        x = self.rng.integers(-100, 100, (rows, self.shape.features)).astype(np.int8)
-        return x, (self.model.z(x).astype(int) @ self.truth.T).argmax(axis=1).astype(np.uint8)
-
-    def observe(self, samples: int) -> None:
-        for _ in range(samples):
-            x, labels = self.draw(self.nodes.count)
-            self.nodes.observe(self.samples * SECOND_US, self.samples, x)
-            assert self.nodes.label(self.samples, labels) == self.nodes.count
-            self.samples += 1
-
-    def round(self, number: int, mode: app.RoundMode) -> Round:
-        """Announce, gather and acknowledge one round over the real frames; nothing is lost."""
-        now_us = (1000 + 1000 * number) * SECOND_US
-        version = self.mirror.version
-        made = Round(number, mode, version, 255, now_us, now_us + 100 * SECOND_US, 99, self.shape, 2)
-        frame = app.encode(app.RoundAnnounce(number, version, mode, 255, 0, 100, 0, 0))
-        self.nodes.rx_many(range(self.nodes.count), now_us, 10, frame)
-        self.nodes.poll(now_us + 10 * SECOND_US)
-        for index, f_port, payload in self.nodes.outbox():
-            if f_port != app.F_PORT_LEARNING:
-                continue
-            message = app.decode_uplink(f_port, payload)
-            assert isinstance(message, app.Prototypes | app.TopKSign), message
-            result = made.on_update(f"{index:016x}", index, message, now_us, context=index % 2)
-            assert not isinstance(result, Refused), result
-        return made
-
-    def close(self, made: Round, strategy: FlowerStrategy, kind: app.BlockKind) -> None:
-        closed = made.close(made.close_us, strategy, self.mirror.master())
-        assert closed.vector is not None, closed.failure
-        encoded = block.encode(self.mirror, closed.vector, kind)
-        for frame in [*made.ack_frames(51), *encoded.frames(51)]:
-            self.nodes.rx_many(range(self.nodes.count), made.close_us, 10, frame)
-        self.mirror = encoded.mirror
-        for index in range(self.nodes.count):
-            assert np.array_equal(self.nodes.heads[index, :2], self.mirror.heads)
-            assert np.array_equal(self.nodes.adapters[index], self.mirror.adapter)
-
-    def accuracy(self) -> float:
-        x, labels = self.draw(self.nodes.count * 20)
-        said = self.nodes.infer(x, np.repeat(np.arange(self.nodes.count), 20)).argmax(axis=1)
-        return float((said == labels).mean())
 
 
 @pytest.mark.parametrize("shape", [Shape(5, 30), WIDE], ids=str)

@@ -225,6 +225,16 @@ def test_the_options_of_prototypes_are_checked_too(
     assert swarm(capsys, "gateway", "check")[0] == 0
 
 
+def test_class_means_have_their_own_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Our strategy makes heads of class means; a mode that sends changes needs one of Flower's."""
+    for mode in ("top_k_sign", "top_k_int4", "dense_int8"):
+        Path("swarm.toml").write_text(f'[learning]\nmode = "{mode}"\nstrategy = "prototypes"\n')
+        line = refused(capsys, "gateway", "run")
+        assert "learning.strategy: prototypes makes heads of class means" in line and mode in line
+
+
 def test_a_strategy_that_waits_for_its_mode_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
     """In the other modes no round uses it, but a misspelt name is a mistake all the same."""
     for mode in ("none", "prototypes"):

@@ -8,6 +8,8 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,8 @@ def test_an_unusable_directory_gives_one_line(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 from gateway.store.sqlite import SqliteStore
 from swarm.effects import Store
@@ -233,3 +237,19 @@ def test_kill_9_leaves_whole_batches(tmp_path: Path) -> None:
     (last,) = seen
     assert isinstance(last, int)
     assert last >= reported[-1]
+
+
+def test_a_directory_of_before_fragments_is_brought_up_to_date(tmp_path: Path) -> None:
+    """Schema 1 opens as schema 2: its rows are still there, and a slice can be kept."""
+    script = resources.files("gateway.store") / "migrations" / "0001_initial.sql"
+    with closing(sqlite3.connect(tmp_path / "swarm.db")) as db:
+        db.executescript(script.read_text("utf-8") + "\nPRAGMA user_version = 1;")
+        db.execute("INSERT INTO gateway VALUES ('aa', 5)")
+        db.commit()
+    store = SqliteStore(tmp_path)
+    row: Row = {"round": 3, "dev_eui": EUI, "index": 1, "count": 14, "slice": b"\x00\x01"}
+    store.commit([Store("fragment", f"3/{EUI}/1", row)])
+    store.close()
+    rows = SqliteStore(tmp_path).load()
+    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5}}
+    assert rows["fragment"] == {f"3/{EUI}/1": {"key": f"3/{EUI}/1", **row}}

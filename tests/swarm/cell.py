@@ -128,6 +128,16 @@ def signs(node: int, number: int, version: int = 0) -> bytes:
     return app.encode(update)
 
 
+def dense(node: int, number: int, version: int = 0, *, classes: int = 3) -> list[bytes]:
+    """A plausible DENSE_INT8 update of `node` for round `number`, as the fragments of 222 B frames."""
+    draw = np.random.default_rng([node, number, 3])
+    steps = tuple(int(step) for step in draw.integers(-128, 128, 512 + 33 * classes))
+    whole = app.encode(app.DenseInt8(number, version, node % CONTEXTS, 9, 2, 3, steps))
+    slices = [whole[at : at + 216] for at in range(0, len(whole), 216)]
+    head = (number, app.RoundMode.DENSE_INT8)
+    return [app.encode(app.Fragment(*head, i, len(slices), data)) for i, data in enumerate(slices)]
+
+
 def status(flags: int = 0) -> bytes:
     """A STATUS frame."""
     return app.encode(app.Status(0, 1, 200, 3, flags, 1520, 160, 0, 0, 0))

@@ -20,6 +20,7 @@ from tests.swarm.cell import (
     answer,
     ask,
     counters_never_repeat,
+    dense,
     dev_addr,
     dev_eui,
     heard_from_all,
@@ -39,7 +40,6 @@ Step = Callable[[Cell], None]
 
 def _script(mode: str) -> list[Step]:
     """Two rounds, a question, confirmed frames and a replay, as single inputs."""
-    update = means if mode == "prototypes" else signs
     steps: list[Step] = [lambda cell: None]
 
     def send(node: int, f_port: int, payload: Callable[[Cell], bytes], confirmed: bool = False) -> None:
@@ -52,10 +52,18 @@ def _script(mode: str) -> list[Step]:
             send(node, 12, lambda cell: status(WANTS_SCHEDULE), confirmed=True)
             if (number, node) != (2, 3):
                 version = number - 1
-                send(node, 10, lambda cell, node=node, number=number, v=version: update(node, number, v))
-        send(2, 10, lambda cell, number=number: update(2, number, number - 1))
+                for frame in _update(mode, node, number, version):
+                    send(node, 10, lambda cell, frame=frame: frame)
+        send(2, 10, lambda cell, number=number: _update(mode, 2, number, number - 1)[-1])
         steps.append(lambda cell: cell.run_for(1300))
     return steps
+
+
+def _update(mode: str, node: int, number: int, version: int) -> list[bytes]:
+    """The frames of one update."""
+    if mode == "dense_int8":
+        return dense(node, number, version)
+    return [means(node, number, version) if mode == "prototypes" else signs(node, number, version)]
 
 
 def _rounds_due(cell: Cell) -> int:
@@ -86,7 +94,7 @@ def _outcome(cell: Cell) -> list[tuple[object, ...]]:
     return [*closed, *counters, (cell.core.rounds.mirror().to_bytes(),)]
 
 
-@pytest.mark.parametrize("mode", ["prototypes", "top_k_sign"])
+@pytest.mark.parametrize("mode", ["prototypes", "top_k_sign", "dense_int8"])
 def test_a_restart_between_any_two_inputs_changes_nothing(mode: str) -> None:
     reference = _play(mode, lambda number: False)
     assert [row[1] for row in _outcome(reference)[:3]] == [4, 3, 4]
