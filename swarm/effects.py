@@ -123,7 +123,6 @@ class Event:
 EVENT_KINDS = {
     "answer": "a node answered a question",
     "answer_late": "a node answered a question that was closed already",
-    "answer_refused": "a node answered with the classes of another model",
     "answer_refused": "a node's answer does not count; reason says why",
     "downlink": "a frame was given to a gateway to be sent",
     "dropped": "a frame was refused; reason says why",
