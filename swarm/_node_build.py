@@ -13,8 +13,8 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "block", "change", "compose_changes", "compose_prototypes", "features", "frame", "kernels", "learn",
-    "math", "model", "node", "rules", "sense", "train",
+    "ask", "block", "change", "compose_changes", "compose_prototypes", "expert", "features", "frame",
+    "kernels", "learn", "math", "model", "node", "rules", "sense", "train",
 )  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
@@ -26,7 +26,8 @@ typedef struct {
 typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
 typedef struct {
     uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
-    uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs; ...;
+    uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs;
+    uint8_t ask_below; uint8_t ask_retry_s; ...;
 } swn_config_t;
 typedef struct {
     swn_config_t config; swn_parameters_t parameters; swn_learner_t learner;
@@ -35,6 +36,7 @@ typedef struct {
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
     uint8_t multicast_received; ...;
 } swn_node_t;
+typedef struct { uint8_t probabilities[10]; uint16_t ask_id; uint8_t state; uint8_t missing; ...; } swn_judgement_t;
 typedef struct { uint16_t classes; uint16_t features; ...; } swn_model_t;
 typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]; ...; } swn_sent_t;
 typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;
@@ -48,6 +50,7 @@ uint64_t swn_host_size(uint32_t count, uint64_t image_size);
 int swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size);
 int swn_host_link(swn_host_t *host);
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
+void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi,
                     const uint8_t *humidity_half, const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);
@@ -61,11 +64,18 @@ void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n,
 void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z);
 void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
+uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *in, uint8_t *out);
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden,
                       int8_t *z);
 void swn_host_heads(const swn_model_t *model, const int16_t *head, uint32_t n, const int8_t *z, uint8_t *p);
 
+void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *x, uint16_t deadline_s,
+               swn_judgement_t *out);
+void swn_judgement(const swn_node_t *node, swn_judgement_t *out);
+uint8_t swn_model_experts(const swn_model_t *view);
+uint16_t swn_model_held(const swn_model_t *view);
+uint8_t swn_model_can_ask(const swn_model_t *view);
 int64_t swn_poll(swn_node_t *node, int64_t now_us);
 void swn_set_battery(swn_node_t *node, uint8_t battery);
 void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);

@@ -262,6 +262,21 @@ static swn_downlink_kind_t read_schedule(const uint8_t *data, size_t size, swn_s
     return SWN_DOWNLINK_SCHEDULE;
 }
 
+static swn_downlink_kind_t read_asking(const uint8_t *data, size_t size, swn_downlink_t *out)
+{
+    switch (data[0]) {
+    case 1:
+        return read_query(data, size, &out->query);
+    case 2:
+        return swn_read_reply(data, size, &out->reply) ? SWN_DOWNLINK_REPLY : SWN_DOWNLINK_MALFORMED;
+    case 3:
+        return swn_read_expert_query(data, size, &out->expert_query) ? SWN_DOWNLINK_EXPERT_QUERY
+                                                                     : SWN_DOWNLINK_MALFORMED;
+    default:
+        return SWN_DOWNLINK_MALFORMED;
+    }
+}
+
 swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t size, swn_downlink_t *out)
 {
     if (size == 0 || size > SWN_PAYLOAD_MAX) {
@@ -279,8 +294,8 @@ swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t s
             return SWN_DOWNLINK_MALFORMED;
         }
     }
-    if (f_port == SWN_PORT_ASKING && data[0] == 1) {
-        return read_query(data, size, &out->query);
+    if (f_port == SWN_PORT_ASKING) {
+        return read_asking(data, size, out);
     }
     if (f_port == SWN_PORT_STATUS && data[0] == 1) {
         return read_schedule(data, size, &out->schedule);

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swn_expert.h"
 #include "swn_model.h"
 
 enum { SWN_PORT_LEARNING = 10, SWN_PORT_ASKING = 11, SWN_PORT_STATUS = 12 };
@@ -185,7 +186,9 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_ACK,
     SWN_DOWNLINK_BLOCK,
     SWN_DOWNLINK_QUERY,
-    SWN_DOWNLINK_SCHEDULE
+    SWN_DOWNLINK_SCHEDULE,
+    SWN_DOWNLINK_REPLY,
+    SWN_DOWNLINK_EXPERT_QUERY
 } swn_downlink_kind_t;
 
 typedef union swn_downlink {
@@ -194,6 +197,8 @@ typedef union swn_downlink {
     swn_piece_t block;
     swn_query_t query;
     swn_schedule_t schedule;
+    swn_reply_t reply;
+    swn_expert_query_t expert_query;
 } swn_downlink_t;
 
 /* What the gateway said; `out` is set for everything but SWN_DOWNLINK_MALFORMED. */

@@ -455,6 +455,16 @@ static void topk_gate(const int32_t *logits, size_t n, int32_t *picks, size_t k)
     picks[1] = rest;
 }
 
+static int is_withheld(const swn_model_t *view, size_t expert)
+{
+    return expert < SWN_EXPERTS_MAX && (view->withheld >> expert & 1u) != 0u;
+}
+
+static int holds(const swn_model_t *view, const op_t *op, size_t expert)
+{
+    return !is_withheld(view, expert) && is_present(view, op->tensor + expert);
+}
+
 /* One chosen expert, added to dst by its weight. Returns 1 when it is remote and was left out. */
 static uint8_t run_expert(const swn_model_t *view, const op_t *op, arena_t *arena)
 {
@@ -463,11 +473,10 @@ static uint8_t run_expert(const swn_model_t *view, const op_t *op, arena_t *aren
     if (pick[0] < 0 || pick[0] >= (int32_t)op->count || pick[1] < 0 || pick[1] > 256) {
         return 1;
     }
-    size_t tensor = op->tensor + (size_t)pick[0];
-    if (!is_present(view, tensor)) {
+    if (!holds(view, op, (size_t)pick[0])) {
         return 1;
     }
-    swn_matrix_t m = matrix(view, tensor);
+    swn_matrix_t m = matrix(view, op->tensor + (size_t)pick[0]);
     swn_matvec4(&m, arena->bytes + op->src, arena->bytes + op->dst, SWN_OUT_RELU | SWN_OUT_ADD, pick[1]);
     return 0;
 }
@@ -489,13 +498,34 @@ static void relu(int8_t *values, size_t n)
     }
 }
 
-uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
-                               int8_t hidden[SWN_HIDDEN], uint8_t top_experts[SWN_TOP_K])
+static void note_picks(const op_t *op, const arena_t *arena, swn_routing_t *routing)
+{
+    const int32_t *picks = arena->words + op->dst / 4u;
+    for (size_t slot = 0; slot < SWN_TOP_K && slot < op->aux; slot++) {
+        routing->picks[slot] = (uint8_t)picks[2u * slot];
+        routing->weights[slot] = (uint16_t)picks[2u * slot + 1u];
+    }
+}
+
+static uint8_t route_expert(const swn_model_t *view, const op_t *op, arena_t *arena, swn_routing_t *routing)
+{
+    uint8_t missing = run_expert(view, op, arena);
+    if (missing && op->aux < SWN_TOP_K) {
+        routing->missing = (uint8_t)(routing->missing | 1u << op->aux);
+    }
+    if (in_arena(view, op->src, SWN_HIDDEN)) {
+        memcpy(routing->input, arena->bytes + op->src, SWN_HIDDEN);
+    }
+    return missing;
+}
+
+uint8_t swn_route(const swn_model_t *view, const int8_t *x, int8_t hidden[SWN_HIDDEN], swn_routing_t *routing)
 {
     arena_t arena;
     uint8_t missing = 0;
     memset(&arena, 0, sizeof arena);
-    memset(top_experts, SWN_NO_EXPERT, SWN_TOP_K);
+    memset(routing, 0, sizeof *routing);
+    memset(routing->picks, SWN_NO_EXPERT, SWN_TOP_K);
     for (size_t i = 0; i < view->adapter_op; i++) {
         op_t op = read_op(view, i);
         int8_t *dst = arena.bytes + op.dst;
@@ -519,17 +549,91 @@ uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
             break;
         case OP_TOPK_GATE:
             topk_gate(arena.words + op.src / 4u, op.count, arena.words + op.dst / 4u, op.aux);
-            for (size_t slot = 0; slot < SWN_TOP_K && slot < op.aux; slot++) {
-                top_experts[slot] = (uint8_t)arena.words[op.dst / 4u + 2u * slot];
-            }
+            note_picks(&op, &arena, routing);
             break;
         default: /* check_program lets only OP_EXPERT come here */
-            missing = (uint8_t)(missing + run_expert(view, &op, &arena));
+            missing = (uint8_t)(missing + route_expert(view, &op, &arena, routing));
             break;
         }
     }
     memcpy(hidden, arena.bytes + read_op(view, view->adapter_op).src, SWN_HIDDEN);
     return missing;
+}
+
+uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
+                               int8_t hidden[SWN_HIDDEN], uint8_t top_experts[SWN_TOP_K])
+{
+    swn_routing_t routing;
+    uint8_t missing = swn_route(view, x, hidden, &routing);
+    memcpy(top_experts, routing.picks, SWN_TOP_K);
+    return missing;
+}
+
+/* ---- experts, one by one ---- */
+
+/* The index of the first EXPERT op; the ADAPTER op's where there is none. */
+static size_t first_expert_op(const swn_model_t *view)
+{
+    size_t i = 0;
+    while (i < view->adapter_op && read_op(view, i).code != OP_EXPERT) {
+        i++;
+    }
+    return i;
+}
+
+uint8_t swn_model_can_ask(const swn_model_t *view)
+{
+    size_t first = first_expert_op(view);
+    op_t adapter = read_op(view, view->adapter_op);
+    op_t model = read_op(view, first);
+    size_t gates = 0;
+    for (size_t i = 0; i < first; i++) {
+        op_t op = read_op(view, i);
+        gates += op.code == OP_TOPK_GATE && op.aux == SWN_TOP_K;
+    }
+    for (size_t i = first; i < view->adapter_op; i++) {
+        op_t op = read_op(view, i);
+        if (op.code != OP_EXPERT || op.dst != adapter.src || op.src != model.src || op.tensor != model.tensor
+            || op.count != model.count || op.aux != i - first) {
+            return 0;
+        }
+    }
+    for (size_t e = 0; e < model.count && first < view->adapter_op; e++) {
+        tensor_t t = read_tensor(view, model.tensor + e);
+        if (t.rows != SWN_HIDDEN || t.cols != SWN_HIDDEN) {
+            return 0;
+        }
+    }
+    return (uint8_t)(gates == 1u && view->adapter_op - first == SWN_TOP_K && model.count <= SWN_EXPERTS_MAX);
+}
+
+uint8_t swn_model_experts(const swn_model_t *view)
+{
+    size_t first = first_expert_op(view);
+    uint16_t count = first < view->adapter_op ? read_op(view, first).count : 0;
+    return (uint8_t)(count <= SWN_EXPERTS_MAX ? count : 0);
+}
+
+uint16_t swn_model_held(const swn_model_t *view)
+{
+    op_t op = read_op(view, first_expert_op(view));
+    uint16_t held = 0;
+    for (size_t e = 0; e < swn_model_experts(view); e++) {
+        held = (uint16_t)(holds(view, &op, e) ? held | 1u << e : held);
+    }
+    return held;
+}
+
+uint8_t swn_model_expert(const swn_model_t *view, uint8_t expert, const int8_t input[SWN_HIDDEN],
+                         int8_t output[SWN_HIDDEN])
+{
+    op_t op = read_op(view, first_expert_op(view));
+    if (!swn_model_can_ask(view) || expert >= op.count || !holds(view, &op, expert)) {
+        return 0;
+    }
+    swn_matrix_t m = matrix(view, op.tensor + (size_t)expert);
+    swn_matvec4(&m, input, output, SWN_OUT_RELU, 256);
+    return 1;
 }
 
 swn_matrix_t swn_model_projection(const swn_model_t *view)

@@ -35,6 +35,7 @@
 
 #define SWN_ARENA_MAX 512               /* bytes of stack; a program that needs more is refused */
 #define SWN_NO_EXPERT 255
+#define SWN_EXPERTS_MAX 16              /* a model with more of them never asks for one */
 
 typedef enum swn_status {
     SWN_OK = 0,
@@ -66,7 +67,16 @@ typedef struct swn_model {
     uint16_t adapter_op;    /* index of the ADAPTER op */
     uint16_t project_op;
     uint16_t head_op;
+    uint16_t withheld;      /* bit e: expert e is run as if it were remote, though the image has it */
 } swn_model_t;
+
+/* What the gate chose in one run, and what the experts saw. */
+typedef struct swn_routing {
+    int8_t input[SWN_HIDDEN];
+    uint16_t weights[SWN_TOP_K]; /* in 1/256, sum 256 */
+    uint8_t picks[SWN_TOP_K];    /* best first; SWN_NO_EXPERT: none */
+    uint8_t missing;             /* bit s: pick s is remote and was left out */
+} swn_routing_t;
 
 /* Checks the whole image and fills the view, which points into it: the image must outlive the view and
  * begin at a multiple of 4. On anything but SWN_OK the view must not be used. */
@@ -87,6 +97,21 @@ static inline uint16_t swn_local_size(const swn_model_t *view)
  * Returns how many chosen experts were remote (absent from the image) and therefore left out: 0 is complete. */
 uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
                                int8_t hidden[SWN_HIDDEN], uint8_t top_experts[SWN_TOP_K]);
+
+/* The same, telling all of the gate's choice. */
+uint8_t swn_route(const swn_model_t *view, const int8_t *x, int8_t hidden[SWN_HIDDEN], swn_routing_t *routing);
+
+/* Whether what a remote expert would add can be added later: the experts are the last step before the hidden vector,
+ * one gate chooses them, they are 64 x 64 and at most SWN_EXPERTS_MAX. */
+uint8_t swn_model_can_ask(const swn_model_t *view);
+
+/* How many experts the gate chooses from (0: no gate, or more than SWN_EXPERTS_MAX), and which are here (bit e). */
+uint8_t swn_model_experts(const swn_model_t *view);
+uint16_t swn_model_held(const swn_model_t *view);
+
+/* What one expert makes of an input, before the gate's weight: int8[64], not negative. 0: it is not here. */
+uint8_t swn_model_expert(const swn_model_t *view, uint8_t expert, const int8_t input[SWN_HIDDEN],
+                         int8_t output[SWN_HIDDEN]);
 
 /* Hidden vector to z (1.0 = 32). adapter: int16[512] or NULL for none. */
 void swn_hidden_to_z(const swn_model_t *view, const int16_t *adapter, const int8_t hidden[SWN_HIDDEN],

@@ -65,6 +65,7 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     swn_history_init(&node->history);
     swn_learner_init(&node->learner);
     swn_parameters_init(&node->parameters, config->model);
+    swn_plan_experts(node, now_us);
     return 0;
 }
 
@@ -267,6 +268,31 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
     slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
 }
 
+/* A holder: the expert's output waits and goes like an answer. */
+static void on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query)
+{
+    int8_t input[SWN_HIDDEN];
+    int8_t output[SWN_HIDDEN];
+    swn_pending_answer_t *slot;
+
+    swn_coarse_get(query->input, input);
+    if (query->generation != node->config.model->generation ||
+        !swn_model_expert(node->config.model, query->expert, input, output)) {
+        node->refused++;
+        return;
+    }
+    slot = answer_slot(node, query->query_id);
+    if (slot == NULL) {
+        return;
+    }
+    slot->size = (uint8_t)swn_frame_output(query->query_id, query->expert, query->generation, output, slot->frame,
+                                           sizeof slot->frame);
+    slot->waiting = (uint8_t)(slot->size > 0 && slot->size <= node->config.payload_max);
+    slot->query_id = query->query_id;
+    slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
+    slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
+}
+
 static void on_schedule(swn_node_t *node, int64_t now_us, const swn_schedule_t *schedule)
 {
     plan_window(node, now_us, schedule->next_window_s, schedule->window_s);
@@ -299,6 +325,12 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
     case SWN_DOWNLINK_SCHEDULE:
         on_schedule(node, now_us, &message.schedule);
         break;
+    case SWN_DOWNLINK_REPLY:
+        swn_on_reply(node, &message.reply);
+        break;
+    case SWN_DOWNLINK_EXPERT_QUERY:
+        on_expert_query(node, now_us, &message.expert_query);
+        break;
     case SWN_DOWNLINK_MALFORMED:
         node->refused++;
         break;
@@ -307,8 +339,7 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
 
 /* Uplinks ------------------------------------------------------------------------------------------ */
 
-/* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */
-static uint8_t transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size)
+uint8_t swn_transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size)
 {
     const int result = node->port->tx(node->port->ctx, f_port, data, size);
 
@@ -327,7 +358,7 @@ static void send_answers(swn_node_t *node, int64_t now_us)
     for (i = 0; i < SWN_ANSWERS_MAX && node->busy_until_us <= now_us; i++) {
         swn_pending_answer_t *slot = &node->answers[i];
         if (slot->waiting && slot->due_us <= now_us &&
-            transmit(node, now_us, SWN_PORT_ASKING, slot->frame, slot->size)) {
+            swn_transmit(node, now_us, SWN_PORT_ASKING, slot->frame, slot->size)) {
             slot->waiting = 0;
         }
     }
@@ -407,7 +438,7 @@ static void send_update(swn_node_t *node, int64_t now_us)
         forget_update(node);
         return;
     }
-    if (!transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
+    if (!swn_transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
         return;
     }
     node->update_fragment++;
@@ -476,7 +507,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
     size = swn_frame_status(&report, frame, sizeof frame);
-    if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+    if (swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;
         node->rain_seen = 0;
         node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
@@ -494,6 +525,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     unsigned i;
 
     give_up_late(node, now_us);
+    swn_send_ask(node, now_us);
     send_answers(node, now_us);
     if (node->update_due_us <= now_us && node->busy_until_us <= now_us) {
         send_update(node, now_us);
@@ -501,7 +533,11 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
         send_status(node, now_us);
     }
-    next_us = earlier(node->status_due_us, node->update_due_us);
+    swn_send_experts(node, now_us);
+    next_us = earlier(earlier(node->status_due_us, node->update_due_us), node->experience.due_us);
+    if (node->ask.state == SWN_JUDGED_ASKING) {
+        next_us = earlier(next_us, node->ask.due_us);
+    }
     for (i = 0; i < SWN_ANSWERS_MAX; i++) {
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);

@@ -7,7 +7,8 @@
  *   swn_label()  the true class of a closed day (of an observation), told later;
  *   swn_rx()     a downlink, already decrypted by the LoRaWAN stack; hostile bytes change nothing;
  *   swn_poll()   sends what is due and says when it wants to be called again;
- *   swn_infer_own() / swn_infer()  the risk now, or for given features.
+ *   swn_infer_own() / swn_infer()  the risk now, or for given features;
+ *   swn_judge()  the same, asking others for experts that are not here (swn_ask.h).
  * Outgoing messages wait in fixed slots (answers, one update, the status).  When the port's tx says
  * "busy" they stay and are tried again; an answer is given up after 10 minutes and an update at the
  * round's close, and both are counted in `dropped`.
@@ -27,6 +28,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swn_ask.h"
 #include "swn_block.h"
 #include "swn_features.h"
 #include "swn_frame.h"
@@ -49,7 +51,9 @@ enum {
     SWN_SEASON_RULE = 3          /* and whose index */
 };
 
-enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */
+/* swn_config_t.flags. Always on: the receiver is on whenever the node does not send (class C). Holder: the node says
+ * which experts it holds even when it lacks none. */
+enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2, SWN_ALWAYS_ON = 4, SWN_HOLDER = 8 };
 enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2 };       /* keys of port->nvm_write */
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
@@ -77,6 +81,8 @@ typedef struct swn_config {
     uint8_t flags;             /* SWN_NO_... */
     uint8_t payload_max;       /* application bytes of an uplink at its data rate, 16..222 */
     uint8_t epochs;            /* of local training; 0: the default */
+    uint8_t ask_below;         /* others are asked when the best class has less than this, in 1/255; 0: never */
+    uint8_t ask_retry_s;       /* 0: SWN_ASK_RETRY_S */
 } swn_config_t;
 
 typedef struct swn_pending_answer {
@@ -85,7 +91,7 @@ typedef struct swn_pending_answer {
     uint16_t query_id;
     uint8_t waiting; /* 0: the slot is free */
     uint8_t size;
-    uint8_t frame[SWN_ANSWER_SIZE_MAX];
+    uint8_t frame[SWN_OUTPUT_SIZE];
 } swn_pending_answer_t;
 
 /* Memory of the rules that reach beyond 48 h: as of the last noon, and as of the noon before. */
@@ -136,6 +142,8 @@ typedef struct swn_node {
     uint8_t day_sampled;      /* that day had enough readings for a sample */
     uint8_t update[SWN_UPDATE_SIZE_MAX];
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];
+    swn_ask_t ask;
+    swn_experience_t experience;
     swn_history_t history;
     swn_learner_t learner;
     swn_parameters_t parameters;
@@ -179,6 +187,15 @@ void swn_infer(const swn_node_t *node, const int8_t *x, uint8_t *probabilities);
 /* The same by the head of any context (0..7). */
 void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x, uint8_t *probabilities);
 
+/* The same, and others are asked for what is missing when the node is not sure: `out` is the judgement as it stands.
+ * deadline_s 0: alone. context above 7: the node's own. A question is in flight until swn_judgement() says otherwise;
+ * meanwhile every other one is judged alone. */
+void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *x, uint16_t deadline_s,
+               swn_judgement_t *out);
+
+/* The last question that was put to others, as it stands. */
+void swn_judgement(const swn_node_t *node, swn_judgement_t *out);
+
 /* Battery as LoRaWAN DevStatus (0 external, 1..254, 255 unknown), for the next status. */
 void swn_set_battery(swn_node_t *node, uint8_t battery);
 
@@ -187,5 +204,17 @@ void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);
 
 /* After swn_init(): what nvm_write was given before the reset. 0 when it is not of this version. */
 uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size);
+
+/* The node's own parts ----------------------------------------------------------------------------- */
+
+/* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */
+uint8_t swn_transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size);
+
+/* swn_ask.c: what the gate chose is counted; a REPLY came; an ASK, or EXPERTS, is sent when it is due. */
+void swn_count_experts(swn_node_t *node, const uint8_t *picks);
+void swn_on_reply(swn_node_t *node, const swn_reply_t *reply);
+void swn_send_ask(swn_node_t *node, int64_t now_us);
+void swn_plan_experts(swn_node_t *node, int64_t now_us);
+void swn_send_experts(swn_node_t *node, int64_t now_us);
 
 #endif

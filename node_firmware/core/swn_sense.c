@@ -68,6 +68,7 @@ static void close_day(swn_node_t *node)
     }
     if (node->day_sampled) {
         (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
+        swn_count_experts(node, experts);
         swn_learner_add(&node->learner, node->day, hidden);
     }
     node->day++;
@@ -167,6 +168,7 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
 
     memcpy(node->day_x, x, node->config.model->features);
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
+    swn_count_experts(node, experts);
     swn_learner_add(&node->learner, id, hidden);
     node->observed = 1;
     node->valid_us = now_us;

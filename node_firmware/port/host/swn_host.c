@@ -97,8 +97,26 @@ static void lay_out(swn_host_t *host)
         slot->port.random32 = NULL;
         slot->port.nvm_write = NULL;
         host->nodes[i].port = &slot->port;
-        host->nodes[i].config.model = &host->model;
+        host->nodes[i].config.model = &slot->model;
     }
+}
+
+void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts)
+{
+    host->slots[index].model = host->model;
+    host->slots[index].model.withheld = experts;
+}
+
+/* The nodes' views follow the image; what each withholds stays. */
+static swn_status_t open_model(swn_host_t *host)
+{
+    const swn_status_t status = swn_model_open(&host->model, host->image, host->image_size);
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        swn_host_withhold(host, i, host->slots[i].model.withheld);
+    }
+    return status;
 }
 
 swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size)
@@ -113,7 +131,7 @@ swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *imag
     host->listens_max = listens_max(count);
     lay_out(host);
     memcpy(host->image, image, image_size);
-    return swn_model_open(&host->model, host->image, image_size);
+    return open_model(host);
 }
 
 int swn_host_link(swn_host_t *host)
@@ -123,14 +141,14 @@ int swn_host_link(swn_host_t *host)
         return -1;
     }
     lay_out(host);
-    return swn_model_open(&host->model, host->image, host->image_size) == SWN_OK ? 0 : -1;
+    return open_model(host) == SWN_OK ? 0 : -1;
 }
 
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us)
 {
     swn_config_t full = *config;
 
-    full.model = &host->model;
+    full.model = &host->slots[index].model;
     return swn_init(&host->nodes[index], &full, &host->slots[index].port, now_us);
 }
 
@@ -226,7 +244,8 @@ void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, con
         int8_t hidden[SWN_HIDDEN];
         uint8_t experts[SWN_TOP_K];
 
-        (void)swn_features_to_hidden(&host->model, x + (size_t)i * host->model.features, hidden, experts);
+        (void)swn_features_to_hidden(host->nodes[indices[i]].config.model, x + (size_t)i * host->model.features, hidden,
+                                     experts);
         swn_hidden_to_z(&host->model, host->nodes[indices[i]].parameters.adapter, hidden, z + (size_t)i * SWN_Z);
     }
 }
@@ -247,6 +266,23 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x)
     for (i = 0; i < host->count; i++) {
         (void)swn_own_features(&host->nodes[i], host->nodes[i].config.context, x + (size_t)i * host->model.features);
     }
+}
+
+uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *inputs, uint8_t *outputs)
+{
+    uint32_t i;
+
+    for (i = 0; i < n; i++) {
+        int8_t input[SWN_HIDDEN];
+        int8_t output[SWN_HIDDEN];
+
+        swn_coarse_get(inputs + (size_t)i * SWN_COARSE_SIZE, input);
+        if (!swn_model_expert(model, expert, input, output)) {
+            return 0;
+        }
+        swn_coarse_put(output, outputs + (size_t)i * SWN_COARSE_SIZE);
+    }
+    return 1;
 }
 
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts)

@@ -34,6 +34,7 @@ typedef struct swn_host swn_host_t;
 /* What the port's callbacks know of their node. */
 typedef struct swn_host_slot {
     swn_port_t port;
+    swn_model_t model; /* the node's own view of the image: some experts may be withheld */
     swn_host_t *host;
     uint32_t index;
 } swn_host_slot_t;
@@ -69,6 +70,10 @@ int swn_host_link(swn_host_t *host);
 /* Starts one node (config->model is set here); -1 when the config is out of range. */
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
 
+/* Before its start: experts (bit e) that the node does not hold, though the image does, as if its own image had
+ * them remote. */
+void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
+
 /* Power fails and returns: parameters and residual survive (NVM), all else is lost. */
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 
@@ -96,6 +101,9 @@ void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, con
 /* Features of all nodes: of the last closed day (last observation), or as they stand now. */
 void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
+
+/* What one expert of a model makes of coarse inputs (34 B each), in coarse outputs; 0 when it is not in the image. */
+uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *inputs, uint8_t *outputs);
 
 /* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[classes]. */
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
