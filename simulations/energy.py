@@ -1,63 +1,19 @@
 """The energy of a node, by its states: transmit, receive windows, waiting, listening, computing, sleep.
 
 The state table is that of Casals et al., "Modeling the energy performance of LoRaWAN", Sensors 2017
-(charge = sum of current x time per state, plus sleep), with one reference board: SX1276 radio,
-Cortex-M4 at 80 MHz, 3.3 V.  Figures and where they come from:
-
-* transmit: SX1276 by output power, as LoRaSim and FLoRa use them (24-26 mA below 10 dBm, 44 at 14,
-  90 at 17, 125 at 20);
-* receive: 11.2 mA (ns-3's lorawan module; the data sheet says 9.9-11.5);
-* waiting for a window: 27 mA.  The usual LoRaWAN libraries keep the MCU awake between the end of an
-  uplink and RX2, and this dominates at SF7: 54 mA s against 4 mA s of transmitting;
-* computing: 8 mA (STM32L476 at 80 MHz, 100 uA/MHz);
-* sleep: 16 uA (a whole nRF52840 + SX1262 board as measured in the field; the chips alone need 2).
+(charge = sum of current x time per state, plus sleep), with the reference board of `swarm.phy.energy`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
+from swarm.phy.energy import Currents, transmit_ma
+
 __all__ = ["Currents", "EnergyBook", "transmit_ma"]
 
-_TRANSMIT_MA: tuple[tuple[float, float], ...] = (
-    (2.0, 24.0),
-    (9.0, 26.0),
-    (10.0, 31.0),
-    (11.0, 32.0),
-    (12.0, 34.0),
-    (13.0, 35.0),
-    (14.0, 44.0),
-    (17.0, 90.0),
-    (20.0, 125.0),
-)
 _DAY_US = 86_400_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Currents:
-    """The reference board: currents in mA at `supply_v`, times of the firmware's own work in us."""
-
-    supply_v: float = 3.3
-    receive_ma: float = 11.2
-    wait_ma: float = 27.0
-    compute_ma: float = 8.0
-    sleep_ma: float = 0.016
-    battery_mah: float = 2400.0
-    sense_us: int = 5_000
-    """Waking, reading the sensors and, at noon, one inference."""
-    frame_compute_us: int = 2_000
-    """Codec and ciphers of one frame."""
-    update_compute_us: int = 200_000
-    """Preparing one model update (training on a Cortex-M0+ at 48 MHz: 2.2 M multiply-accumulates)."""
-
-
-def transmit_ma(power_dbm: float) -> float:
-    """Supply current while sending: the table above, linear between its rows."""
-    powers, currents = zip(*_TRANSMIT_MA, strict=True)
-    return float(np.interp(power_dbm, powers, currents))
 
 
 class EnergyBook:

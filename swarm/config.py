@@ -83,11 +83,19 @@ class MulticastChannel:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How many nodes a question is put to and how long their answers are waited for."""
+    """How many nodes a question is put to, how long their answers are waited for, who computes what nodes lack."""
 
     k: int = 5
     deadline_s: int = 3600
     queries_max: int = 256
+    fresh_s: int = 600
+    """The same question within this time gets the same answer, without airtime; 0: never."""
+    replica: bool = True
+    """Whether the gateway computes experts that nodes lack, where it holds them itself."""
+    holders: int = 1
+    """How many nodes are asked for one missing expert, and compared."""
+    expert_deadline_s: int = 3600
+    """How long a node's question for an expert is worth answering."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Theory of operation.  There are two ways to a node, and both take their slot fro
 `DownlinkScheduler`, which asks the airtime ledger:
 
 * *class A*: a frame waits in the node's own queue until the node is heard; it then goes into RX1,
-  or RX2 when RX1 is not free or not legal.  One frame for one uplink.
+  or RX2 when RX1 is not free or not legal.  One frame for one uplink.  A node whose receiver is always on
+  (class C) can be sent to at once, on its RX2 channel.
 * *multicast*: one ordered queue for the group.  Frame counters are given when a frame is built,
   just before its slot, so they leave in order whatever was refused before.  The next frame is built
   when the one before is about to end; a frame that every radio refused is tried again.
@@ -62,6 +63,8 @@ class Pending:
     purpose: Purpose
     expires_us: int
     tag: str = ""
+    sent: Callable[[int, int], list[Effect]] | None = None
+    """Called with start and airtime (us) when the frame has its slot; airtime is negative when it was given back."""
 
 
 @dataclass(slots=True)
@@ -106,6 +109,8 @@ class Downlinks:
     group: MulticastGroup | None = None
     _gateways: dict[str, _Gateway] = field(default_factory=dict)
     _pending: dict[str, deque[Pending]] = field(default_factory=dict)
+    _heard_by: dict[str, str] = field(default_factory=dict)
+    """Node -> the gateway that heard it last."""
     _programme: deque[Programme] = field(default_factory=deque)
     _in_flight: dict[int, _InFlight] = field(default_factory=dict)
     _next_id: int = 1
@@ -170,8 +175,9 @@ class Downlinks:
 
     # -- class A ----------------------------------------------------------------------------------
 
-    def enqueue(self, dev_eui: str, pending: Pending) -> bool:
-        """Let a frame wait for its node; a frame with the same non-empty tag is replaced. False: full."""
+    def enqueue(self, dev_eui: str, pending: Pending, *, first: bool = False) -> bool:
+        """Let a frame wait for its node, behind the others unless `first`; a frame with the same non-empty tag is
+        replaced.  False: full."""
         queue = self._pending.setdefault(dev_eui, deque())
         if pending.tag:
             for index, waiting in enumerate(queue):
@@ -180,11 +186,15 @@ class Downlinks:
                     return True
         if len(queue) >= PENDING_MAX:
             return False
-        queue.append(pending)
+        if first:
+            queue.appendleft(pending)
+        else:
+            queue.append(pending)
         return True
 
     def forget(self, dev_eui: str) -> None:
         self._pending.pop(dev_eui, None)
+        self._heard_by.pop(dev_eui, None)
 
     def withdraw(self, dev_eui: str, tag: str) -> None:
         """Take back the waiting frame with this tag, if it still waits."""
@@ -197,6 +207,7 @@ class Downlinks:
 
     def answer(self, now_us: int, rx: RxFrame, session: Session, *, ack: bool, f_opts: bytes) -> list[Effect]:
         """Use the receive windows after `rx`: the oldest waiting frame, or an empty one."""
+        self._heard_by[session.dev_eui] = rx.gateway_id
         pending = self._next_pending(now_us, session.dev_eui)
         if pending is None and not ack and not f_opts:
             return []
@@ -217,10 +228,44 @@ class Downlinks:
             f_pending=self.waiting(session.dev_eui) > 0,
             f_opts=f_opts,
         )
-        stores: list[Effect] = [Store("session", session.dev_eui, session.to_row())]
-        return stores + self._transmit(
-            rx.gateway_id, slot, phy, purpose, dev_eui=session.dev_eui, pending=pending
-        )
+        return self._send_to_node(rx.gateway_id, slot, session, phy, purpose, pending)
+
+    def send_now(self, now_us: int, session: Session, pending: Pending) -> list[Effect]:
+        """Send to a node whose receiver is always on; what cannot go out now waits for its next uplink."""
+        alive = self.alive(now_us)
+        gateway_id = self._heard_by.get(session.dev_eui, "")
+        gateway_id = gateway_id if gateway_id in alive else next(iter(alive), "")
+        slot: Slot | Refused = Refused("no_gateway")
+        if gateway_id:
+            slot = self._gateways[gateway_id].scheduler.class_c(
+                now_us,
+                DATA_OVERHEAD + pending.size,
+                session.rx2_frequency_hz,
+                session.rx2_data_rate,
+                pending.purpose,
+                now_us=now_us,
+            )
+        if isinstance(slot, Refused):
+            self.enqueue(session.dev_eui, pending)
+            return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
+        payload = _payload(pending.payload, slot.at_us)
+        phy = downlink(session, f_port=pending.f_port, payload=payload, ack=False, f_pending=False, f_opts=b"")
+        return self._send_to_node(gateway_id, slot, session, phy, pending.purpose, pending)
+
+    def _send_to_node(
+        self,
+        gateway_id: str,
+        slot: Slot,
+        session: Session,
+        phy: bytes,
+        purpose: Purpose,
+        pending: Pending | None,
+    ) -> list[Effect]:
+        effects: list[Effect] = [Store("session", session.dev_eui, session.to_row())]
+        effects += self._transmit(gateway_id, slot, phy, purpose, dev_eui=session.dev_eui, pending=pending)
+        if pending is not None and pending.sent is not None:
+            effects += pending.sent(slot.at_us, slot.airtime_us)
+        return effects
 
     def join_accept(self, now_us: int, rx: RxFrame, phy: bytes, session: Session) -> list[Effect]:
         """Send a join accept 5 s or 6 s after the request."""
@@ -362,6 +407,8 @@ class Downlinks:
             if flight.pending is not None and flight.dev_eui is not None:
                 # Never on the air: it waits for the node's next uplink.
                 self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
+                if flight.pending.sent is not None:
+                    effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)
         if frame is not None:
             frame.copies -= 1
             if frame.copies == 0 and frame.tries < MULTICAST_TRIES:

@@ -77,10 +77,10 @@ class Ask:
     probability: int
     input: bytes
 
-    def lacking(self) -> list[tuple[int, int]]:
-        """(expert, weight in 1/256) of each missing pick."""
+    def lacking(self) -> list[tuple[int, int, int]]:
+        """(slot, expert, weight in 1/256) of each missing pick."""
         weights = (WEIGHT_ONE - self.weight, self.weight)
-        return [(self.picks[slot], weights[slot]) for slot in range(TOP_K) if self.missing >> slot & 1]
+        return [(slot, self.picks[slot], weights[slot]) for slot in range(TOP_K) if self.missing >> slot & 1]
 
 
 @dataclass(frozen=True, slots=True)
