@@ -4,14 +4,15 @@ Theory of operation.  An uplink walks, in this order:
 
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
     -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
-    -> rounds.on_update | asking.on_answer | status -> downlinks.answer (RX1/RX2 of this very uplink)
+    -> rounds.on_update | asking.on_answer | expert_asking | status -> downlinks.answer (RX1/RX2 of this uplink)
 
 and a round, when its quorum or deadline has come:
 
     rounds: federation.round closes -> federation.strategy (Flower) -> model.vector -> version + 1
     -> rounds: the next programme, model.block -> downlinks -> mac.scheduler -> mac.ledger -> Transmit
 
-A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine.
+A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine; a node's own
+question for an expert that it lacks: expert_asking -> the gateway's replica, or holders -> downlinks.
 There is no third way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
 the order given.  All state lives in rows that `Store` effects wrote: a coordinator made from the
 same rows goes on where the last one stopped.
@@ -27,6 +28,7 @@ from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
+from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
 from swarm.mac import session as mac_session
 from swarm.mac.dedup import Deduplicator, Heard
@@ -37,7 +39,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
-from swarm.wire import app, lorawan
+from swarm.wire import app, expert, lorawan
 
 __all__ = ["Coordinator"]
 
@@ -63,6 +65,9 @@ class Coordinator:
             self.downlinks.group.data_rate = self.channel.data_rate
         self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
+        self.expert_asking = ExpertAsking(
+            config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
+        )
         self._dedup = Deduplicator(config.dedup_us)
 
     # -- inputs -----------------------------------------------------------------------------------
@@ -104,6 +109,7 @@ class Coordinator:
                 if isinstance(removed, Refused):
                     return removed
                 self.downlinks.forget(command.dev_eui)
+                removed += self.expert_asking.holders.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
@@ -115,6 +121,7 @@ class Coordinator:
         effects = self._drain(now_us)
         effects += self.rounds.poll(now_us)
         effects += self.asking.poll(now_us)
+        effects += self.expert_asking.poll(now_us)
         sent = self.downlinks.poll(now_us)
         if any(isinstance(effect, Event) and effect.kind == "programme_sent" for effect in sent):
             effects += self.rounds.on_programme_sent()
@@ -122,7 +129,7 @@ class Coordinator:
 
     def poll_at(self) -> int | None:
         """When `poll` has to be called next (us); None: only after another input."""
-        parts = (self._dedup, self.rounds, self.asking, self.downlinks)
+        parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.downlinks)
         times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
         return min(times) if times else None
 
@@ -218,6 +225,12 @@ class Coordinator:
                 return self.asking.on_answer(now_us, entry, message)
             case app.Status():
                 return self._status(now_us, entry, message)
+            case expert.Ask():
+                return self.expert_asking.on_ask(now_us, entry, message)
+            case expert.Output():
+                return self.expert_asking.on_output(now_us, entry, message)
+            case expert.Experts():
+                return self.expert_asking.on_experts(now_us, entry, message)
             case _:
                 return self.rounds.on_update(now_us, entry, message)
 

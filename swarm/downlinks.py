@@ -249,7 +249,9 @@ class Downlinks:
             self.enqueue(session.dev_eui, pending)
             return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
         payload = _payload(pending.payload, slot.at_us)
-        phy = downlink(session, f_port=pending.f_port, payload=payload, ack=False, f_pending=False, f_opts=b"")
+        phy = downlink(
+            session, f_port=pending.f_port, payload=payload, ack=False, f_pending=False, f_opts=b""
+        )
         return self._send_to_node(gateway_id, slot, session, phy, pending.purpose, pending)
 
     def _send_to_node(

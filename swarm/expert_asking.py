@@ -428,7 +428,9 @@ def _sum(parts: list[_Part]) -> tuple[int, bytes]:
         if part.output is not None:
             flags |= 1 << part.slot
             values = expert.fine(part.output)
-            total = [min(127, t + (value * part.weight + 128 >> 8)) for t, value in zip(total, values, strict=True)]
+            total = [
+                min(127, t + (value * part.weight + 128 >> 8)) for t, value in zip(total, values, strict=True)
+            ]
     came = [part for part in parts if part.output is not None]
     if came and all(part.source == "replica" for part in came):
         flags |= expert.REPLY_FROM_REPLICA

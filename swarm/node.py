@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,12 @@ from swarm.model.layout import (
     Shape,
     Z,
 )
+from swarm.wire.expert import COARSE_SIZE
+from swarm.wire.messages import CONTEXT_OWN
 
 __all__ = [
+    "ALWAYS_ON",
+    "HOLDER",
     "HUMIDITY_MISSING",
     "LABEL_NONE",
     "NEVER_US",
@@ -42,6 +47,8 @@ __all__ = [
     "NO_RAIN_SENSOR",
     "RAIN_MISSING",
     "TEMPERATURE_MISSING",
+    "Judged",
+    "Judgement",
     "Model",
     "NodeConfig",
     "Nodes",
@@ -49,6 +56,8 @@ __all__ = [
 
 NO_HUMIDITY_SENSOR = 1
 NO_RAIN_SENSOR = 2
+ALWAYS_ON = 4
+HOLDER = 8
 TEMPERATURE_MISSING = -32768
 HUMIDITY_MISSING = 255
 RAIN_MISSING = 65535
@@ -75,6 +84,8 @@ class NodeConfig:
     `context` is its crop (0..7), `flags` NO_HUMIDITY_SENSOR | NO_RAIN_SENSOR, `payload_max` the uplink
     payload in B at its data rate (16..222), `first_day` the number of the noon-to-noon day in which it
     starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
+    Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0: never),
+    again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the image has it.
     """
 
     node_index: int
@@ -86,6 +97,27 @@ class NodeConfig:
     first_day: int = 0
     guard_us: int = 50_000
     epochs: int = 0
+    ask_below: int = 0
+    ask_retry_s: int = 0
+    withheld: int = 0
+
+
+class Judged(IntEnum):
+    """How a judgement stands: final and the node's own, others were asked, or final with what they computed."""
+
+    ALONE = 0
+    ASKING = 1
+    TOGETHER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Probabilities in 1/255 (sum 255); bit s of `missing`: the gate's s-th choice is left out."""
+
+    state: Judged
+    probabilities: tuple[int, ...]
+    missing: int
+    ask_id: int
 
 
 def _rows(values: ArrayLike, dtype: type[np.generic], width: int) -> NDArray[Any]:
@@ -128,6 +160,20 @@ class Model:
         _check_model(lib.swn_model_open(self._view, pointer, len(image)))
         self.shape = Shape(self._view.classes, self._view.features)
         """How many classes the model tells apart, and how many features it takes."""
+        self.generation: int = self._view.generation
+
+    def held(self) -> tuple[int, ...]:
+        """The experts whose bytes are in the image, ascending."""
+        mask = lib.swn_model_held(self._view)
+        return tuple(expert for expert in range(lib.swn_model_experts(self._view)) if mask >> expert & 1)
+
+    def expert(self, index: int, coarse: bytes) -> bytes | None:
+        """What one expert makes of a coarse input (`swarm.wire.expert`), coarse; None: it is not in the image."""
+        out = bytearray(COARSE_SIZE)
+        done = lib.swn_host_expert(
+            self._view, index, 1, ffi.from_buffer("uint8_t[]", coarse), ffi.from_buffer("uint8_t[]", out)
+        )
+        return bytes(out) if done else None
 
     def adapter(self) -> Int16:
         """The adapter of version 0, int16[512]."""
@@ -211,8 +257,11 @@ class Nodes:
     def _start(self, index: int, config: NodeConfig, now_us: int) -> None:
         c_config = ffi.new("swn_config_t *")
         try:
+            lib.swn_host_withhold(self._host, index, config.withheld)
             for name in NodeConfig.__slots__:
                 value = getattr(config, name)
+                if name == "withheld":
+                    continue
                 setattr(c_config, name, value % (1 << 64) if name == "seed" else value)
         except OverflowError as error:
             raise ValueError(f"node {index}: {config}: {error}") from error
@@ -433,6 +482,30 @@ class Nodes:
         arguments = (_in("uint32_t", chosen), len(rows), _in("int8_t", rows), _in("int8_t", out))
         lib.swn_host_z(self._host, *arguments)
         return out
+
+    # Judging together ---------------------------------------------------------------------------------
+
+    def judge(
+        self, index: int, now_us: int, x: ArrayLike, *, deadline_s: int, context: int = CONTEXT_OWN
+    ) -> Judgement:
+        """Node `index` judges features int8[features], and asks others where it lacks an expert and is not sure.
+
+        The ASK waits for the next poll.  While one is in flight every other question is judged alone.
+        """
+        row = _rows(np.asarray(x)[None], np.int8, self.shape.features)
+        out = ffi.new("swn_judgement_t *")
+        lib.swn_judge(self._node(index), now_us, context, _in("int8_t", row), deadline_s, out)
+        return self._judged(out)
+
+    def judgement(self, index: int) -> Judgement:
+        """The last question that node `index` put to others, as it stands."""
+        out = ffi.new("swn_judgement_t *")
+        lib.swn_judgement(self._node(index), out)
+        return self._judged(out)
+
+    def _judged(self, out: Any) -> Judgement:
+        probabilities = tuple(out.probabilities[c] for c in range(self.shape.classes))
+        return Judgement(Judged(out.state), probabilities, out.missing, out.ask_id)
 
     # Snapshots ----------------------------------------------------------------------------------------
 

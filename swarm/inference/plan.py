@@ -29,7 +29,20 @@ from swarm.model.layout import FEATURES_MAX
 from swarm.phy.regions import Region
 from swarm.wire import app
 
-__all__ = ["ANSWER_SIZE", "Candidate", "Kind", "Plan", "Query", "Target", "distance_m", "plan"]
+__all__ = [
+    "ANSWER_SIZE",
+    "Candidate",
+    "Kind",
+    "Plan",
+    "Query",
+    "Target",
+    "battery_share",
+    "distance_m",
+    "due_us",
+    "exchange_us",
+    "plan",
+    "promptness",
+]
 
 Kind = Literal["node", "place", "features"]
 
@@ -196,7 +209,7 @@ def plan(
         return Plan(query, (), 0, deadline_us, 0, reason="no_fresh_node")
     centre = _centre(query, found)
     question_size = 6 + len(query.features or ())
-    prices = [_airtime_us(region, node, question_size) for node in found]
+    prices = [exchange_us(region, node, question_size, ANSWER_SIZE) for node in found]
     merits = [
         (_merit(query, node, centre, now_us, deadline_us) * math.sqrt(min(prices) / price), price, node)
         for node, price in zip(found, prices, strict=True)
@@ -250,7 +263,15 @@ def _distance(node: Candidate, centre: tuple[float, float] | None) -> float | No
     return distance_m(centre[0], centre[1], node.lat, node.lon)
 
 
-def _promptness(node: Candidate, now_us: int, deadline_us: int) -> float:
+def due_us(node: Candidate, now_us: int, deadline_us: int) -> int:
+    """When the node will next send by itself, as far as that is known; else the deadline."""
+    if node.report_period_us is None or node.reported_us is None:
+        return deadline_us
+    at_us = node.reported_us + node.report_period_us
+    return min(at_us, deadline_us) if at_us >= now_us else deadline_us
+
+
+def promptness(node: Candidate, now_us: int, deadline_us: int) -> float:
     """How likely the node's next uplink opens its receive windows in time."""
     if node.report_period_us is None or node.reported_us is None:
         return OVERDUE
@@ -269,16 +290,17 @@ def _weight(query: Query, node: Candidate, centre: tuple[float, float] | None) -
 def _merit(
     query: Query, node: Candidate, centre: tuple[float, float] | None, now_us: int, deadline_us: int
 ) -> float:
-    return _weight(query, node, centre) * _promptness(node, now_us, deadline_us) * _battery(node)
+    return _weight(query, node, centre) * promptness(node, now_us, deadline_us) * battery_share(node)
 
 
-def _battery(node: Candidate) -> float:
+def battery_share(node: Candidate) -> float:
+    """External power or unknown 1, else the fill level, never below .1."""
     return 1.0 if node.battery in (0, 255) else max(node.battery / 254, BATTERY_FLOOR)
 
 
-def _airtime_us(region: Region, node: Candidate, question_size: int) -> int:
-    """The question down at the node's own data rate (RX1 without offset) and the answer up."""
-    up = region.airtime_us(node.data_rate, ANSWER_SIZE + MAC_SIZE, uplink=True)
+def exchange_us(region: Region, node: Candidate, question_size: int, answer_size: int) -> int:
+    """Airtime of a question down at the node's own data rate (RX1 without offset) and an answer up; payload bytes."""
+    up = region.airtime_us(node.data_rate, answer_size + MAC_SIZE, uplink=True)
     frequency_hz = region.uplink_channels[0].frequency_hz
     _, down_rate = region.rx1(node.data_rate, frequency_hz, 0)
     return up + region.airtime_us(down_rate, question_size + MAC_SIZE, uplink=False)

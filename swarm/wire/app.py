@@ -27,6 +27,7 @@ FPort, way  type  layout (sizes in bytes)
 10 down     03    type 1, version 2, base_version 2, kind 1, length 2, crc32 4, index 1, count 1, piece 1..
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
+11, 12            expert questions: `swarm.wire.expert`
 ==========  ====  ==================================================================================
 
 Reserved flag bits are sent as zero and kept, not refused, by the receiver.
@@ -40,7 +41,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from swarm.effects import Malformed
-from swarm.wire import learning
+from swarm.wire import expert, learning
 from swarm.wire.learning import rice_bits, rice_k_for
 from swarm.wire.messages import (
     BLOCK_HEADER_SIZE,
@@ -255,6 +256,8 @@ def _encode(message: Message) -> bytes | None:
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
         case Schedule():
             return _SCHEDULE.pack(1, *_fields(message))
+        case _:
+            return expert.encode(message)
 
 
 def _fields(message: Message) -> list[Any]:
@@ -332,12 +335,12 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
         RoundMode.TOP_K_INT4: learning.decode_top_k_int4,
         RoundMode.DENSE_INT8: learning.decode_dense_int8,
     },
-    F_PORT_ASKING: {1: _decode_answer},
-    F_PORT_STATUS: {1: _decode_status},
+    F_PORT_ASKING: {1: _decode_answer, 2: expert.decode_ask, 3: expert.decode_output},
+    F_PORT_STATUS: {1: _decode_status, 2: expert.decode_experts},
 }
 _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] = {
     F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block},
-    F_PORT_ASKING: {1: _decode_query},
+    F_PORT_ASKING: {1: _decode_query, 2: expert.decode_reply, 3: expert.decode_query},
     F_PORT_STATUS: {1: _decode_schedule},
 }
 

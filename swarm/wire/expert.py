@@ -21,7 +21,7 @@ min(127, floor + step * nibble i).
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarm.effects import Malformed
@@ -29,16 +29,19 @@ from swarm.effects import Malformed
 __all__ = [
     "ALWAYS_ON",
     "COARSE_SIZE",
-    "DOWNLINKS",
     "EXPERTS_MAX",
     "HIDDEN",
-    "UPLINKS",
     "Ask",
-    "Experts",
     "ExpertQuery",
+    "Experts",
     "Output",
     "Reply",
     "coarse",
+    "decode_ask",
+    "decode_experts",
+    "decode_output",
+    "decode_query",
+    "decode_reply",
     "encode",
     "fine",
 ]
@@ -142,9 +145,7 @@ def coarse(values: Sequence[int]) -> bytes:
 def fine(packed: bytes) -> tuple[int, ...]:
     """The 64 values of a coarse vector."""
     low, step = struct.unpack_from("<bB", packed)
-    return tuple(
-        min(127, low + step * nibble) for byte in packed[2:] for nibble in (byte & 15, byte >> 4)
-    )
+    return tuple(min(127, low + step * nibble) for byte in packed[2:] for nibble in (byte & 15, byte >> 4))
 
 
 def _ask_ok(message: Ask) -> bool:
@@ -190,7 +191,7 @@ _SIZE = Malformed("size")
 _VALUE = Malformed("value")
 
 
-def _decode_ask(payload: bytes) -> Ask | Malformed:
+def decode_ask(payload: bytes) -> Ask | Malformed:
     if len(payload) != _ASK.size:
         return _SIZE
     _, ask_id, generation, first, second, *rest = _ASK.unpack(payload)
@@ -198,14 +199,14 @@ def _decode_ask(payload: bytes) -> Ask | Malformed:
     return message if _ask_ok(message) else _VALUE
 
 
-def _decode_output(payload: bytes) -> Output | Malformed:
+def decode_output(payload: bytes) -> Output | Malformed:
     if len(payload) != _OUTPUT.size:
         return _SIZE
     message = Output(*_OUTPUT.unpack(payload)[1:])
     return message if _vector_ok(message.expert, message.output) else _VALUE
 
 
-def _decode_experts(payload: bytes) -> Experts | Malformed:
+def decode_experts(payload: bytes) -> Experts | Malformed:
     if len(payload) < _EXPERTS.size or len(payload) != _EXPERTS.size + payload[_EXPERTS.size - 1]:
         return _SIZE
     _, generation, flags, held, _ = _EXPERTS.unpack_from(payload)
@@ -213,24 +214,12 @@ def _decode_experts(payload: bytes) -> Experts | Malformed:
     return message if _experts_ok(message) else _VALUE
 
 
-def _decode_reply(payload: bytes) -> Reply | Malformed:
+def decode_reply(payload: bytes) -> Reply | Malformed:
     return Reply(*_REPLY.unpack(payload)[1:]) if len(payload) == _REPLY.size else _SIZE
 
 
-def _decode_query(payload: bytes) -> ExpertQuery | Malformed:
+def decode_query(payload: bytes) -> ExpertQuery | Malformed:
     if len(payload) != _QUERY.size:
         return _SIZE
     message = ExpertQuery(*_QUERY.unpack(payload)[1:])
     return message if _vector_ok(message.expert, message.input) else _VALUE
-
-
-UPLINKS: dict[tuple[int, int], Callable[[bytes], Uplink | Malformed]] = {
-    (11, 2): _decode_ask,
-    (11, 3): _decode_output,
-    (12, 2): _decode_experts,
-}
-"""(FPort, type) -> decoder; so are `DOWNLINKS`."""
-DOWNLINKS: dict[tuple[int, int], Callable[[bytes], Downlink | Malformed]] = {
-    (11, 2): _decode_reply,
-    (11, 3): _decode_query,
-}

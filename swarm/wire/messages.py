@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from swarm.wire import expert
+
 __all__ = [
     "BLOCK_HEADER_SIZE",
     "BLOCK_SIZE_MAX",
@@ -271,13 +273,14 @@ class Schedule:
 
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
 """Whole updates."""
-UplinkMessage = LearningMessage | Fragment | Answer | Status
-DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
+UplinkMessage = LearningMessage | Fragment | Answer | Status | expert.Uplink
+DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | expert.Downlink
 Message = UplinkMessage | DownlinkMessage
 
 
 def f_port_of(message: Message) -> int:
     """The FPort on which this kind of message travels."""
-    if isinstance(message, (Answer, Query)):
+    if isinstance(message, (Answer, Query, expert.Ask, expert.Output, expert.Reply, expert.ExpertQuery)):
         return F_PORT_ASKING
-    return F_PORT_STATUS if isinstance(message, (Status, Schedule)) else F_PORT_LEARNING
+    about_itself = isinstance(message, (Status, Schedule, expert.Experts))
+    return F_PORT_STATUS if about_itself else F_PORT_LEARNING

@@ -1,0 +1,1 @@
+"""Benchmarks: real firmware, real frames, measured against their baselines."""
