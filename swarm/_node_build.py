@@ -64,7 +64,8 @@ void swn_host_infer(const swn_host_t *host, const uint32_t *indices, uint32_t n,
 void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, const int8_t *x, int8_t *z);
 void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
-uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *in, uint8_t *out);
+uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint8_t weight, uint8_t wanted,
+                            const uint8_t *input, uint8_t *contribution);
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden,
                       int8_t *z);

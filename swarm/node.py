@@ -34,7 +34,7 @@ from swarm.model.layout import (
     Shape,
     Z,
 )
-from swarm.wire.expert import COARSE_SIZE
+from swarm.wire.expert import COARSE_SIZE, Ask
 from swarm.wire.messages import CONTEXT_OWN
 
 __all__ = [
@@ -167,13 +167,12 @@ class Model:
         mask = lib.swn_model_held(self._view)
         return tuple(expert for expert in range(lib.swn_model_experts(self._view)) if mask >> expert & 1)
 
-    def expert(self, index: int, coarse: bytes) -> bytes | None:
-        """What one expert makes of a coarse input (`swarm.wire.expert`), coarse; None: it is not in the image."""
+    def contribution(self, ask: Ask) -> tuple[int, bytes]:
+        """(those of the missing picks that are in the image, what they add): bits 0 and 1, a coarse vector."""
         out = bytearray(COARSE_SIZE)
-        done = lib.swn_host_expert(
-            self._view, index, 1, ffi.from_buffer("uint8_t[]", coarse), ffi.from_buffer("uint8_t[]", out)
-        )
-        return bytes(out) if done else None
+        vectors = (ffi.from_buffer("uint8_t[]", ask.input), ffi.from_buffer("uint8_t[]", out))
+        done = lib.swn_host_contribute(self._view, bytes(ask.picks), ask.weight, ask.missing, *vectors)
+        return int(done), bytes(out)
 
     def adapter(self) -> Int16:
         """The adapter of version 0, int16[512]."""

@@ -8,7 +8,8 @@
  * config.ask_retry_s, then after twice that, at most SWN_ASK_TRIES times. What is missing at the deadline
  * stays missing; the judgement without it was there from the start.
  *
- * The other side, a holder: an EXPERT_QUERY names an expert and brings an input; the OUTPUT goes up like an answer.
+ * The other side, a holder: an EXPERT_QUERY brings the same picks and input; what the holder's experts add goes up
+ * in an OUTPUT, like an answer.
  * EXPERTS says now and then which experts the node holds and which its gate has chosen.
  *
  * Integer and bit for bit the same on every node, so that two honest holders send the same bytes. */

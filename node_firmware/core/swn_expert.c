@@ -5,8 +5,8 @@
 
 #include "swn_math.h"
 
-enum { REPLY_SIZE = 4 + SWN_COARSE_SIZE, QUERY_SIZE = 7 + SWN_COARSE_SIZE };
-enum { NIBBLE_MAX = 15, PER_HUNDRED_PERCENT = 255 };
+enum { REPLY_SIZE = 4 + SWN_COARSE_SIZE, QUERY_SIZE = 10 + SWN_COARSE_SIZE };
+enum { WEIGHT_ONE = 256, NIBBLE_MAX = 15, PER_HUNDRED_PERCENT = 255 };
 
 static void put16(uint8_t *out, uint16_t value)
 {
@@ -68,17 +68,17 @@ size_t swn_frame_ask(const swn_ask_message_t *message, uint8_t *out, size_t room
     return SWN_ASK_SIZE;
 }
 
-size_t swn_frame_output(uint16_t query_id, uint8_t expert, uint16_t generation, const int8_t output[SWN_HIDDEN],
+size_t swn_frame_output(uint16_t query_id, uint16_t generation, uint8_t done, const int8_t contribution[SWN_HIDDEN],
                         uint8_t *out, size_t room)
 {
-    if (room < SWN_OUTPUT_SIZE || expert >= SWN_EXPERTS_MAX) {
+    if (room < SWN_OUTPUT_SIZE || done == 0 || done > 3) {
         return 0;
     }
     out[0] = 3;
     put16(out + 1, query_id);
-    out[3] = expert;
-    put16(out + 4, generation);
-    swn_coarse_put(output, out + 6);
+    put16(out + 3, generation);
+    out[5] = done;
+    swn_coarse_put(contribution, out + 6);
     return SWN_OUTPUT_SIZE;
 }
 
@@ -119,13 +119,18 @@ uint8_t swn_read_reply(const uint8_t *data, size_t size, swn_reply_t *out)
 
 uint8_t swn_read_expert_query(const uint8_t *data, size_t size, swn_expert_query_t *out)
 {
-    if (size != QUERY_SIZE || data[3] >= SWN_EXPERTS_MAX) {
+    if (size != QUERY_SIZE || data[5] >= SWN_EXPERTS_MAX || data[6] >= SWN_EXPERTS_MAX || data[5] == data[6] ||
+        data[7] > WEIGHT_ONE / 2 || data[8] == 0 || data[8] > 3) {
         return 0;
     }
     out->query_id = swn_get16(data + 1);
-    out->expert = data[3];
-    out->generation = swn_get16(data + 4);
-    out->reply_in_s = data[6];
-    out->input = data + 7;
+    out->generation = swn_get16(data + 3);
+    out->routing.picks[0] = data[5];
+    out->routing.picks[1] = data[6];
+    out->routing.weights[0] = (uint16_t)(WEIGHT_ONE - data[7]);
+    out->routing.weights[1] = data[7];
+    out->routing.missing = data[8];
+    out->reply_in_s = data[9];
+    swn_coarse_get(data + 10, out->routing.input);
     return 1;
 }

@@ -11,7 +11,7 @@
 enum {
     SWN_COARSE_SIZE = 2 + SWN_HIDDEN / 2,
     SWN_ASK_SIZE = 11 + SWN_COARSE_SIZE,
-    SWN_OUTPUT_SIZE = 6 + SWN_COARSE_SIZE,
+    SWN_OUTPUT_SIZE = 6 + SWN_COARSE_SIZE, /* of a holder */
     SWN_EXPERTS_HEADER = 7, /* and one byte for each expert */
     SWN_EXPERTS_SIZE_MAX = SWN_EXPERTS_HEADER + SWN_EXPERTS_MAX
 };
@@ -41,7 +41,7 @@ typedef struct swn_experts_message {
 
 /* Bytes written; 0 when the protocol cannot say it or there is no room. */
 size_t swn_frame_ask(const swn_ask_message_t *message, uint8_t *out, size_t room);
-size_t swn_frame_output(uint16_t query_id, uint8_t expert, uint16_t generation, const int8_t output[SWN_HIDDEN],
+size_t swn_frame_output(uint16_t query_id, uint16_t generation, uint8_t done, const int8_t contribution[SWN_HIDDEN],
                         uint8_t *out, size_t room);
 size_t swn_frame_experts(const swn_experts_message_t *message, uint8_t *out, size_t room);
 
@@ -54,10 +54,9 @@ typedef struct swn_reply {
 } swn_reply_t;
 
 typedef struct swn_expert_query {
-    const uint8_t *input;
+    swn_routing_t routing; /* missing: the picks that are wanted */
     uint16_t query_id;
     uint16_t generation;
-    uint8_t expert;
     uint8_t reply_in_s;
 } swn_expert_query_t;
 

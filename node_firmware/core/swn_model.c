@@ -624,16 +624,22 @@ uint16_t swn_model_held(const swn_model_t *view)
     return held;
 }
 
-uint8_t swn_model_expert(const swn_model_t *view, uint8_t expert, const int8_t input[SWN_HIDDEN],
-                         int8_t output[SWN_HIDDEN])
+uint8_t swn_contribute(const swn_model_t *view, const swn_routing_t *routing, int8_t contribution[SWN_HIDDEN])
 {
     op_t op = read_op(view, first_expert_op(view));
-    if (!swn_model_can_ask(view) || expert >= op.count || !holds(view, &op, expert)) {
-        return 0;
+    uint8_t done = 0;
+    memset(contribution, 0, SWN_HIDDEN);
+    for (size_t slot = 0; slot < SWN_TOP_K && swn_model_can_ask(view); slot++) {
+        uint8_t expert = routing->picks[slot];
+        if ((routing->missing >> slot & 1u) == 0u || expert >= op.count || !holds(view, &op, expert)
+            || routing->weights[slot] > 256u) {
+            continue;
+        }
+        swn_matrix_t m = matrix(view, op.tensor + (size_t)expert);
+        swn_matvec4(&m, routing->input, contribution, SWN_OUT_RELU | SWN_OUT_ADD, routing->weights[slot]);
+        done = (uint8_t)(done | 1u << slot);
     }
-    swn_matrix_t m = matrix(view, op.tensor + (size_t)expert);
-    swn_matvec4(&m, input, output, SWN_OUT_RELU, 256);
-    return 1;
+    return done;
 }
 
 swn_matrix_t swn_model_projection(const swn_model_t *view)

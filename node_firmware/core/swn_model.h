@@ -109,9 +109,9 @@ uint8_t swn_model_can_ask(const swn_model_t *view);
 uint8_t swn_model_experts(const swn_model_t *view);
 uint16_t swn_model_held(const swn_model_t *view);
 
-/* What one expert makes of an input, before the gate's weight: int8[64], not negative. 0: it is not here. */
-uint8_t swn_model_expert(const swn_model_t *view, uint8_t expert, const int8_t input[SWN_HIDDEN],
-                         int8_t output[SWN_HIDDEN]);
+/* What the picks named in `routing->missing` add to the hidden vector for `routing->input`, weighted: int8[64], not
+ * negative. Returns those that are here, as bits like `missing`; the others are left out. */
+uint8_t swn_contribute(const swn_model_t *view, const swn_routing_t *routing, int8_t contribution[SWN_HIDDEN]);
 
 /* Hidden vector to z (1.0 = 32). adapter: int16[512] or NULL for none. */
 void swn_hidden_to_z(const swn_model_t *view, const int16_t *adapter, const int8_t hidden[SWN_HIDDEN],

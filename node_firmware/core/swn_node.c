@@ -268,16 +268,16 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
     slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
 }
 
-/* A holder: the expert's output waits and goes like an answer. */
+/* A holder: what its experts add waits and goes like an answer. */
 static void on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query)
 {
-    int8_t input[SWN_HIDDEN];
-    int8_t output[SWN_HIDDEN];
+    int8_t contribution[SWN_HIDDEN];
     swn_pending_answer_t *slot;
+    const uint8_t done = query->generation == node->config.model->generation
+                             ? swn_contribute(node->config.model, &query->routing, contribution)
+                             : 0;
 
-    swn_coarse_get(query->input, input);
-    if (query->generation != node->config.model->generation ||
-        !swn_model_expert(node->config.model, query->expert, input, output)) {
+    if (done == 0) {
         node->refused++;
         return;
     }
@@ -285,7 +285,7 @@ static void on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_q
     if (slot == NULL) {
         return;
     }
-    slot->size = (uint8_t)swn_frame_output(query->query_id, query->expert, query->generation, output, slot->frame,
+    slot->size = (uint8_t)swn_frame_output(query->query_id, query->generation, done, contribution, slot->frame,
                                            sizeof slot->frame);
     slot->waiting = (uint8_t)(slot->size > 0 && slot->size <= node->config.payload_max);
     slot->query_id = query->query_id;

@@ -59,7 +59,7 @@ class Holder:
             for name in ("held", "generation", "reported_us", "silent", "contradicted")
         }
         seen = tuple(int(share) for share in json.loads(str(row["seen"])))
-        return cls(dev_eui, seen=seen, always_on=bool(row["always_on"]), **numbers)  # type: ignore[arg-type]
+        return cls(dev_eui, seen=seen, always_on=bool(row["always_on"]), **numbers)
 
 
 class Holders:
@@ -102,12 +102,13 @@ class Holders:
     def forget(self, dev_eui: str) -> list[Store]:
         return [Store("holder", dev_eui, None)] if self._holders.pop(dev_eui, None) else []
 
-    def of(self, expert: int, generation: int, now_us: int) -> list[Holder]:
-        """Who holds that expert of that generation, as far as its report is fresh."""
+    def of(self, experts: Iterable[int], generation: int, now_us: int) -> list[Holder]:
+        """Who holds all of these experts of that generation, as far as its report is fresh."""
+        wanted = sum(1 << expert for expert in experts)
         return [
             holder
             for holder in self
-            if holder.holds(expert)
+            if holder.held & wanted == wanted
             and holder.generation == generation
             and now_us - holder.reported_us <= REPORT_LIFE_US
         ]

@@ -1,17 +1,19 @@
 """The frames of expert questions: a node lacks an expert, somebody else holds it.
 
-All numbers are little endian, the first byte is the type (docs/SPEC.md 2.10 to 2.14).  `swarm.wire.app` reads and
-writes these together with all other frames; its rules hold here: `encode` refuses what the protocol cannot say,
-decoders return `Malformed`.
+All numbers are little endian, the first byte is the type (docs/SPEC.md 2.10 to 2.14).  `swarm.wire.app` reads
+and writes these together with all other frames; its rules hold here: `encode` refuses what the protocol cannot
+say, decoders return `Malformed`.
 
 ==========  ====  ==================================================================================
 FPort, way  type  layout (sizes in bytes)
 ==========  ====  ==================================================================================
-11 up       02    ASK: type 1, ask_id 2, generation 2, picks 2x1, weight 1, missing 1, label 1, probability 1, input 34
-11 up       03    OUTPUT: type 1, query_id 2, expert 1, generation 2, output 34
+11 up       02    ASK: type 1, ask_id 2, generation 2, picks 2x1, weight 1, missing 1, label 1,
+                  probability 1, input 34
+11 up       03    OUTPUT: type 1, query_id 2, generation 2, done 1, contribution 34
 12 up       02    EXPERTS: type 1, generation 2, flags 1, held 2, count 1, seen count x1
 11 down     02    REPLY: type 1, ask_id 2, flags 1, contribution 34
-11 down     03    EXPERT_QUERY: type 1, query_id 2, expert 1, generation 2, reply_in_s 1, input 34
+11 down     03    EXPERT_QUERY: type 1, query_id 2, generation 2, picks 2x1, weight 1, wanted 1,
+                  reply_in_s 1, input 34
 ==========  ====  ==================================================================================
 
 A *coarse* vector stands for 64 int8 in 34 bytes: floor i8, step u8, 64 nibbles (low nibble first); value i is
@@ -50,17 +52,18 @@ HIDDEN = 64
 COARSE_SIZE = 34
 EXPERTS_MAX = 16
 """Experts of a model that can be asked for: a 16-bit mask says which a node holds."""
-TOP_K = 2
+BOTH = 3
+"""Both picks, as bits."""
 WEIGHT_ONE = 256
 ALWAYS_ON = 1
 """Flag of EXPERTS: the node's receiver is on whenever it does not send (class C)."""
 REPLY_FROM_REPLICA = 4
 
 _ASK = struct.Struct(f"<BHHBBBBBB{COARSE_SIZE}s")
-_OUTPUT = struct.Struct(f"<BHBH{COARSE_SIZE}s")
+_OUTPUT = struct.Struct(f"<BHHB{COARSE_SIZE}s")
 _EXPERTS = struct.Struct("<BHBHB")
 _REPLY = struct.Struct(f"<BHB{COARSE_SIZE}s")
-_QUERY = struct.Struct(f"<BHBHB{COARSE_SIZE}s")
+_QUERY = struct.Struct(f"<BHHBBBBB{COARSE_SIZE}s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +83,24 @@ class Ask:
     probability: int
     input: bytes
 
-    def lacking(self) -> list[tuple[int, int, int]]:
-        """(slot, expert, weight in 1/256) of each missing pick."""
-        weights = (WEIGHT_ONE - self.weight, self.weight)
-        return [(slot, self.picks[slot], weights[slot]) for slot in range(TOP_K) if self.missing >> slot & 1]
+    def experts(self, slots: int) -> tuple[int, ...]:
+        """The experts of the picks named in `slots` (bits 0, 1)."""
+        return tuple(expert for slot, expert in enumerate(self.picks) if slots >> slot & 1)
+
+    def weights(self, slots: int) -> tuple[int, ...]:
+        """Their weights, in 1/256."""
+        both = (WEIGHT_ONE - self.weight, self.weight)
+        return tuple(weight for slot, weight in enumerate(both) if slots >> slot & 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Uplink 11/03: what `expert` of that generation makes of the input of query `query_id`."""
+    """Uplink 11/03: what the picks named in `done` (bits 0, 1) add to the hidden vector of query `query_id`."""
 
     query_id: int
-    expert: int
     generation: int
-    output: bytes
+    done: int
+    contribution: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +127,13 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ExpertQuery:
-    """Downlink 11/03: run `expert` on `input` and answer within `reply_in_s`."""
+    """Downlink 11/03: what do the picks named in `wanted` add, for this input?  Answer within `reply_in_s`."""
 
     query_id: int
-    expert: int
     generation: int
+    picks: tuple[int, int]
+    weight: int
+    wanted: int
     reply_in_s: int
     input: bytes
 
@@ -148,18 +157,26 @@ def fine(packed: bytes) -> tuple[int, ...]:
     return tuple(min(127, low + step * nibble) for byte in packed[2:] for nibble in (byte & 15, byte >> 4))
 
 
-def _ask_ok(message: Ask) -> bool:
+def _choice_ok(picks: tuple[int, int], weight: int, slots: int, vector: bytes) -> bool:
     return (
-        max(message.picks) < EXPERTS_MAX
-        and message.picks[0] != message.picks[1]
-        and message.weight <= WEIGHT_ONE // 2
-        and 1 <= message.missing <= 3
-        and len(message.input) == COARSE_SIZE
+        max(picks) < EXPERTS_MAX
+        and picks[0] != picks[1]
+        and weight <= WEIGHT_ONE // 2
+        and 1 <= slots <= BOTH
+        and len(vector) == COARSE_SIZE
     )
 
 
-def _vector_ok(expert: int, vector: bytes) -> bool:
-    return expert < EXPERTS_MAX and len(vector) == COARSE_SIZE
+def _ask_ok(message: Ask) -> bool:
+    return _choice_ok(message.picks, message.weight, message.missing, message.input)
+
+
+def _output_ok(message: Output) -> bool:
+    return 1 <= message.done <= BOTH and len(message.contribution) == COARSE_SIZE
+
+
+def _query_ok(message: ExpertQuery) -> bool:
+    return _choice_ok(message.picks, message.weight, message.wanted, message.input)
 
 
 def _experts_ok(message: Experts) -> bool:
@@ -173,18 +190,18 @@ def encode(message: Uplink | Downlink) -> bytes | None:
         case Ask(ask_id, generation, picks, weight, missing, label, probability, vector):
             raw = _ASK.pack(2, ask_id, generation, *picks, weight, missing, label, probability, vector)
             return raw if _ask_ok(message) else None
-        case Output(query_id, expert, generation, vector):
-            raw = _OUTPUT.pack(3, query_id, expert, generation, vector)
-            return raw if _vector_ok(expert, vector) else None
+        case Output(query_id, generation, done, vector):
+            raw = _OUTPUT.pack(3, query_id, generation, done, vector)
+            return raw if _output_ok(message) else None
         case Experts(generation, flags, held, seen):
             raw = _EXPERTS.pack(2, generation, flags, held, len(seen)) + bytes(seen)
             return raw if _experts_ok(message) else None
         case Reply(ask_id, flags, vector):
             raw = _REPLY.pack(2, ask_id, flags, vector)
             return raw if len(vector) == COARSE_SIZE else None
-        case ExpertQuery(query_id, expert, generation, reply_in_s, vector):
-            raw = _QUERY.pack(3, query_id, expert, generation, reply_in_s, vector)
-            return raw if _vector_ok(expert, vector) else None
+        case ExpertQuery(query_id, generation, picks, weight, wanted, reply_in_s, vector):
+            raw = _QUERY.pack(3, query_id, generation, *picks, weight, wanted, reply_in_s, vector)
+            return raw if _query_ok(message) else None
 
 
 _SIZE = Malformed("size")
@@ -203,7 +220,7 @@ def decode_output(payload: bytes) -> Output | Malformed:
     if len(payload) != _OUTPUT.size:
         return _SIZE
     message = Output(*_OUTPUT.unpack(payload)[1:])
-    return message if _vector_ok(message.expert, message.output) else _VALUE
+    return message if _output_ok(message) else _VALUE
 
 
 def decode_experts(payload: bytes) -> Experts | Malformed:
@@ -221,5 +238,6 @@ def decode_reply(payload: bytes) -> Reply | Malformed:
 def decode_query(payload: bytes) -> ExpertQuery | Malformed:
     if len(payload) != _QUERY.size:
         return _SIZE
-    message = ExpertQuery(*_QUERY.unpack(payload)[1:])
-    return message if _vector_ok(message.expert, message.input) else _VALUE
+    _, query_id, generation, first, second, *rest = _QUERY.unpack(payload)
+    message = ExpertQuery(query_id, generation, (first, second), *rest)
+    return message if _query_ok(message) else _VALUE

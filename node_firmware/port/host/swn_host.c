@@ -268,21 +268,21 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x)
     }
 }
 
-uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *inputs, uint8_t *outputs)
+uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint8_t weight, uint8_t wanted,
+                            const uint8_t *input, uint8_t *contribution)
 {
-    uint32_t i;
+    swn_routing_t routing;
+    int8_t sum[SWN_HIDDEN];
+    uint8_t done;
 
-    for (i = 0; i < n; i++) {
-        int8_t input[SWN_HIDDEN];
-        int8_t output[SWN_HIDDEN];
-
-        swn_coarse_get(inputs + (size_t)i * SWN_COARSE_SIZE, input);
-        if (!swn_model_expert(model, expert, input, output)) {
-            return 0;
-        }
-        swn_coarse_put(output, outputs + (size_t)i * SWN_COARSE_SIZE);
-    }
-    return 1;
+    memcpy(routing.picks, picks, sizeof routing.picks);
+    routing.weights[0] = (uint16_t)(256 - weight);
+    routing.weights[1] = weight;
+    routing.missing = wanted;
+    swn_coarse_get(input, routing.input);
+    done = swn_contribute(model, &routing, sum);
+    swn_coarse_put(sum, contribution);
+    return done;
 }
 
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts)

@@ -102,8 +102,10 @@ void swn_host_z(const swn_host_t *host, const uint32_t *indices, uint32_t n, con
 void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
 
-/* What one expert of a model makes of coarse inputs (34 B each), in coarse outputs; 0 when it is not in the image. */
-uint8_t swn_host_expert(const swn_model_t *model, uint8_t expert, uint32_t n, const uint8_t *inputs, uint8_t *outputs);
+/* What two picks, as far as `wanted` names them (bits 0, 1), add for a coarse input (34 B), as a coarse vector; returns
+ * those that are in the image. `weight` is the second pick's, of 256. */
+uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint8_t weight, uint8_t wanted,
+                            const uint8_t *input, uint8_t *contribution);
 
 /* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[classes]. */
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
