@@ -51,7 +51,7 @@ OUTPUTS_KEPT = 1024
 """Computed outputs that are remembered: the same input to the same expert gives the same output."""
 RECENT_MAX = 1024
 HOLDERS_TRIED_MAX = 4
-TURN_US = 30_000_000
+TURN_US = 12_000_000
 """How long after it can have heard the question a holder may take."""
 PORT = app.F_PORT_ASKING
 SECOND_US = 1_000_000
@@ -138,11 +138,11 @@ class ExpertAsking:
         effects: list[Effect] = [*self.holders.answered(dev_eui)]
         if message.generation != opened.ask.generation or message.done != part.slots:
             part.turns[dev_eui] = 0  # its model is another one by now
-            return [*effects, *self._ask_next(now_us, opened, part)]
+            return [*effects, *self._advance(now_us, opened)]
         if not plausible(message.contribution):
             part.turns[dev_eui] = 0
             effects += [*self.holders.was_contradicted(dev_eui), Event("answer_refused", now_us, data)]
-            return effects + self._ask_next(now_us, opened, part)
+            return effects + self._advance(now_us, opened)
         part.outputs.setdefault(dev_eui, message.contribution)
         return [*effects, Event("answer", now_us, data), *self._judge(now_us, opened, part)]
 
@@ -153,7 +153,7 @@ class ExpertAsking:
         for opened in restart:
             effects += self._begin(now_us, opened)
         for opened, part in list(self._waiting.values()):
-            if part.query_id in self._waiting and not part.waits(now_us) and now_us < opened.deadline_us:
+            if part.query_id in self._waiting and part.is_overdue(now_us) and now_us < opened.deadline_us:
                 effects += self._pass_over(now_us, opened, part)
         for opened in [each for each in self._open.values() if now_us >= each.deadline_us]:
             if opened.replied:
@@ -169,8 +169,7 @@ class ExpertAsking:
             return 0
         times = [opened.deadline_us for opened in self._open.values()]
         for opened, part in self._waiting.values():
-            turns = [until_us for dev_eui, until_us in part.turns.items() if dev_eui not in part.outputs]
-            times.append(min(max(turns, default=opened.deadline_us), opened.deadline_us))
+            times += [min(until_us, opened.deadline_us) for until_us in part.running().values()]
         return min(times, default=None)
 
     # -- a question's life ------------------------------------------------------------------------
@@ -207,26 +206,47 @@ class ExpertAsking:
         effects: list[Effect] = []
         for part in missing:
             self._waiting[part.query_id] = (opened, part)
-        for part in missing:
-            effects += self._ask_holders(now_us, opened, part)
+        effects += self._advance(now_us, opened)
         if not opened.replied:
             effects.insert(0, self._store(opened))
         return effects
 
-    def _ask_holders(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
-        """Put a part to as many holders as are to be compared."""
+    def _advance(self, now_us: int, opened: ExpertQuestion) -> list[Effect]:
+        """Ask the next holders, as many as there have to be, or give parts up for which there are none."""
         effects: list[Effect] = []
-        for _ in range(self._config.holders - len(part.outputs)):
-            if part.query_id in self._waiting:
-                effects += self._ask_next(now_us, opened, part)
+        while not opened.replied and (part := self._idle(opened)) is not None:
+            holder = self._best_holder(now_us, opened, part)
+            entry = None if holder is None else self._registry.get(holder.dev_eui)
+            if holder is not None and entry is not None and entry.session is not None:
+                effects += self._put(now_us, opened, part, holder, entry)
+            elif part.running():
+                part.exhausted = True
+            else:
+                effects += self._give_up(now_us, opened, part)
         return effects
 
-    def _ask_next(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
-        """Put the part to the best holder that was not asked yet; give the part up when there is none."""
-        best = self._best_holder(now_us, opened, part)
-        entry = None if best is None else self._registry.get(best.dev_eui)
-        if best is None or entry is None or entry.session is None:
-            return [] if part.waits(now_us) else self._give_up(now_us, opened, part)
+    def _idle(self, opened: ExpertQuestion) -> Part | None:
+        """A part for which one more holder has to be asked.
+
+        Not while one works whose receiver is always on: sending to the next would make the gateway deaf to it.
+        """
+        waiting = [part for part in opened.parts if part.query_id in self._waiting]
+        for part in waiting:
+            turns = (self.holders.get(dev_eui) for dev_eui in part.running())
+            if any(holder is not None and holder.always_on for holder in turns):
+                return None
+        for part in waiting:
+            wanted = max(self._config.holders, len(part.outputs) + 1)
+            running = len(part.running())
+            if not running if part.exhausted else len(part.outputs) + running < wanted:
+                return part
+        return None
+
+    def _put(
+        self, now_us: int, opened: ExpertQuestion, part: Part, holder: Holder, entry: Entry
+    ) -> list[Effect]:
+        """Put the part to one holder."""
+        assert entry.session is not None
         ask = opened.ask
         query = expert.ExpertQuery(
             part.query_id, ask.generation, ask.picks, ask.weight, part.slots, 0, ask.input
@@ -243,11 +263,11 @@ class ExpertAsking:
         )
         node = candidate_of(entry, self._report_period_us)
         assert node is not None
-        hears_us = now_us if best.always_on else due_us(node, now_us, opened.deadline_us)
-        part.turns[best.dev_eui] = min(hears_us + TURN_US, opened.deadline_us)
-        if best.always_on:
+        hears_us = now_us if holder.always_on else due_us(node, now_us, opened.deadline_us)
+        part.turns[holder.dev_eui] = min(hears_us + TURN_US, opened.deadline_us)
+        if holder.always_on:
             return self._downlinks.send_now(now_us, entry.session, pending)
-        self._downlinks.enqueue(best.dev_eui, pending)
+        self._downlinks.enqueue(holder.dev_eui, pending)
         return []
 
     def _best_holder(self, now_us: int, opened: ExpertQuestion, part: Part) -> Holder | None:
@@ -272,21 +292,21 @@ class ExpertAsking:
         return ranked[0] if ranked else None
 
     def _pass_over(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
-        """Nobody who was asked answered in his turn."""
+        """Some who were asked did not answer in their turn."""
         effects: list[Effect] = []
-        for dev_eui, until_us in part.turns.items():
-            if dev_eui not in part.outputs and until_us > 0:
+        for dev_eui, until_us in part.running().items():
+            if until_us <= now_us:
                 part.turns[dev_eui] = 0
                 self._downlinks.withdraw(dev_eui, part.tag)
                 effects += self.holders.stayed_silent(dev_eui)
-        return effects + self._ask_next(now_us, opened, part)
+        return effects + self._advance(now_us, opened)
 
     def _judge(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
-        """Believe what more than half of the wanted answers say; ask one more when they disagree."""
-        ranked = Counter(part.outputs.values()).most_common(2)
+        """Believe what more than half of the wanted answers say; else one more is asked."""
+        ranked = Counter(part.outputs.values()).most_common(1)
         if ranked[0][1] > self._config.holders // 2:
             return self._believe(now_us, opened, part, ranked[0][0])
-        return [] if part.waits(now_us) else self._ask_next(now_us, opened, part)
+        return self._advance(now_us, opened)
 
     def _give_up(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
         """There is nobody left to ask: what most of those who answered say, if they do not balance, or nothing."""
@@ -295,22 +315,19 @@ class ExpertAsking:
             return self._believe(now_us, opened, part, ranked[0][0])
         del self._waiting[part.query_id]
         if part.slots == expert.BOTH:
-            return self._split(now_us, opened, part)
-        if any(other.query_id in self._waiting for other in opened.parts):
+            self._split(opened, part)
             return []
+        if any(other.query_id in self._waiting for other in opened.parts):
+            return []  # the others go on
         return self._reply(now_us, opened)
 
-    def _split(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
+    def _split(self, opened: ExpertQuestion, part: Part) -> None:
         """Nobody holds both experts: each is a part of its own."""
         opened.parts.remove(part)
-        effects: list[Effect] = []
         halves = [Part(self._new_id(), slots, turns=dict.fromkeys(part.turns, 0)) for slots in (1, 2)]
         opened.parts += halves
         for half in halves:
             self._waiting[half.query_id] = (opened, half)
-        for half in halves:
-            effects += self._ask_holders(now_us, opened, half)
-        return effects
 
     def _believe(self, now_us: int, opened: ExpertQuestion, part: Part, output: bytes) -> list[Effect]:
         effects: list[Effect] = []
@@ -325,7 +342,7 @@ class ExpertAsking:
         while len(self._outputs) > OUTPUTS_KEPT:
             self._outputs.popitem(last=False)
         if any(other.query_id in self._waiting for other in opened.parts):
-            return [*effects, self._store(opened)]
+            return [*effects, self._store(opened), *self._advance(now_us, opened)]
         return effects + self._reply(now_us, opened)
 
     def _reply(self, now_us: int, opened: ExpertQuestion) -> list[Effect]:

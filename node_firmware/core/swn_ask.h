@@ -21,7 +21,7 @@
 #include "swn_expert.h"
 #include "swn_model.h"
 
-enum { SWN_ASK_TRIES = 3, SWN_ASK_RETRY_S = 10 };
+enum { SWN_ASK_TRIES = 4, SWN_ASK_RETRY_S = 10 };
 
 typedef enum swn_judged {
     SWN_JUDGED_ALONE = 0, /* final: nothing is missing, it is sure enough, or nobody could help in time */

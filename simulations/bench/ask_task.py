@@ -20,10 +20,10 @@ __all__ = ["CLASSES", "SITES", "AskTask", "TaskMissing", "digits"]
 
 SITES = 8
 CLASSES = 10
-NOISE = 0.3
+NOISE = 0.25
 """Standard deviation of a pixel's noise; black is 0, white 1."""
 INPUT_SCALE = 1.0 / 48
-STEPS = 2500
+STEPS = 2000
 
 
 class TaskMissing(RuntimeError):

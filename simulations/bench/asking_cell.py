@@ -114,10 +114,16 @@ class AskingCell:
 
     def run_until(self, until_us: int) -> None:
         """Let time pass."""
-        while self._heap and self._heap[0][0] <= until_us:
-            self.now_us, _, call = heapq.heappop(self._heap)
-            call(self.now_us)
-        self.now_us = until_us
+        while self.now_us < until_us:
+            self.step(until_us)
+
+    def step(self, until_us: int) -> None:
+        """Let the next thing happen that is due by `until_us`; else it is that time."""
+        if not self._heap or self._heap[0][0] > until_us:
+            self.now_us = until_us
+            return
+        self.now_us, _, call = heapq.heappop(self._heap)
+        call(self.now_us)
 
     def poll(self, node: int) -> None:
         """Let a node send what is due, after something was done to it."""

@@ -44,16 +44,24 @@ class Part:
     output: bytes | None = None
     source: str = ""
     """`replica`, `cache`, or the DevEUI of the holder that is believed."""
+    exhausted: bool = False
+    """There is no further holder to ask."""
 
     @property
     def tag(self) -> str:
         return f"expert {self.query_id}"
 
-    def waits(self, now_us: int) -> bool:
-        """Whether a holder's turn is running."""
-        return any(
-            until_us > now_us and dev_eui not in self.outputs for dev_eui, until_us in self.turns.items()
-        )
+    def running(self) -> dict[str, int]:
+        """The holders whose turn is not over and who did not answer yet, and when it will be."""
+        return {
+            dev_eui: until_us
+            for dev_eui, until_us in self.turns.items()
+            if until_us and dev_eui not in self.outputs
+        }
+
+    def is_overdue(self, now_us: int) -> bool:
+        """Whether a holder did not answer in its turn."""
+        return any(until_us <= now_us for until_us in self.running().values())
 
 
 @dataclass(slots=True)
