@@ -36,7 +36,9 @@ typedef struct {
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
     uint8_t multicast_received; ...;
 } swn_node_t;
-typedef struct { uint8_t probabilities[10]; uint16_t ask_id; uint8_t state; uint8_t missing; ...; } swn_judgement_t;
+typedef struct {
+    uint8_t probabilities[10]; uint16_t ask_id; uint8_t state; uint8_t missing; ...;
+} swn_judgement_t;
 typedef struct { uint16_t generation; uint16_t classes; uint16_t features; ...; } swn_model_t;
 typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]; ...; } swn_sent_t;
 typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;

@@ -3,7 +3,9 @@
 Theory of operation.  A question is planned (`inference.plan`: whom, in which slots, at what price), its
 frames wait in the nodes' own queues (class A: the next uplink opens the door), answers gather until
 quorum or deadline, and `inference.combine` makes one answer of them, partial ones included.  Features
-that somebody hands in are judged by the gateway's own replica of the model: no airtime.
+that somebody hands in are judged by the gateway's own replica of the model: no airtime.  The same question
+again within `asking.fresh_s` of its answer gets that answer, with its age; while the first still waits, it
+waits with it.
 
 Questions are stored when they are taken and when they are answered.  After a restart the open ones are
 put again, for the time that is left.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +24,11 @@ import numpy as np
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store
+from swarm.inference.answer_cache import AnswerCache, is_same
+from swarm.inference.candidates import candidate_of
 from swarm.inference.combine import Answer, Answered, combine, is_complete, local_answer
-from swarm.inference.plan import Candidate, Plan, Query, plan
+from swarm.inference.plan import MAC_SIZE, Plan, Query, plan
+from swarm.phy.energy import receive_mj, transmit_mj
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Registry
 from swarm.rounds import Rounds
@@ -30,8 +36,11 @@ from swarm.wire import app
 
 __all__ = ["Asking"]
 
-QUERY_IDS = 1 << 16
+QUERY_IDS = 1 << 15
+"""Those above are for expert questions."""
 SECOND_US = 1_000_000
+ANSWER_HEADER = 8
+"""Bytes of an ANSWER besides one per class."""
 
 
 @dataclass(slots=True)
@@ -39,6 +48,10 @@ class _Open:
     plan: Plan
     asked_us: int
     answers: list[Answered] = field(default_factory=list)
+    questions_us: dict[str, int] = field(default_factory=dict)
+    """Node -> airtime of the question that was sent to it."""
+    others: list[tuple[Query, int]] = field(default_factory=list)
+    """The same question, asked again meanwhile, and when."""
 
 
 class Asking:
@@ -61,13 +74,19 @@ class Asking:
         self._shape = rounds.replica.shape
         self._report_period_us = config.status_period_min * 60 * SECOND_US
         self._open: dict[int, _Open] = {}
+        self._answers = AnswerCache(self._config.fresh_s, self._config.queries_max)
         self._stored: list[int] = []
         self._restart: list[tuple[Query, int, int]] = []
         for key, row in sorted(rows.get("query", {}).items(), key=lambda item: int(item[1]["asked_us"])):  # type: ignore[arg-type]
             self._stored.append(int(key))
             query = Query.from_json(str(row["text"]))
-            if row["state"] == "open" and isinstance(query, Query) and self._fault(query) is None:
-                self._restart.append((query, int(row["asked_us"]), int(row["deadline_us"])))  # type: ignore[arg-type]
+            if not isinstance(query, Query) or self._fault(query) is not None:
+                continue
+            if row["state"] == "open":
+                times = (int(str(row["asked_us"])), int(str(row["deadline_us"])))
+                self._restart.append((query, *times))
+            else:
+                self._answers.restore(query, row)
         self._next_id = (self._stored[-1] + 1) % QUERY_IDS if self._stored else 1
 
     def __len__(self) -> int:
@@ -137,8 +156,18 @@ class Asking:
             fault = f"{len(self._open)} questions are waiting already; ask again later"
         if fault is not None:
             return [Event("query_refused", now_us, {"query_id": query.query_id, "reason": fault})]
-        deadline_s = query.deadline_s or self._config.deadline_s
-        return self._put(now_us, query, now_us, now_us + deadline_s * SECOND_US)
+        deadline_us = now_us + (query.deadline_s or self._config.deadline_s) * SECOND_US
+        known = self._answers.fresh(now_us, query)
+        if known is not None:
+            return self._repeat(now_us, query, now_us, known)
+        same = next((each for each in self._open.values() if is_same(each.plan.query, query)), None)
+        if same is not None and same.plan.deadline_us <= deadline_us:
+            same.others.append((query, now_us))
+            waiting = _Open(replace(same.plan, query=query, deadline_us=deadline_us), now_us)
+            data = {"query_id": query.query_id, "nodes": [], "kind": query.kind}
+            stores = [self._row(query.query_id, waiting, None), *self._forget_oldest(query.query_id)]
+            return [*stores, Event("query_asked", now_us, data)]
+        return self._put(now_us, query, now_us, deadline_us)
 
     def on_answer(self, now_us: int, entry: Entry, message: app.Answer) -> list[Effect]:
         """A node answered."""
@@ -150,8 +179,15 @@ class Asking:
         if len(message.probabilities) != self._shape.classes:
             data = {"dev_eui": entry.record.dev_eui, "query_id": message.query_id}
             return [Event("answer_refused", now_us, {**data, "reason": "another model's classes"})]
-        spent = {target.dev_eui: target.airtime_us for target in waiting.plan.targets}
-        answered = Answered(entry.record.dev_eui, message, now_us, spent.get(entry.record.dev_eui, 0))
+        question_us = waiting.questions_us.pop(entry.record.dev_eui, 0)
+        answer_us = self._answer_us(entry)
+        answered = Answered(
+            entry.record.dev_eui,
+            message,
+            now_us,
+            question_us + answer_us,
+            receive_mj(question_us) + transmit_mj(answer_us),
+        )
         waiting.answers.append(answered)
         event = Event("answer", now_us, {"dev_eui": entry.record.dev_eui, "query_id": message.query_id})
         return [event, *self._settle(now_us, message.query_id)]
@@ -174,9 +210,10 @@ class Asking:
     # -- a question's life ------------------------------------------------------------------------
 
     def _put(self, now_us: int, query: Query, asked_us: int, deadline_us: int) -> list[Effect]:
+        candidates = (candidate_of(entry, self._report_period_us) for entry in self._registry)
         made = plan(
             query,
-            self._candidates(),
+            [node for node in candidates if node is not None],
             region=self._region,
             now_us=now_us,
             k=self._config.k,
@@ -201,33 +238,10 @@ class Asking:
         for target in made.targets:
             payload = made.frame(target)
             tag = _tag(query.query_id)
-            pending = Pending(11, payload, len(payload), Purpose.QUERY, deadline_us, tag)
+            sent = partial(_question_sent, waiting, target.dev_eui)
+            pending = Pending(11, payload, len(payload), Purpose.QUERY, deadline_us, tag, sent)
             self._downlinks.enqueue(target.dev_eui, pending)
         return effects
-
-    def _candidates(self) -> list[Candidate]:
-        found = []
-        for entry in self._registry:
-            record, status = entry.record, entry.status
-            if entry.session is None or status.data_rate is None:
-                continue
-            found.append(
-                Candidate(
-                    dev_eui=record.dev_eui,
-                    node_index=record.node_index,
-                    context=record.context,
-                    data_rate=status.data_rate,
-                    last_seen_us=status.last_seen_us,
-                    battery=255 if status.battery is None else status.battery,
-                    plot=record.plot,
-                    lat=record.lat,
-                    lon=record.lon,
-                    model_version=status.model_version or 0,
-                    reported_us=status.reported_us,
-                    report_period_us=self._report_period_us,
-                )
-            )
-        return found
 
     def _judge(self, made: Plan) -> Answer:
         """The gateway's own replica with the fleet's current head."""
@@ -249,10 +263,44 @@ class Asking:
     def _finish(self, now_us: int, query_id: int, waiting: _Open, answer: Answer) -> list[Effect]:
         for target in waiting.plan.targets:
             self._downlinks.withdraw(target.dev_eui, _tag(query_id))
+        silent_us = sum(waiting.questions_us.values())
         data: dict[str, Any] = {**asdict(answer), "latency_s": (now_us - waiting.asked_us) / SECOND_US}
+        data["airtime_us"] += silent_us
+        data["energy_mj"] = round(data["energy_mj"] + receive_mj(silent_us), 3)
         if waiting.plan.reason is not None:
             data["reason"] = waiting.plan.reason
-        return [self._row(query_id, waiting, data), Event("query_answered", now_us, data)]
+        effects: list[Effect] = [self._row(query_id, waiting, data), Event("query_answered", now_us, data)]
+        self._answers.keep(now_us, waiting.plan.query, data)
+        for query, asked_us in waiting.others:
+            effects += self._repeat(now_us, query, asked_us, (now_us, data))
+        return effects
+
+    def _repeat(
+        self, now_us: int, query: Query, asked_us: int, known: tuple[int, dict[str, Any]]
+    ) -> list[Effect]:
+        """Give the answer of the same question: it has an age, and cost nothing more."""
+        answered_us, answer = known
+        plan = Plan(query, (), 0, now_us, 0)
+        data = {
+            **answer,
+            "query_id": query.query_id,
+            "airtime_us": 0,
+            "energy_mj": 0.0,
+            "age_s": (now_us - answered_us) / SECOND_US,
+            "latency_s": (now_us - asked_us) / SECOND_US,
+        }
+        effects: list[Effect] = [self._row(query.query_id, _Open(plan, asked_us), data)]
+        effects += self._forget_oldest(query.query_id)
+        if asked_us == now_us:
+            asked = {"query_id": query.query_id, "nodes": [], "kind": query.kind}
+            effects.append(Event("query_asked", now_us, asked))
+        return [*effects, Event("query_answered", now_us, data)]
+
+    def _answer_us(self, entry: Entry) -> int:
+        """Airtime of the ANSWER that just came from a node."""
+        assert entry.status.data_rate is not None
+        size = ANSWER_HEADER + self._shape.classes + MAC_SIZE
+        return self._region.airtime_us(entry.status.data_rate, size, uplink=True)
 
     def _row(self, query_id: int, waiting: _Open, answer: dict[str, Any] | None) -> Store:
         row: Row = {
@@ -275,6 +323,12 @@ class Asking:
             if oldest not in self._open:
                 stores.append(Store("query", str(oldest), None))
         return stores
+
+
+def _question_sent(waiting: _Open, dev_eui: str, _: int, airtime_us: int) -> list[Effect]:
+    """A question has its slot (or gave it back)."""
+    waiting.questions_us[dev_eui] = max(airtime_us, 0)
+    return []
 
 
 def _tag(query_id: int) -> str:

@@ -83,7 +83,8 @@ class MulticastChannel:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How many nodes a question is put to, how long their answers are waited for, who computes what nodes lack."""
+    """How many nodes a question is put to, how long their answers are waited for, who computes what nodes
+    lack."""
 
     k: int = 5
     deadline_s: int = 3600

@@ -4,15 +4,16 @@ Theory of operation.  An uplink walks, in this order:
 
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
     -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
-    -> rounds.on_update | asking.on_answer | expert_asking | status -> downlinks.answer (RX1/RX2 of this uplink)
+    -> rounds.on_update | asking.on_answer | expert_asking | status -> downlinks.answer (RX1/RX2 of this
+    uplink)
 
 and a round, when its quorum or deadline has come:
 
     rounds: federation.round closes -> federation.strategy (Flower) -> model.vector -> version + 1
     -> rounds: the next programme, model.block -> downlinks -> mac.scheduler -> mac.ledger -> Transmit
 
-A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine; a node's own
-question for an expert that it lacks: expert_asking -> the gateway's replica, or holders -> downlinks.
+A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine; a node's
+own question for an expert that it lacks: expert_asking -> the gateway's replica, or holders -> downlinks.
 There is no third way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
 the order given.  All state lives in rows that `Store` effects wrote: a coordinator made from the
 same rows goes on where the last one stopped.

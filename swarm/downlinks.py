@@ -64,7 +64,8 @@ class Pending:
     expires_us: int
     tag: str = ""
     sent: Callable[[int, int], list[Effect]] | None = None
-    """Called with start and airtime (us) when the frame has its slot; airtime is negative when it was given back."""
+    """Called with start and airtime (us) when the frame has its slot; airtime is negative when it was given
+    back."""
 
 
 @dataclass(slots=True)
@@ -176,8 +177,8 @@ class Downlinks:
     # -- class A ----------------------------------------------------------------------------------
 
     def enqueue(self, dev_eui: str, pending: Pending, *, first: bool = False) -> bool:
-        """Let a frame wait for its node, behind the others unless `first`; a frame with the same non-empty tag is
-        replaced.  False: full."""
+        """Let a frame wait for its node, behind the others unless `first`; a frame with the same non-empty
+        tag is replaced.  False: full."""
         queue = self._pending.setdefault(dev_eui, deque())
         if pending.tag:
             for index, waiting in enumerate(queue):

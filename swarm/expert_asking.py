@@ -1,11 +1,12 @@
 """Experts on demand: a node asks for what its flash does not hold, the replica or other nodes compute it.
 
-Theory of operation.  An ASK names up to two experts and brings their input.  What they add to the node's hidden
-vector is computed by the first of these that can: the gateway's own replica (when it holds the expert, of the
-node's generation), what was computed lately for the same input, a node that holds all that is missing, two
-nodes that hold one expert each (the question then has two *parts*).  When all parts are there, their sum goes down in
-one REPLY: at once, so in the receive windows of the very ASK, unless holders had to be asked; then with a later
-uplink of the asker (which repeats its ASK), or at once when its receiver is always on.
+Theory of operation.  An ASK names up to two experts and brings their input.  What they add to the node's
+hidden vector is computed by the first of these that can: the gateway's own replica (when it holds the
+expert, of the node's generation), what was computed lately for the same input, a node that holds all that is
+missing, two nodes that hold one expert each (the question then has two *parts*).  When all parts are there,
+their sum goes down in one REPLY: at once, so in the receive windows of the very ASK, unless holders had to
+be asked; then with a later uplink of the asker (which repeats its ASK), or at once when its receiver is
+always on.
 
 Holders are asked one after another, the best first: an expert is integer arithmetic, so one honest answer is
 as good as ten.  With `asking.holders` above one that many answers are compared: equal bytes are believed, who
@@ -228,7 +229,8 @@ class ExpertAsking:
     def _idle(self, opened: ExpertQuestion) -> Part | None:
         """A part for which one more holder has to be asked.
 
-        Not while one works whose receiver is always on: sending to the next would make the gateway deaf to it.
+        Not while one works whose receiver is always on: sending to the next would make the gateway deaf to
+        it.
         """
         waiting = [part for part in opened.parts if part.query_id in self._waiting]
         for part in waiting:
@@ -309,7 +311,8 @@ class ExpertAsking:
         return self._advance(now_us, opened)
 
     def _give_up(self, now_us: int, opened: ExpertQuestion, part: Part) -> list[Effect]:
-        """There is nobody left to ask: what most of those who answered say, if they do not balance, or nothing."""
+        """There is nobody left to ask: what most of those who answered say, if they do not balance, or
+        nothing."""
         ranked = Counter(part.outputs.values()).most_common(2)
         if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]):
             return self._believe(now_us, opened, part, ranked[0][0])

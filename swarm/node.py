@@ -84,8 +84,9 @@ class NodeConfig:
     `context` is its crop (0..7), `flags` NO_HUMIDITY_SENSOR | NO_RAIN_SENSOR, `payload_max` the uplink
     payload in B at its data rate (16..222), `first_day` the number of the noon-to-noon day in which it
     starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
-    Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0: never),
-    again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the image has it.
+    Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0:
+    never), again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the
+    image has it.
     """
 
     node_index: int
@@ -103,7 +104,8 @@ class NodeConfig:
 
 
 class Judged(IntEnum):
-    """How a judgement stands: final and the node's own, others were asked, or final with what they computed."""
+    """How a judgement stands: final and the node's own, others were asked, or final with what they
+    computed."""
 
     ALONE = 0
     ASKING = 1
@@ -168,7 +170,8 @@ class Model:
         return tuple(expert for expert in range(lib.swn_model_experts(self._view)) if mask >> expert & 1)
 
     def contribution(self, ask: Ask) -> tuple[int, bytes]:
-        """(those of the missing picks that are in the image, what they add): bits 0 and 1, a coarse vector."""
+        """(those of the missing picks that are in the image, what they add): bits 0 and 1, a coarse
+        vector."""
         out = bytearray(COARSE_SIZE)
         vectors = (ffi.from_buffer("uint8_t[]", ask.input), ffi.from_buffer("uint8_t[]", out))
         done = lib.swn_host_contribute(self._view, bytes(ask.picks), ask.weight, ask.missing, *vectors)
@@ -487,7 +490,8 @@ class Nodes:
     def judge(
         self, index: int, now_us: int, x: ArrayLike, *, deadline_s: int, context: int = CONTEXT_OWN
     ) -> Judgement:
-        """Node `index` judges features int8[features], and asks others where it lacks an expert and is not sure.
+        """Node `index` judges features int8[features], and asks others where it lacks an expert and is not
+        sure.
 
         The ASK waits for the next poll.  While one is in flight every other question is judged alone.
         """

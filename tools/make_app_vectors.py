@@ -285,6 +285,87 @@ def levels_of(count: int, seed: int) -> list[int]:
     return [x - 8 if x < 8 else x - 7 for x in noise(count, 16, seed)]
 
 
+COARSE = (-3, 7, noise(64, 16, 17))
+"""A coarse vector: floor, step, 64 nibbles."""
+
+
+def coarse(vector: tuple[int, int, list[int]]) -> str:
+    """Floor, step, then two nibbles a byte, the even one low."""
+    floor, step, nibbles = vector
+    pairs = zip(nibbles[::2], nibbles[1::2], strict=True)
+    return le(floor, 1) + le(step, 1) + "".join(f"{odd:x}{even:x}" for even, odd in pairs)
+
+
+def ask(name: str, head: list[int], picks: list[int], tail: list[int]) -> Case:
+    """Uplink 11/02; `head` = ask_id, generation; `tail` = weight, missing, label, probability."""
+    text = "02" + le(head[0], 2) + le(head[1], 2) + "".join(le(value, 1) for value in (*picks, *tail))
+    names = ("ask_id", "generation", "picks", "weight", "missing", "label", "probability")
+    fields: Case = {"kind": "ask", **dict(zip(names, (*head, picks, *tail), strict=True))}
+    return case(name, 11, "up", text + coarse(COARSE), {**fields, "input": coarse(COARSE)})
+
+
+def output(name: str, query_id: int, generation: int, done: int) -> Case:
+    """Uplink 11/03."""
+    text = "03" + le(query_id, 2) + le(generation, 2) + le(done, 1) + coarse(COARSE)
+    fields: Case = {"kind": "output", "query_id": query_id, "generation": generation, "done": done}
+    return case(name, 11, "up", text, {**fields, "contribution": coarse(COARSE)})
+
+
+def experts(name: str, head: list[int], seen: list[int]) -> Case:
+    """Uplink 12/02; `head` = generation, flags, held."""
+    text = "02" + le(head[0], 2) + le(head[1], 1) + le(head[2], 2) + le(len(seen), 1)
+    names = ("generation", "flags", "held")
+    fields: Case = {"kind": "experts", **dict(zip(names, head, strict=True)), "seen": seen}
+    return case(name, 12, "up", text + "".join(le(share, 1) for share in seen), fields)
+
+
+def reply(name: str, ask_id: int, flags: int) -> Case:
+    """Downlink 11/02."""
+    text = "02" + le(ask_id, 2) + le(flags, 1) + coarse(COARSE)
+    fields: Case = {"kind": "reply", "ask_id": ask_id, "flags": flags, "contribution": coarse(COARSE)}
+    return case(name, 11, "down", text, fields)
+
+
+def expert_query(name: str, head: list[int], picks: list[int], tail: list[int]) -> Case:
+    """Downlink 11/03; `head` = query_id, generation; `tail` = weight, wanted, reply_in_s."""
+    text = "03" + le(head[0], 2) + le(head[1], 2) + "".join(le(value, 1) for value in (*picks, *tail))
+    names = ("query_id", "generation", "picks", "weight", "wanted", "reply_in_s")
+    fields: Case = {"kind": "expert_query", **dict(zip(names, (*head, picks, *tail), strict=True))}
+    return case(name, 11, "down", text + coarse(COARSE), {**fields, "input": coarse(COARSE)})
+
+
+def malformed_expert_frames() -> list[Case]:
+    """Expert questions that are refused, both ways."""
+    v = coarse(COARSE)
+    up_ask, down_query = "02" + "0100" + "0100", "03" + "0100" + "0100"
+    return [
+        refused("ask_short", 11, "up", up_ask + "010210010050" + v[:-2], "size"),
+        refused("ask_long", 11, "up", up_ask + "010210010050" + v + "00", "size"),
+        refused("ask_pick_16", 11, "up", up_ask + "100210010050" + v, "value"),
+        refused("ask_same_pick_twice", 11, "up", up_ask + "020210010050" + v, "value"),
+        refused("ask_weight_129", 11, "up", up_ask + "010281010050" + v, "value"),
+        refused("ask_nothing_missing", 11, "up", up_ask + "010210000050" + v, "value"),
+        refused("ask_missing_4", 11, "up", up_ask + "010210040050" + v, "value"),
+        refused("output_short", 11, "up", "03" + "0100" + "0100" + "01" + v[:-2], "size"),
+        refused("output_nothing_done", 11, "up", "03" + "0100" + "0100" + "00" + v, "value"),
+        refused("output_done_4", 11, "up", "03" + "0100" + "0100" + "04" + v, "value"),
+        refused("experts_header_only", 12, "up", "02" + "0100" + "00" + "0300", "size"),
+        refused("experts_count_differs", 12, "up", "02" + "0100" + "00" + "0300" + "03" + "0000", "size"),
+        refused("experts_none", 12, "up", "02" + "0100" + "00" + "0000" + "00", "value"),
+        refused("experts_17", 12, "up", "02" + "0100" + "00" + "0000" + "11" + "00" * 17, "value"),
+        refused("experts_holds_a_ninth_of_eight", 12, "up", "020100000001" + "08" + "00" * 8, "value"),
+        refused("reply_short", 11, "down", "02" + "0100" + "01" + v[:-2], "size"),
+        refused("reply_long", 11, "down", "02" + "0100" + "01" + v + "00", "size"),
+        refused("expert_query_short", 11, "down", down_query + "0102100100" + v[:-2], "size"),
+        refused("expert_query_long", 11, "down", down_query + "0102100100" + v + "00", "size"),
+        refused("expert_query_pick_16", 11, "down", down_query + "0110100100" + v, "value"),
+        refused("expert_query_same_pick", 11, "down", down_query + "0101100100" + v, "value"),
+        refused("expert_query_weight_129", 11, "down", down_query + "0102810100" + v, "value"),
+        refused("expert_query_wants_nothing", 11, "down", down_query + "0102100000" + v, "value"),
+        refused("expert_query_wants_4", 11, "down", down_query + "0102100400" + v, "value"),
+    ]
+
+
 def valid_uplinks() -> list[Case]:
     """Frames that nodes send, the edges of every field included."""
     q20 = [x - 8 for x in noise(60, 16, 1)]
@@ -332,6 +413,12 @@ def valid_uplinks() -> list[Case]:
         status("status_freezing", [3, 1, 1, 0, 4, -1275, 200, 0, 0, 0]),
         status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
         status("status_hot_external_power", [65535, 65535, 0, 255, 255, 32767, 0, 65534, 191, 128]),
+        ask("ask_one_missing", [513, 2], [5, 0], [90, 2, 7, 128]),
+        ask("ask_both_missing", [65535, 65535], [15, 14], [128, 3, 9, 255]),
+        output("output_first", 32768, 2, 1),
+        output("output_both", 65535, 65535, 3),
+        experts("experts_two_of_eight", [2, 1, 0b1000_0001], [100, 0, 20, 5, 0, 0, 30, 100]),
+        experts("experts_all_of_sixteen", [65535, 0xFF, 65535], [255, *[0] * 15]),
     ]
 
 
@@ -370,6 +457,11 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
+        reply("reply_from_replica", 513, 7),
+        reply("reply_nobody_could_help", 65535, 0),
+        reply("reply_reserved_flags_kept", 0, 0xFA),
+        expert_query("expert_query_first", [32768, 2], [5, 0], [90, 1, 0]),
+        expert_query("expert_query_both", [65535, 65535], [14, 15], [0, 3, 255]),
     ]
 
 
@@ -385,7 +477,10 @@ def malformed_uplinks() -> list[Case]:
         refused("empty_down", 12, "down", "", "size"),
         refused("type_0_up", 10, "up", "00", "type"),
         refused("type_63_up", 10, "up", "3f" + "00" * 20, "type"),
-        refused("type_2_on_11_up", 11, "up", "02" + "00" * 10, "type"),
+        refused("type_9_on_11_up", 11, "up", "09" + "00" * 10, "type"),
+        refused("type_3_on_12_up", 12, "up", "03" + "00" * 10, "type"),
+        refused("type_4_on_11_down", 11, "down", "04" + "00" * 10, "type"),
+        *malformed_expert_frames(),
         refused("type_4_down", 10, "down", "04" + "00" * 20, "type"),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),

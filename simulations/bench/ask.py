@@ -1,14 +1,15 @@
-"""What asking for experts is worth, and what it costs: real nodes, real frames, against local and complete models.
+"""What asking for experts is worth, and what it costs: real nodes, real frames, against local and complete
+models.
 
-Theory of operation.  A fleet stands on the eight sites of `ask_task`; most of what a node sees is of its own site,
-some is of others.  Placement gives every node as many experts as fit.  How sure a node must be to answer alone is
-chosen on validation data, as the threshold with the best score that keeps within the frames allowed per
-query.  Then every query of the test data is put to a node at its time and judged four ways: alone, with the gateway's
-replica, with holders among the nodes, and by the whole model.
+Theory of operation.  A fleet stands on the eight sites of `ask_task`; most of what a node sees is of its own
+site, some is of others.  Placement gives every node as many experts as fit.  How sure a node must be to
+answer alone is chosen on validation data, as the threshold with the best score that keeps within the frames
+allowed per query.  Then every query of the test data is put to a node at its time and judged four ways:
+alone, with the gateway's replica, with holders among the nodes, and by the whole model.
 
-The physical minimum of a question's latency is the airtime of its own frames and the pauses that LoRaWAN prescribes:
-via the replica one uplink, RX1 delay, one downlink; through holders, on top of it, question and answer of a holder
-whose receiver is on, and the asker's next uplink, which comes when its firmware was told to.
+The physical minimum of a question's latency is the airtime of its own frames and the pauses that LoRaWAN
+prescribes: via the replica one uplink, RX1 delay, one downlink; through holders, question and answer of each
+holder (whose receiver is on), and again one uplink, RX1 delay, one downlink of the asker.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.bench.ask_task import SITES, AskTask, digits
-from simulations.bench.asking_cell import AskingCell, OnAir
+from simulations.bench.asking_cell import AskingCell, OnAir, dev_eui
 from simulations.bench.mixture import Examples
 from swarm.config import Asking, Learning, SwarmConfig
 from swarm.inference.placement import Place, place
+from swarm.inference.plan import MAC_SIZE
 from swarm.node import ALWAYS_ON, HOLDER, Judged, Model, NodeConfig, Nodes
 from swarm.phy.energy import receive_mj, transmit_mj
 from swarm.prng import Prng
@@ -42,16 +44,17 @@ THRESHOLDS = (0, 77, 102, 115, 128, 140, 153, 166, 179, 191, 204, 217, 230, 242,
 DEADLINE_S = 300
 RETRY_S = 3
 """A holder whose receiver is on has answered by then, at the slowest RX2 rate too."""
+ASK_SIZE, OUTPUT_SIZE, QUERY_SIZE, REPLY_SIZE = 45, 40, 44, 38
 SECOND_US = 1_000_000
 WARM_UP_S = 7200
 STATUS_S = 86_400
-SERVED = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`nodes` in the fleet (a multiple of 8 spreads evenly), `room` experts in each, `foreign` the share of inputs from
-    other sites, `queries` of the fleet per hour, `always_on` nodes per site whose receiver is on."""
+    """`nodes` in the fleet (a multiple of 8 spreads evenly), `room` experts in each, `foreign` the share of
+    inputs from other sites, `queries` of the fleet per hour, `always_on` nodes per site whose receiver is
+    on."""
 
     nodes: int = 48
     room: int = 2
@@ -181,9 +184,7 @@ def _fleet(task: AskTask, setting: Setting, seed: int) -> _Fleet:
     return _Fleet(setting, task, site, withheld, model)
 
 
-def _queries(
-    examples: Examples, fleet: _Fleet, seed: int, name: str
-) -> tuple[Examples, NDArray[np.int64]]:
+def _queries(examples: Examples, fleet: _Fleet, seed: int, name: str) -> tuple[Examples, NDArray[np.int64]]:
     """(examples in the order in which they come, the node that sees each)."""
     draws = Prng(seed).child(f"queries-{name}").numpy()
     order = draws.permutation(len(examples.label))[: fleet.setting.queries]
@@ -309,20 +310,25 @@ def _let_pass(cell: AskingCell, until_us: int, waiting: dict[int, _Asked]) -> No
                 query.state = judgement.state
                 query.label = int(np.argmax(judgement.probabilities))
                 query.latency_us = frame.end_us - query.at_us
-                query.minimum_us = _minimum_us(cell, query, frame)
+                query.minimum_us = _minimum_us(cell, frame.node)
                 del waiting[frame.node]
         seen = len(cell.log)
 
 
-def _minimum_us(cell: AskingCell, query: _Asked, reply: OnAir) -> int:
-    """Airtime of the frames of this question, one after another, and the pauses between them."""
-    mine = [
-        frame
-        for frame in cell.log
-        if frame.start_us >= query.at_us and frame.node == query.node and frame.f_port == 11
-    ]
-    first = next(frame for frame in mine if frame.up)
-    last = [frame for frame in mine if frame.up and frame.end_us <= reply.start_us][-1]
-    rx1_us = cell.devices[query.node].rx1_delay_us
-    around = (last.end_us - last.start_us) + rx1_us + (reply.end_us - reply.start_us)
-    return around if last is first else RETRY_S * SECOND_US + around
+def _minimum_us(cell: AskingCell, node: int) -> int:
+    """Airtime of the frames that the node's last answer took, one after another, and the pauses of
+    LoRaWAN."""
+    told = next(e.data for e in reversed(cell.told("expert_answered")) if e.data["dev_eui"] == dev_eui(node))
+    sources = {each["source"] for each in told["experts"]} - {"replica", "cache"}  # type: ignore[attr-defined]
+    device, region = cell.devices[node], cell.region
+    _, rx1_rate = region.rx1(device.data_rate, region.uplink_channels[0].frequency_hz, 0)
+    ask_us = region.airtime_us(device.data_rate, ASK_SIZE + MAC_SIZE, uplink=True)
+    output_us = region.airtime_us(device.data_rate, OUTPUT_SIZE + MAC_SIZE, uplink=True)
+    query_us = region.airtime_us(device.rx2_data_rate, QUERY_SIZE + MAC_SIZE, uplink=False)
+    reply_us = device.rx1_delay_us + region.airtime_us(rx1_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
+    if not sources:
+        return ask_us + reply_us
+    held_us = ask_us + len(sources) * (query_us + output_us)
+    if cell.always_on[node]:
+        return held_us + region.airtime_us(device.rx2_data_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
+    return held_us + ask_us + reply_us

@@ -1,9 +1,9 @@
 """Digits on eight sites: a task whose experts do not all fit in a node.
 
-The pictures are scikit-learn's 1797 handwritten digits (8 x 8), split once, so that no picture is on two sides.
-Every site's camera has its pixels wired in another order and adds noise; so the gate learns which experts serve
-which site.  A node holds two of the eight experts: those that its site's gate has chosen most (`swarm.inference.
-placement` decides), and asks for the others.
+The pictures are scikit-learn's 1797 handwritten digits (8 x 8), split once, so that no picture is on two
+sides. Every site's camera has its pixels wired in another order and adds noise; so the gate learns which
+experts serve which site.  A node holds two of the eight experts: those that its site's gate has chosen most
+(`swarm.inference. placement` decides), and asks for the others.
 """
 
 from __future__ import annotations

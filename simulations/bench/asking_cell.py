@@ -1,9 +1,9 @@
 """A cell for questions: real nodes, real LoRaWAN, the gateway's own core, and nothing of fields and weather.
 
 Theory of operation.  Virtual time, one gateway without faults of its own.  A frame is lost when another one
-of its channel and data rate overlaps it, when the gateway transmits meanwhile, or by chance.  A class A node hears a
-downlink that begins when and where one of its receive windows opens; a node whose receiver is always on hears all
-on its RX2 channel when it does not send.  Everything that was on the air is in `log`.
+of its channel and data rate overlaps it, when the gateway transmits meanwhile, or by chance.  A class A node
+hears a downlink that begins when and where one of its receive windows opens; a node whose receiver is always
+on hears all on its RX2 channel when it does not send.  Everything that was on the air is in `log`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from swarm.commands import AddNode
 from swarm.config import SwarmConfig
@@ -76,7 +74,8 @@ class AskingCell:
         loss: float = 0.0,
         start_us: int = 0,
     ) -> None:
-        """`gateway_model`: the gateway's image where it is not the nodes'; `loss`: share of frames lost each way."""
+        """`gateway_model`: the gateway's image where it is not the nodes'; `loss`: share of frames lost each
+        way."""
         self.now_us = start_us
         self.region = region(config.region)
         self.nodes = Nodes(len(configs), configs, model, now_us=start_us)

@@ -1,9 +1,9 @@
 """A mixture of experts trained in numpy, with the rounding of the container in the loop.
 
 The network is the container's own: h0 = relu(dense x), h = h0 + relu(shared h0) + the gate's two best of the
-experts, z = project h, one head.  Weights are rounded forward (int4 rows; gate and projection int8) and the gradient
-passes as if they were not, so that what is trained is what nodes will run.  Adam, cross-entropy, and a penalty
-that keeps all experts in use.
+experts, z = project h, one head.  Weights are rounded forward (int4 rows; gate and projection int8) and the
+gradient passes as if they were not, so that what is trained is what nodes will run.  Adam, cross-entropy,
+and a penalty that keeps all experts in use.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class Examples:
 def train(
     draw: Callable[[int], Examples], *, classes: int, input_scale: float, steps: int, seed: int
 ) -> bytes:
-    """A container with eight experts and one shared head; the generation is 1.  `draw(n)` gives n examples."""
+    """A container with eight experts and one shared head; the generation is 1.  `draw(n)` gives n
+    examples."""
     last = draw(CALIBRATION)
     network = _Network(last.x.shape[1], classes, Prng(seed).child("weights").numpy())
     for step in range(steps):

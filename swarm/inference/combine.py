@@ -2,7 +2,10 @@
 
 An answer weighs what its node's place gave it in the plan, times its own certainty (one minus
 the entropy of its probabilities), times .7 or .9 for a node without humidity or rain, times the age of its
-readings.  The pool is linear, so that one node that is wrong and sure cannot silence the others.
+readings.  The pool is linear, so that one node that is wrong and sure cannot silence the others.  Where at
+least three others agree and one node says something far from them, its certainty counts for nothing
+(`discounted`): it weighs no more than the others on the mean, be it a broken sensor, garbage, or a hollow in
+the field.
 
 A partial answer is an answer: `coverage` says how much of the planned weight it rests on.  Nobody answered:
 `value` is None and coverage 0; the caller is told "no answer", never a guess.
@@ -12,8 +15,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from swarm.inference.plan import Plan
 from swarm.wire import app
@@ -25,6 +28,7 @@ __all__ = [
     "LABELS",
     "Answer",
     "Answered",
+    "Source",
     "combine",
     "is_complete",
     "local_answer",
@@ -38,16 +42,39 @@ AGE_HALF_TENS_OF_MINUTES = 36
 """Readings of six hours ago count half."""
 CERTAINTY_FLOOR = 0.1
 """A node that knows nothing still counts a little: it is evidence that the question is hard."""
+OUTLIER_OTHERS = 3
+OUTLIER_DISTANCE = 0.8
+"""Half of the summed differences between two distributions: 1 where they share nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One node's answer as it arrived; `airtime_us` of the uplink that carried it and of its question."""
+    """One node's answer as it arrived; airtime and the node's radio energy for it and for its question."""
 
     dev_eui: str
     message: app.Answer
     received_us: int
     airtime_us: int = 0
+    energy_mj: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who stands behind an answer: the node, the expert head that judged, its version, and what it counted
+    for.
+
+    `weight` is its share of the pool; `age_min` of the freshest reading, None: unknown or not its own
+    readings.
+    """
+
+    dev_eui: str
+    expert: str
+    version: int
+    probabilities: tuple[float, ...]
+    weight: float
+    age_min: int | None
+    airtime_us: int
+    energy_mj: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +82,9 @@ class Answer:
     """What the asker gets.  `confidence` is the pooled probability of `value`; 0 when there is none.
 
     `coverage` 0..1 is the share of the planned weight that answered; `versions` are the head versions behind
-    it, ascending; `airtime_us` is all that the question cost so far.
+    it, ascending; `airtime_us` and `energy_mj` (sending and receiving, of nodes) are all that the question
+    cost so far.  `sources` says it node by node; `experts` are the heads that judged, `discounted` the nodes
+    that were far from all others.
     """
 
     query_id: int
@@ -68,6 +97,10 @@ class Answer:
     asked: int
     versions: tuple[int, ...]
     airtime_us: int
+    energy_mj: float = 0.0
+    experts: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    discounted: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text that table `query` keeps."""
@@ -86,27 +119,88 @@ def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
     """
     weights = {target.dev_eui: target.weight for target in plan.targets}
     counted = _by_node(plan, answers)
-    classes = max((len(answered.message.probabilities) for answered in counted.values()), default=0)
-    pool = [0.0] * classes
-    for dev_eui, answered in counted.items():
-        weight = weights[dev_eui] * _own_weight(answered.message)
-        for label, share in enumerate(answered.message.probabilities):
-            pool[label] += weight * share / 255
-    total = sum(pool)
-    airtime_us = sum(answered.airtime_us for answered in counted.values())
-    if total == 0.0:
-        return _no_answer(plan, airtime_us)
+    voices = {
+        dev_eui: (weights[dev_eui] * _own_weight(answered.message), _shares(answered.message))
+        for dev_eui, answered in counted.items()
+    }
+    discounted = _outliers(voices)
+    for dev_eui in discounted:
+        weight, shares = voices[dev_eui]
+        others = [other for name, (other, _) in voices.items() if name != dev_eui]
+        voices[dev_eui] = (min(weight, sum(others) / len(others)), shares)
+    pooled = _pool(voices.values())
+    if pooled is None:
+        return _no_answer(plan, sum(answered.airtime_us for answered in counted.values()))
     planned = sum(weights.values())
-    coverage = sum(weights[dev_eui] for dev_eui in counted) / planned
-    versions = tuple(sorted({answered.message.head_version for answered in counted.values()}))
-    pooled = tuple(share / total for share in pool)
-    return _answer(plan, pooled, coverage=coverage, counted=counted, versions=versions, airtime_us=airtime_us)
+    return _answer(
+        plan,
+        pooled,
+        coverage=sum(weights[dev_eui] for dev_eui in counted) / planned,
+        sources=_sources(counted, voices),
+        discounted=discounted,
+    )
 
 
 def local_answer(plan: Plan, probabilities: Sequence[int], head_version: int) -> Answer:
     """The gateway's replica answers: probabilities in 1/255 (sum 255), no airtime, full coverage."""
     own = tuple(int(share) / 255 for share in probabilities)
-    return _answer(plan, own, coverage=1.0, counted={}, versions=(head_version,), airtime_us=0)
+    answer = _answer(plan, own, coverage=1.0, sources=(), discounted=())
+    return replace(answer, versions=(head_version,), experts=(_head(plan.query.context or 0),))
+
+
+def _head(context: int) -> str:
+    return f"head-{context}"
+
+
+def _shares(message: app.Answer) -> tuple[float, ...]:
+    return tuple(share / 255 for share in message.probabilities)
+
+
+def _pool(voices: Iterable[tuple[float, tuple[float, ...]]]) -> tuple[float, ...] | None:
+    """The weighted mean of the voices' probabilities; None when nothing has weight."""
+    weighed = [(weight, shares) for weight, shares in voices if weight > 0.0]
+    total = sum(weight for weight, _ in weighed)
+    if total == 0.0:
+        return None
+    columns = zip(*(shares for _, shares in weighed), strict=True)
+    return tuple(
+        sum(weight * share for (weight, _), share in zip(weighed, column, strict=True)) / total
+        for column in columns
+    )
+
+
+def _outliers(voices: dict[str, tuple[float, tuple[float, ...]]]) -> tuple[str, ...]:
+    """Those far from what at least three others agree on."""
+    found = []
+    for dev_eui, (_, shares) in voices.items():
+        others = [voice for other, voice in voices.items() if other != dev_eui]
+        pooled = _pool(others) if len(others) >= OUTLIER_OTHERS else None
+        if pooled is None:
+            continue
+        agree = sum(other[pooled.index(max(pooled))] >= 0.5 for _, other in others)
+        away = sum(abs(a - b) for a, b in zip(shares, pooled, strict=True)) / 2
+        if agree >= OUTLIER_OTHERS and agree == len(others) and away > OUTLIER_DISTANCE:
+            found.append(dev_eui)
+    return tuple(found)
+
+
+def _sources(
+    counted: dict[str, Answered], voices: dict[str, tuple[float, tuple[float, ...]]]
+) -> tuple[Source, ...]:
+    total = sum(weight for weight, _ in voices.values())
+    return tuple(
+        Source(
+            dev_eui=dev_eui,
+            expert=_head(answered.message.context),
+            version=answered.message.head_version,
+            probabilities=voices[dev_eui][1],
+            weight=voices[dev_eui][0] / total,
+            age_min=None if answered.message.age == AGE_UNKNOWN else answered.message.age * 10,
+            airtime_us=answered.airtime_us,
+            energy_mj=answered.energy_mj,
+        )
+        for dev_eui, answered in counted.items()
+    )
 
 
 def _by_node(plan: Plan, answers: Sequence[Answered]) -> dict[str, Answered]:
@@ -136,9 +230,8 @@ def _answer(
     probabilities: tuple[float, ...],
     *,
     coverage: float,
-    counted: dict[str, Answered],
-    versions: tuple[int, ...],
-    airtime_us: int,
+    sources: tuple[Source, ...],
+    discounted: tuple[str, ...],
 ) -> Answer:
     confidence = max(probabilities)
     value = probabilities.index(confidence)
@@ -149,10 +242,14 @@ def _answer(
         probabilities=probabilities,
         confidence=confidence,
         coverage=coverage,
-        nodes=tuple(counted),
+        nodes=tuple(source.dev_eui for source in sources),
         asked=len(plan.targets),
-        versions=versions,
-        airtime_us=airtime_us,
+        versions=tuple(sorted({source.version for source in sources})),
+        airtime_us=sum(source.airtime_us for source in sources),
+        energy_mj=sum(source.energy_mj for source in sources),
+        experts=tuple(sorted({source.expert for source in sources})),
+        sources=sources,
+        discounted=discounted,
     )
 
 

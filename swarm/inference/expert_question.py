@@ -1,7 +1,7 @@
 """One question of a node for experts: its parts, what it has cost, and the text it survives a restart as.
 
-A *part* is what one holder is to compute.  What the parts that came add up to is the REPLY; who computed them,
-of which generation, and what all frames together cost is told in the event `expert_answered`.
+A *part* is what one holder is to compute.  What the parts that came add up to is the REPLY; who computed
+them, of which generation, and what all frames together cost is told in the event `expert_answered`.
 """
 
 from __future__ import annotations

@@ -144,7 +144,8 @@ def rank(
 
 
 def plausible(output: Sequence[int]) -> bool:
-    """Whether these coarse bytes can be an expert's output: not negative, in range, and spanned by their step."""
+    """Whether these coarse bytes can be an expert's output: not negative, in range, and spanned by their
+    step."""
     if len(output) != COARSE_SIZE:
         return False
     floor, step = output[0], output[1]

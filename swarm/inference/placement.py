@@ -1,16 +1,20 @@
-"""Which node should hold which experts: those that its own gate chooses, and so that every expert has holders.
+"""Which node should hold which experts: those that its own gate chooses, and so that every expert has
+holders.
 
 Theory of operation.  Two rules, in this order:
 
-1. *Replicas.*  Every expert is held by at least `replicas` nodes (as far as memory allows), so that nobody's silence
+1. *Replicas.*  Every expert is held by at least `replicas` nodes (as far as memory allows), so that nobody's
+silence
    takes it away: scarce experts first, each by the nodes to which it is worth most.
-2. *What a node sees.*  The memory that is left goes to the experts that the node's own gate has chosen most: each of
+2. *What a node sees.*  The memory that is left goes to the experts that the node's own gate has chosen most:
+each of
    them saves questions.
 
-Worth of an expert to a node: its share of the node's choices, and, for serving others, how good a holder the node
-is (link, battery, receiver always on, answers when asked).  What a node holds already is kept when the worth is nearly
-equal: moving an expert is kilobytes over the air, or somebody with a cable.  A node that was asked and stayed silent
-too often, or whose report is old, holds nothing as far as the plan is concerned: others take over (handover).
+Worth of an expert to a node: its share of the node's choices, and, for serving others, how good a holder the
+node is (link, battery, receiver always on, answers when asked).  What a node holds already is kept when the
+worth is nearly equal: moving an expert is kilobytes over the air, or somebody with a cable.  A node that was
+asked and stayed silent too often, or whose report is old, holds nothing as far as the plan is concerned:
+others take over (handover).
 
 A pure function: same nodes, same plan; ties go to the lower node index.
 """
@@ -34,8 +38,8 @@ SERVING = 0.25
 class Place:
     """A node as placement sees it.
 
-    `room` experts fit in its flash; `seen` is each expert's share of its gate's choices (any scale); `held` are those
-    it holds now; `link`, `battery` 0..1 (1: best).
+    `room` experts fit in its flash; `seen` is each expert's share of its gate's choices (any scale); `held`
+    are those it holds now; `link`, `battery` 0..1 (1: best).
     """
 
     dev_eui: str

@@ -299,7 +299,8 @@ def battery_share(node: Candidate) -> float:
 
 
 def exchange_us(region: Region, node: Candidate, question_size: int, answer_size: int) -> int:
-    """Airtime of a question down at the node's own data rate (RX1 without offset) and an answer up; payload bytes."""
+    """Airtime of a question down at the node's own data rate (RX1 without offset) and an answer up; payload
+    bytes."""
     up = region.airtime_us(node.data_rate, answer_size + MAC_SIZE, uplink=True)
     frequency_hz = region.uplink_channels[0].frequency_hz
     _, down_rate = region.rx1(node.data_rate, frequency_hz, 0)

@@ -1,8 +1,8 @@
 """The frames of expert questions: a node lacks an expert, somebody else holds it.
 
 All numbers are little endian, the first byte is the type (docs/SPEC.md 2.10 to 2.14).  `swarm.wire.app` reads
-and writes these together with all other frames; its rules hold here: `encode` refuses what the protocol cannot
-say, decoders return `Malformed`.
+and writes these together with all other frames; its rules hold here: `encode` refuses what the protocol
+cannot say, decoders return `Malformed`.
 
 ==========  ====  ==================================================================================
 FPort, way  type  layout (sizes in bytes)
@@ -70,8 +70,8 @@ _QUERY = struct.Struct(f"<BHHBBBBB{COARSE_SIZE}s")
 class Ask:
     """Uplink 11/02: what the experts `picks` make of `input`, as far as bit s of `missing` names pick s.
 
-    `weight` (0..128) is the second pick's of 256, the first has the rest.  `label` and `probability` (1/255) are
-    what the node thinks without them; `generation` is its model's.
+    `weight` (0..128) is the second pick's of 256, the first has the rest.  `label` and `probability` (1/255)
+    are what the node thinks without them; `generation` is its model's.
     """
 
     ask_id: int
@@ -95,7 +95,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Uplink 11/03: what the picks named in `done` (bits 0, 1) add to the hidden vector of query `query_id`."""
+    """Uplink 11/03: what the picks named in `done` (bits 0, 1) add to the hidden vector of query
+    `query_id`."""
 
     query_id: int
     generation: int
@@ -105,7 +106,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Uplink 12/02: the experts a node holds (bit e of `held`) and its gate's choices so far, in 1/255 each."""
+    """Uplink 12/02: the experts a node holds (bit e of `held`) and its gate's choices so far, in 1/255
+    each."""
 
     generation: int
     flags: int
@@ -127,7 +129,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ExpertQuery:
-    """Downlink 11/03: what do the picks named in `wanted` add, for this input?  Answer within `reply_in_s`."""
+    """Downlink 11/03: what do the picks named in `wanted` add, for this input?  Answer within
+    `reply_in_s`."""
 
     query_id: int
     generation: int

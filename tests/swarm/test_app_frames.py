@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.effects import Malformed
-from swarm.wire import app
+from swarm.wire import app, expert
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "app_frames.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))
@@ -31,6 +31,11 @@ KINDS = {
     "block_piece": app.BlockPiece,
     "query": app.Query,
     "schedule": app.Schedule,
+    "ask": expert.Ask,
+    "output": expert.Output,
+    "experts": expert.Experts,
+    "reply": expert.Reply,
+    "expert_query": expert.ExpertQuery,
 }
 C_HASHES = [45, 165, 23, 29]  # printed by a C program with the expression of the specification
 PORTS = st.sampled_from([0, 9, 10, 11, 12, 13, 255])
@@ -50,10 +55,10 @@ def message_of(entry: dict[str, Any]) -> Any:
         entry["classes"] = tuple(means)
     if "block_kind" in entry:
         entry["kind"] = entry.pop("block_kind")
-    for name in ("bitmap", "piece", "slice"):
+    for name in ("bitmap", "piece", "slice", "input", "contribution"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    for name in ("indices", "probabilities", "features", "levels", "steps"):
+    for name in ("indices", "probabilities", "features", "levels", "steps", "picks", "seen"):
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     if "negative" in entry:

@@ -86,7 +86,25 @@ def test_poor_readings_count_less(worse: dict[str, int]) -> None:
 def test_unknown_age_is_not_held_against_a_node() -> None:
     one = combine(plan_of(1, 1), [answer(0, (200, 40, 15)), answer(1, (15, 40, 200), age=255)])
     other = combine(plan_of(1, 1), [answer(0, (200, 40, 15)), answer(1, (15, 40, 200), age=0)])
-    assert one == other
+    assert (one.probabilities, one.coverage) == (other.probabilities, other.coverage)
+    assert [source.age_min for source in one.sources] == [0, None]
+
+
+def test_garbage_far_from_all_others_loses_its_certainty() -> None:
+    honest = [answer(i, (30, 195, 30)) for i in range(1, 5)]
+    made = combine(plan_of(1, 1, 1, 1, 1), [answer(0, (255, 0, 0)), *honest])
+    assert made.discounted == ("0",) and made.value == 1
+    assert next(source.weight for source in made.sources if source.dev_eui == "0") == pytest.approx(0.2)
+    # Two against two is no majority: nobody is discounted.
+    two = combine(plan_of(1, 1, 1, 1), [*honest[:2], answer(0, (255, 0, 0)), answer(3, (250, 5, 0))])
+    assert two.discounted == ()
+
+
+def test_an_answer_names_its_sources() -> None:
+    made = combine(plan_of(1.0, 1.0, 1.0), [answer(1, (15, 40, 200), version=7, age=3)])
+    (source,) = made.sources
+    assert (source.dev_eui, source.expert, source.version, source.age_min) == ("1", "head-0", 7, 30)
+    assert made.experts == ("head-0",) and source.weight == 1.0 and made.airtime_us == source.airtime_us
 
 
 def test_partial_answers_are_answers() -> None:
