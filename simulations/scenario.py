@@ -95,6 +95,8 @@ class Queries:
 
     per_day: float = 4.0
     deadline_s: int = 60
+    about: Literal["node", "plot"] = "node"
+    """They point at a place on the map (where a node stands), or name a plot: then many ask the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "asking.k": (1, 256),
     "asking.deadline_s": (1, 86_400),
     "asking.queries_max": (1, 100_000),
+    "asking.fresh_s": (0, 86_400),
+    "asking.holders": (1, 4),
+    "asking.expert_deadline_s": (1, 86_400),
 }
 
 

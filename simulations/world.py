@@ -197,7 +197,7 @@ class World:
             case "round_closed":
                 self.checkers.on_versions(now_us, self._versions.differing(self.cell.nodes.firmware))
                 self.rounds.append(self._round_row(data))
-            case "query_asked":
+            case "query_asked" | "query_refused":
                 if self._asked is not None:
                     node, asked_us = self._asked
                     self.queries[data["query_id"]] = {"node": node, "asked_us": asked_us}
@@ -240,10 +240,12 @@ class World:
     def ask(self, now_us: int, node: int) -> None:
         """Somebody asks for the risk around the plot of `node`."""
         who = self.identities[node]
+        named = self.scenario.queries.about == "plot"
         query = Query(
             "place",
-            lat=who.lat,
-            lon=who.lon,
+            plot=who.plot if named else None,
+            lat=None if named else who.lat,
+            lon=None if named else who.lon,
             context=who.context,
             deadline_s=self.scenario.queries.deadline_s,
         )

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from swarm.config import SwarmConfig
-from swarm.downlinks import Downlinks, Pending
+from swarm.downlinks import PENDING_MAX, Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store
-from swarm.inference.answer_cache import AnswerCache, is_same
+from swarm.inference.answer_cache import AnswerCache, question_key
 from swarm.inference.candidates import candidate_of
 from swarm.inference.combine import Answer, Answered, combine, is_complete, local_answer
-from swarm.inference.plan import MAC_SIZE, Plan, Query, plan
+from swarm.inference.plan import MAC_SIZE, Candidate, Plan, Query, plan
 from swarm.phy.energy import receive_mj, transmit_mj
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Registry
@@ -39,6 +39,8 @@ __all__ = ["Asking"]
 QUERY_IDS = 1 << 15
 """Those above are for expert questions."""
 SECOND_US = 1_000_000
+PLACES_KEPT = 2
+"""Of the frames that may wait for a node."""
 ANSWER_HEADER = 8
 """Bytes of an ANSWER besides one per class."""
 
@@ -50,8 +52,8 @@ class _Open:
     answers: list[Answered] = field(default_factory=list)
     questions_us: dict[str, int] = field(default_factory=dict)
     """Node -> airtime of the question that was sent to it."""
-    others: list[tuple[Query, int]] = field(default_factory=list)
-    """The same question, asked again meanwhile, and when."""
+    others: list[tuple[Query, int, int]] = field(default_factory=list)
+    """The same question, asked again meanwhile; when, and until when an answer is wanted."""
 
 
 class Asking:
@@ -74,6 +76,8 @@ class Asking:
         self._shape = rounds.replica.shape
         self._report_period_us = config.status_period_min * 60 * SECOND_US
         self._open: dict[int, _Open] = {}
+        self._same: dict[Query, int] = {}
+        """What is asked -> the open question that asks it."""
         self._answers = AnswerCache(self._config.fresh_s, self._config.queries_max)
         self._stored: list[int] = []
         self._restart: list[tuple[Query, int, int]] = []
@@ -160,14 +164,18 @@ class Asking:
         known = self._answers.fresh(now_us, query)
         if known is not None:
             return self._repeat(now_us, query, now_us, known)
-        same = next((each for each in self._open.values() if is_same(each.plan.query, query)), None)
+        return self._take(now_us, query, now_us, deadline_us)
+
+    def _take(self, now_us: int, query: Query, asked_us: int, deadline_us: int) -> list[Effect]:
+        """Let a question wait with the same one that is out already, or put it to nodes."""
+        same = self._open.get(self._same.get(question_key(query), -1))
         if same is not None and same.plan.deadline_us <= deadline_us:
-            same.others.append((query, now_us))
-            waiting = _Open(replace(same.plan, query=query, deadline_us=deadline_us), now_us)
-            data = {"query_id": query.query_id, "nodes": [], "kind": query.kind}
+            same.others.append((query, asked_us, deadline_us))
+            waiting = _Open(replace(same.plan, query=query, deadline_us=deadline_us), asked_us)
             stores = [self._row(query.query_id, waiting, None), *self._forget_oldest(query.query_id)]
-            return [*stores, Event("query_asked", now_us, data)]
-        return self._put(now_us, query, now_us, deadline_us)
+            asked = {"query_id": query.query_id, "nodes": [], "kind": query.kind}
+            return [*stores, Event("query_asked", now_us, asked)] if asked_us == now_us else [*stores]
+        return self._put(now_us, query, asked_us, deadline_us)
 
     def on_answer(self, now_us: int, entry: Entry, message: app.Answer) -> list[Effect]:
         """A node answered."""
@@ -197,7 +205,7 @@ class Asking:
         effects: list[Effect] = []
         restart, self._restart = self._restart, []
         for query, asked_us, deadline_us in restart:
-            effects += self._put(now_us, query, asked_us, deadline_us)
+            effects += self._take(now_us, query, asked_us, deadline_us)
         for query_id in [key for key, waiting in self._open.items() if now_us >= waiting.plan.deadline_us]:
             effects += self._settle(now_us, query_id)
         return effects
@@ -213,7 +221,7 @@ class Asking:
         candidates = (candidate_of(entry, self._report_period_us) for entry in self._registry)
         made = plan(
             query,
-            [node for node in candidates if node is not None],
+            [node for node in candidates if node is not None and self._has_room(node)],
             region=self._region,
             now_us=now_us,
             k=self._config.k,
@@ -235,6 +243,7 @@ class Asking:
         if not made.targets:
             return effects + self._finish(now_us, query.query_id, waiting, combine(made, []))
         self._open[query.query_id] = waiting
+        self._same[question_key(query)] = query.query_id
         for target in made.targets:
             payload = made.frame(target)
             tag = _tag(query.query_id)
@@ -242,6 +251,10 @@ class Asking:
             pending = Pending(11, payload, len(payload), Purpose.QUERY, deadline_us, tag, sent)
             self._downlinks.enqueue(target.dev_eui, pending)
         return effects
+
+    def _has_room(self, node: Candidate) -> bool:
+        """Whether one more question can wait for this node; the last places are for others than questions."""
+        return self._downlinks.waiting(node.dev_eui) < PENDING_MAX - PLACES_KEPT
 
     def _judge(self, made: Plan) -> Answer:
         """The gateway's own replica with the fleet's current head."""
@@ -258,6 +271,7 @@ class Asking:
         if not is_complete(waiting.plan, waiting.answers, now_us):
             return []
         del self._open[query_id]
+        self._same.pop(question_key(waiting.plan.query), None)
         return self._finish(now_us, query_id, waiting, combine(waiting.plan, waiting.answers))
 
     def _finish(self, now_us: int, query_id: int, waiting: _Open, answer: Answer) -> list[Effect]:
@@ -271,8 +285,11 @@ class Asking:
             data["reason"] = waiting.plan.reason
         effects: list[Effect] = [self._row(query_id, waiting, data), Event("query_answered", now_us, data)]
         self._answers.keep(now_us, waiting.plan.query, data)
-        for query, asked_us in waiting.others:
-            effects += self._repeat(now_us, query, asked_us, (now_us, data))
+        for query, asked_us, deadline_us in waiting.others:
+            if answer.value is not None or now_us >= deadline_us:
+                effects += self._repeat(now_us, query, asked_us, (now_us, data))
+            else:  # they have more time than the one who asked first
+                effects += self._take(now_us, query, asked_us, deadline_us)
         return effects
 
     def _repeat(

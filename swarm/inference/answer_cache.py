@@ -10,17 +10,13 @@ from typing import Any
 
 from swarm.inference.plan import Query
 
-__all__ = ["AnswerCache", "is_same"]
+__all__ = ["AnswerCache", "question_key"]
 
 SECOND_US = 1_000_000
 
 
-def is_same(one: Query, other: Query) -> bool:
-    """Whether two questions ask the same of the same nodes, whoever asks and however long he waits."""
-    return _key(one) == _key(other)
-
-
-def _key(query: Query) -> Query:
+def question_key(query: Query) -> Query:
+    """Equal for two questions that ask the same of the same nodes, whoever asks and however long he waits."""
     return replace(query, query_id=0, deadline_s=None)
 
 
@@ -36,14 +32,14 @@ class AnswerCache:
         """Remember an answer; one without a value is none."""
         if answer["value"] is None or query.kind == "features" or not self._fresh_us:
             return
-        self._answers[_key(query)] = (now_us, answer)
-        self._answers.move_to_end(_key(query))
+        self._answers[question_key(query)] = (now_us, answer)
+        self._answers.move_to_end(question_key(query))
         while len(self._answers) > self._count:
             self._answers.popitem(last=False)
 
     def fresh(self, now_us: int, query: Query) -> tuple[int, dict[str, Any]] | None:
         """(when it was answered, the answer) of the same question, if that is not too long ago."""
-        known = self._answers.get(_key(query))
+        known = self._answers.get(question_key(query))
         return known if known is not None and now_us - known[0] <= self._fresh_us else None
 
     def restore(self, query: Query, row: Mapping[str, object]) -> None:
