@@ -8,7 +8,7 @@ C_FILES := $(wildcard node_firmware/core/*.[ch] node_firmware/port/host/*.[ch]) 
 WEB_DIR := gateway/web/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-firmware test-web bench lint setup web system clean
+.PHONY: help run test test-all test-firmware test-web bench bench-ask lint setup web system clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -26,6 +26,10 @@ test-all: setup web system  ## the slow suites too
 
 bench: setup  ## measured tables: uplinks/s, a simulated month, microseconds per node poll, cost per Flower message
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-ask: setup  ## asking for experts: score, frames, airtime, latency (pip install -e .[bench] for the digits)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/swarm bench ask $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

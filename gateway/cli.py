@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import asking, demo, gateway, model, nodes, pilot, sim
+from gateway.commands import asking, bench_ask, demo, experts, gateway, model, nodes, pilot, sim
 from gateway.commands.output import CommandError
 
 __all__ = ["app", "main"]
@@ -29,6 +29,8 @@ app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(asking.rounds, name="rounds")
+app.add_typer(experts.app, name="experts")
+app.add_typer(bench_ask.app, name="bench")
 app.command()(demo.demo)
 app.command()(asking.ask)
 app.command()(asking.airtime)

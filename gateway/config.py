@@ -134,6 +134,14 @@ class AskingSection(_Section):
     deadline_s: Annotated[
         int, Field(ge=1, le=86_400, description="whole seconds from 1 to 86400 (a day)")
     ] = 3600
+    fresh_s: Annotated[
+        int, Field(ge=0, le=86_400, description="whole seconds from 0 (never) to 86400 (a day)")
+    ] = 600
+    replica: bool = True
+    holders: Annotated[int, Field(ge=1, le=4, description="a whole number from 1 to 4")] = 1
+    expert_deadline_s: Annotated[
+        int, Field(ge=1, le=86_400, description="whole seconds from 1 to 86400 (a day)")
+    ] = 3600
 
 
 class LabSection(_Section):
@@ -213,7 +221,7 @@ def swarm_config(config: GatewayConfig) -> SwarmConfig:
         region=config.gateway.region.lower(),
         learning=Learning(**learning),
         multicast=Multicast(**config.multicast.model_dump()),
-        asking=Asking(k=config.asking.k, deadline_s=config.asking.deadline_s),
+        asking=Asking(**config.asking.model_dump()),
         rx1_delay_s=config.nodes.rx1_delay_s,
         status_period_min=config.nodes.status_period_min,
     )

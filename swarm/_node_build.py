@@ -76,6 +76,8 @@ void swn_host_heads(const swn_model_t *model, const int16_t *head, uint32_t n, c
 void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *x, uint16_t deadline_s,
                swn_judgement_t *out);
 void swn_judgement(const swn_node_t *node, swn_judgement_t *out);
+void swn_coarse_put(const int8_t *values, uint8_t *out);
+void swn_coarse_get(const uint8_t *coarse, int8_t *values);
 uint8_t swn_model_experts(const swn_model_t *view);
 uint16_t swn_model_held(const swn_model_t *view);
 uint8_t swn_model_can_ask(const swn_model_t *view);

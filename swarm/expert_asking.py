@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store
-from swarm.inference.candidates import candidate_of
+from swarm.inference.candidates import candidate_of, place_of
 from swarm.inference.expert_question import (
     ContributionKey,
     ExpertQuestion,
@@ -38,6 +38,7 @@ from swarm.inference.expert_question import (
     to_text,
 )
 from swarm.inference.holders import Holder, Holders, plausible, rank
+from swarm.inference.placement import Assignment, place
 from swarm.inference.plan import MAC_SIZE, due_us
 from swarm.node import Model
 from swarm.phy.regions import Region
@@ -92,6 +93,17 @@ class ExpertAsking:
     def __len__(self) -> int:
         """How many questions wait, for holders or for their asker's next uplink."""
         return len(self._open)
+
+    def plan(self, *, room: int, replicas: int) -> list[Assignment]:
+        """Which node should hold which experts, `room` in each, of those that said what their gates
+        choose."""
+        count = max((len(holder.seen) for holder in self.holders), default=0)
+        entries = ((holder, self._registry.get(holder.dev_eui)) for holder in self.holders)
+        return place(
+            (place_of(holder, entry, room) for holder, entry in entries if entry is not None),
+            count,
+            replicas=replicas,
+        )
 
     # -- inputs -----------------------------------------------------------------------------------
 

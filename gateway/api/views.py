@@ -8,10 +8,11 @@ from typing import Any
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
+from swarm.inference.placement import coverage
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
 
-__all__ = ["airtime", "event", "name", "node", "nodes", "rounds", "state"]
+__all__ = ["airtime", "event", "experts", "name", "node", "nodes", "placement", "rounds", "state"]
 
 HOUR_US = 3_600_000_000
 
@@ -78,6 +79,52 @@ def name(core: Coordinator, dev_eui: str) -> str:
 def nodes(core: Coordinator) -> list[dict[str, Any]]:
     """All nodes in the order of their indices."""
     return [node(entry) for entry in core.registry]
+
+
+def experts(core: Coordinator) -> dict[str, Any]:
+    """The experts of the gateway's own model, and which nodes said that they hold which."""
+    replica = core.rounds.replica
+    holders = []
+    for holder in core.expert_asking.holders:
+        entry = core.registry.get(holder.dev_eui)
+        holders.append(
+            {
+                "dev_eui": holder.dev_eui,
+                "name": entry.record.name if entry is not None else "",
+                "held": [expert for expert in range(len(holder.seen)) if holder.holds(expert)],
+                "generation": holder.generation,
+                "seen": [round(share / 255, 3) for share in holder.seen],
+                "always_on": holder.always_on,
+                "silent": holder.silent,
+                "contradicted": holder.contradicted,
+                "reported_us": holder.reported_us,
+            }
+        )
+    return {
+        "generation": replica.generation,
+        "here": list(replica.held()),
+        "open": len(core.expert_asking),
+        "holders": holders,
+    }
+
+
+def placement(core: Coordinator, room: int, replicas: int) -> dict[str, Any]:
+    """Which node should hold which experts; how many nodes would hold each."""
+    plan = core.expert_asking.plan(room=room, replicas=replicas)
+    count = max((len(holder.seen) for holder in core.expert_asking.holders), default=0)
+    rows = []
+    for each in plan:
+        entry = core.registry.get(each.dev_eui)
+        rows.append(
+            {
+                "dev_eui": each.dev_eui,
+                "name": entry.record.name if entry is not None else "",
+                "experts": list(each.experts),
+                "load": list(each.load),
+                "drop": list(each.drop),
+            }
+        )
+    return {"plan": rows, "coverage": coverage(plan, count)}
 
 
 def rounds(core: Coordinator) -> list[dict[str, Any]]:

@@ -91,7 +91,16 @@ def _show_answer(answer: dict[str, Any]) -> None:
     typer.echo("  " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)))
     who = ", ".join(answer["names"]) or "the gateway itself"
     typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
-    typer.echo(f"  {answer['airtime_us'] / 1e6:.2f} s of airtime, {answer.get('latency_s', 0):.1f} s")
+    for source in answer.get("sources", ()):
+        age = "" if source["age_min"] is None else f", readings {source['age_min']} min old"
+        far = ", far from all others" if source["dev_eui"] in answer["discounted"] else ""
+        judged = f"{source['expert']} version {source['version']}"
+        typer.echo(f"    {source['dev_eui']}: {judged}, counts {source['weight']:.0%}{age}{far}")
+    spent = (
+        f"{answer['airtime_us'] / 1e6:.2f} s of airtime, {answer.get('energy_mj', 0.0):.0f} mJ of the nodes"
+    )
+    old = f", answered {answer['age_s']:.0f} s ago" if "age_s" in answer else ""
+    typer.echo(f"  {spent}, {answer.get('latency_s', 0):.1f} s{old}")
 
 
 def _seconds(text: str) -> int:

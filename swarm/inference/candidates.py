@@ -1,11 +1,16 @@
-"""A registered node as the planners see it."""
+"""A registered node as the planners see it: to be asked, or to be given experts."""
 
 from __future__ import annotations
 
+from swarm.inference.holders import Holder
+from swarm.inference.placement import Place
 from swarm.inference.plan import Candidate
 from swarm.registry import Entry
 
-__all__ = ["candidate_of"]
+__all__ = ["candidate_of", "place_of"]
+
+DATA_RATE_BEST = 5
+"""SF7 at 125 kHz: nothing faster makes a better holder."""
 
 
 def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
@@ -26,4 +31,22 @@ def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
         model_version=status.model_version or 0,
         reported_us=status.reported_us,
         report_period_us=report_period_us,
+    )
+
+
+def place_of(holder: Holder, entry: Entry, room: int) -> Place:
+    """A node that said what it holds, with room for so many experts."""
+    status = entry.status
+    rate = DATA_RATE_BEST if status.data_rate is None else min(status.data_rate, DATA_RATE_BEST)
+    battery = 255 if status.battery is None else status.battery
+    return Place(
+        dev_eui=holder.dev_eui,
+        node_index=entry.record.node_index,
+        room=room,
+        seen=tuple(float(share) for share in holder.seen),
+        held=frozenset(expert for expert in range(len(holder.seen)) if holder.holds(expert)),
+        link=(rate + 1) / (DATA_RATE_BEST + 1),
+        battery=1.0 if battery in (0, 255) else battery / 254,
+        always_on=holder.always_on,
+        silent=holder.silent,
     )
