@@ -15,8 +15,8 @@ static uint32_t crc_of_zeros(size_t size)
 static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_t *f_port)
 {
     const unsigned version = (unsigned)(n / 64 % 5); /* a burst of pieces belongs to one block */
-    static const uint8_t PORTS[6] = {10, 10, 10, 11, 12, 10};
-    const uint32_t choice = swn_xorshift32(prng) % 6;
+    static const uint8_t PORTS[8] = {10, 10, 10, 11, 12, 11, 11, 10};
+    const uint32_t choice = swn_xorshift32(prng) % 8;
     size_t size;
     size_t i;
 
@@ -52,6 +52,17 @@ static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_
         return frame[3] & 2 ? 62 : 6;
     case 4:
         return 9;
+    case 5: /* a reply */
+        frame[0] = 2;
+        return 4 + SWN_COARSE_SIZE;
+    case 6: /* a question to a holder */
+        frame[0] = 3;
+        put16(frame + 3, 0);
+        frame[5] %= 10;
+        frame[6] %= 10;
+        frame[7] %= 140;
+        frame[8] %= 4;
+        return 10 + SWN_COARSE_SIZE;
     default:
         *f_port = (uint8_t)(swn_xorshift32(prng) % 14);
         return swn_xorshift32(prng) % (SWN_PAYLOAD_MAX + 10);
@@ -65,16 +76,25 @@ static void test_hostile(bench_t *bench, unsigned long frames)
     int64_t now_us;
     int64_t next_us;
     unsigned long n;
+    unsigned asked = 0;
+    unsigned together = 0;
 
     start(bench, 2, 13);
+    bench->model.withheld = 0x3C;
+    bench->node.config.ask_below = 255;
     now_us = live(bench, 8);
     for (n = 0; n < frames; n++) {
         uint8_t valid[SWN_PAYLOAD_MAX + 16];
         uint8_t f_port;
         size_t size = draw_frame(&prng, n, valid, &f_port);
         unsigned mutations = swn_xorshift32(&prng) % 8;
+        const int is_reply = f_port == SWN_PORT_ASKING && valid[0] == 2;
         uint8_t *bytes;
 
+        if (is_reply && n % 2 == 0) {
+            put16(valid + 1, bench->node.ask.id);
+            valid[3] = bench->node.ask.missing;
+        }
         for (mutations = mutations > 4 ? mutations - 4 : 0; mutations > 0 && size > 0; mutations--) {
             valid[swn_xorshift32(&prng) % size] = (uint8_t)(swn_xorshift32(&prng) >> 16);
         }
@@ -83,6 +103,19 @@ static void test_hostile(bench_t *bench, unsigned long frames)
         memcpy(bytes, valid, size);
         swn_rx(&bench->node, now_us, f_port, bytes, size, (uint8_t)(n % 2), (int8_t)(n % 100));
         free(bytes);
+        if (n % 32 == 0) {
+            int8_t x[SWN_FEATURES_MAX];
+            swn_judgement_t judgement;
+            size_t i;
+
+            for (i = 0; i < sizeof x; i++) {
+                x[i] = (int8_t)(swn_xorshift32(&prng) >> 26);
+            }
+            swn_judgement(&bench->node, &judgement);
+            together += judgement.state == SWN_JUDGED_TOGETHER;
+            swn_judge(&bench->node, now_us, (uint8_t)(n / 32 % 9), x, 60, &judgement);
+            asked += judgement.state == SWN_JUDGED_ASKING;
+        }
         if (n % 8 == 0) {
             bench->world.answer = swn_xorshift32(&prng) % 4 == 0 ? (int)(swn_xorshift32(&prng) % 100) - 20 : 0;
             next_us = swn_poll(&bench->node, now_us);
@@ -98,6 +131,8 @@ static void test_hostile(bench_t *bench, unsigned long frames)
     printf("test_hostile: %lu hostile frames, %u refused, %u sent, %u dropped, %u blocks\n", frames,
            (unsigned)bench->node.refused, (unsigned)bench->node.sent, (unsigned)bench->node.dropped,
            bench->world.nvm_writes);
+    printf("test_hostile: %u questions for experts, %u seen answered\n", asked, together);
+    EXPECT(asked > frames / 2000 && together > asked / 4);
     EXPECT(bench->node.sent > frames / 1000);
     EXPECT(bench->node.refused > frames / 20);
     EXPECT(bench->world.nvm_writes > frames / 10000);

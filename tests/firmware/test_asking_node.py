@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from swarm._node import ffi, lib
+
 from swarm.model.container import random_model
 from swarm.node import ALWAYS_ON, HOLDER, Judged, Judgement, Model, NodeConfig, Nodes
 from swarm.prng import Prng

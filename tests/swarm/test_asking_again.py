@@ -1,4 +1,4 @@
-"""The same question again: from the cache, with the one that is out, after a restart; and what an answer cost."""
+"""The same question again: from the cache, with the one that is out, after a restart; what an answer costs."""
 
 from __future__ import annotations
 
