@@ -33,7 +33,7 @@ def ask(
     output: Annotated[Path | None, typer.Option(help="Write the rows there as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Nodes that hold a part of the experts judge digits: alone, with the gateway's replica, with one another.
+    """Nodes that hold some of the experts judge digits: alone, with the gateway's replica, with one another.
 
     Example: swarm bench ask --seeds 3 --json
     """

@@ -85,7 +85,7 @@ def _head(hidden: np.ndarray) -> list[int]:
 
 
 def test_a_reduced_image_and_a_withheld_expert_are_the_same_node() -> None:
-    """Goal: the simulator's mask stands for an image whose experts are remote.  Method: frames and judgements."""
+    """Goal: the simulator's mask stands for an image with remote experts.  Method: frames and judgements."""
     withheld = Nodes(1, [config(withheld=WITHHELD)], IMAGE)
     reduced = Nodes(1, [config()], REDUCED)
     assert len(REDUCED) < len(IMAGE) - 6 * 2048  # an expert is 64 x 64 int4

@@ -1,4 +1,4 @@
-"""The same question again: from the cache, with the one that is out, after a restart; what an answer costs."""
+"""The same question again: from the cache, with the one that is out, after a restart; what answers cost."""
 
 from __future__ import annotations
 
