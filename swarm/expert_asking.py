@@ -154,7 +154,8 @@ class ExpertAsking:
             return [*effects, *self._advance(now_us, opened)]
         if not plausible(message.contribution):
             part.turns[dev_eui] = 0
-            effects += [*self.holders.was_contradicted(dev_eui), Event("answer_refused", now_us, data)]
+            effects += [*self.holders.was_contradicted(dev_eui)]
+            effects.append(Event("answer_refused", now_us, {**data, "reason": "implausible"}))
             return effects + self._advance(now_us, opened)
         part.outputs.setdefault(dev_eui, message.contribution)
         return [*effects, Event("answer", now_us, data), *self._judge(now_us, opened, part)]

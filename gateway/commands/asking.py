@@ -91,11 +91,11 @@ def _show_answer(answer: dict[str, Any]) -> None:
     typer.echo("  " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)))
     who = ", ".join(answer["names"]) or "the gateway itself"
     typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
-    for source in answer.get("sources", ()):
+    for name, source in zip(answer["names"], answer["sources"], strict=True):
         age = "" if source["age_min"] is None else f", readings {source['age_min']} min old"
         far = ", far from all others" if source["dev_eui"] in answer["discounted"] else ""
         judged = f"{source['expert']} version {source['version']}"
-        typer.echo(f"    {source['dev_eui']}: {judged}, counts {source['weight']:.0%}{age}{far}")
+        typer.echo(f"    {name}: {judged}, counts {source['weight']:.0%}{age}{far}")
     spent = (
         f"{answer['airtime_us'] / 1e6:.2f} s of airtime, {answer.get('energy_mj', 0.0):.0f} mJ of the nodes"
     )
