@@ -10,7 +10,7 @@ the file is a second opinion for the Python codec and for the C codec alike.  Ea
 the message; byte strings are hex, booleans 0/1.  Every valid case
 holds in both directions, `fields -> hex` and `hex -> fields`.
 
-Run: python tools/make_app_vectors.py   (writes the same bytes each time)
+Run: python -m tools.make_app_vectors   (writes the same bytes each time)
 """
 
 from __future__ import annotations
@@ -19,46 +19,10 @@ import json
 import zlib
 from pathlib import Path
 
+from tools.expert_vectors import ask, expert_query, experts, malformed_expert_frames, output, reply
+from tools.vector_case import Case, case, le, noise, refused
+
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
-Case = dict[str, object]
-
-
-def le(value: int, size: int) -> str:
-    """Little-endian hex of a signed or unsigned number."""
-    return (value % (1 << 8 * size)).to_bytes(size, "little").hex()
-
-
-def noise(count: int, limit: int, seed: int) -> list[int]:
-    """Numbers 0..limit-1 of a small linear congruential generator: fixed for ever, no library involved."""
-    out = []
-    for _ in range(count):
-        seed = (seed * 1103515245 + 12345) % (1 << 31)
-        out.append((seed >> 8) % limit)
-    return out
-
-
-def case(name: str, f_port: int, direction: str, text: str, fields: Case) -> Case:
-    """A valid frame."""
-    return {
-        "name": name,
-        "f_port": f_port,
-        "direction": direction,
-        "hex": text,
-        "fields": fields,
-        "reason": None,
-    }
-
-
-def refused(name: str, f_port: int, direction: str, text: str, reason: str) -> Case:
-    """Bytes that are no frame."""
-    return {
-        "name": name,
-        "f_port": f_port,
-        "direction": direction,
-        "hex": text,
-        "fields": None,
-        "reason": reason,
-    }
 
 
 def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, list[int]]]) -> Case:
@@ -283,87 +247,6 @@ def query(name: str, head: list[int], features: list[int] | None) -> Case:
 def levels_of(count: int, seed: int) -> list[int]:
     """Levels -8..-1 and 1..8."""
     return [x - 8 if x < 8 else x - 7 for x in noise(count, 16, seed)]
-
-
-COARSE = (-3, 7, noise(64, 16, 17))
-"""A coarse vector: floor, step, 64 nibbles."""
-
-
-def coarse(vector: tuple[int, int, list[int]]) -> str:
-    """Floor, step, then two nibbles a byte, the even one low."""
-    floor, step, nibbles = vector
-    pairs = zip(nibbles[::2], nibbles[1::2], strict=True)
-    return le(floor, 1) + le(step, 1) + "".join(f"{odd:x}{even:x}" for even, odd in pairs)
-
-
-def ask(name: str, head: list[int], picks: list[int], tail: list[int]) -> Case:
-    """Uplink 11/02; `head` = ask_id, generation; `tail` = weight, missing, label, probability."""
-    text = "02" + le(head[0], 2) + le(head[1], 2) + "".join(le(value, 1) for value in (*picks, *tail))
-    names = ("ask_id", "generation", "picks", "weight", "missing", "label", "probability")
-    fields: Case = {"kind": "ask", **dict(zip(names, (*head, picks, *tail), strict=True))}
-    return case(name, 11, "up", text + coarse(COARSE), {**fields, "input": coarse(COARSE)})
-
-
-def output(name: str, query_id: int, generation: int, done: int) -> Case:
-    """Uplink 11/03."""
-    text = "03" + le(query_id, 2) + le(generation, 2) + le(done, 1) + coarse(COARSE)
-    fields: Case = {"kind": "output", "query_id": query_id, "generation": generation, "done": done}
-    return case(name, 11, "up", text, {**fields, "contribution": coarse(COARSE)})
-
-
-def experts(name: str, head: list[int], seen: list[int]) -> Case:
-    """Uplink 12/02; `head` = generation, flags, held."""
-    text = "02" + le(head[0], 2) + le(head[1], 1) + le(head[2], 2) + le(len(seen), 1)
-    names = ("generation", "flags", "held")
-    fields: Case = {"kind": "experts", **dict(zip(names, head, strict=True)), "seen": seen}
-    return case(name, 12, "up", text + "".join(le(share, 1) for share in seen), fields)
-
-
-def reply(name: str, ask_id: int, flags: int) -> Case:
-    """Downlink 11/02."""
-    text = "02" + le(ask_id, 2) + le(flags, 1) + coarse(COARSE)
-    fields: Case = {"kind": "reply", "ask_id": ask_id, "flags": flags, "contribution": coarse(COARSE)}
-    return case(name, 11, "down", text, fields)
-
-
-def expert_query(name: str, head: list[int], picks: list[int], tail: list[int]) -> Case:
-    """Downlink 11/03; `head` = query_id, generation; `tail` = weight, wanted, reply_in_s."""
-    text = "03" + le(head[0], 2) + le(head[1], 2) + "".join(le(value, 1) for value in (*picks, *tail))
-    names = ("query_id", "generation", "picks", "weight", "wanted", "reply_in_s")
-    fields: Case = {"kind": "expert_query", **dict(zip(names, (*head, picks, *tail), strict=True))}
-    return case(name, 11, "down", text + coarse(COARSE), {**fields, "input": coarse(COARSE)})
-
-
-def malformed_expert_frames() -> list[Case]:
-    """Expert questions that are refused, both ways."""
-    v = coarse(COARSE)
-    up_ask, down_query = "02" + "0100" + "0100", "03" + "0100" + "0100"
-    return [
-        refused("ask_short", 11, "up", up_ask + "010210010050" + v[:-2], "size"),
-        refused("ask_long", 11, "up", up_ask + "010210010050" + v + "00", "size"),
-        refused("ask_pick_16", 11, "up", up_ask + "100210010050" + v, "value"),
-        refused("ask_same_pick_twice", 11, "up", up_ask + "020210010050" + v, "value"),
-        refused("ask_weight_129", 11, "up", up_ask + "010281010050" + v, "value"),
-        refused("ask_nothing_missing", 11, "up", up_ask + "010210000050" + v, "value"),
-        refused("ask_missing_4", 11, "up", up_ask + "010210040050" + v, "value"),
-        refused("output_short", 11, "up", "03" + "0100" + "0100" + "01" + v[:-2], "size"),
-        refused("output_nothing_done", 11, "up", "03" + "0100" + "0100" + "00" + v, "value"),
-        refused("output_done_4", 11, "up", "03" + "0100" + "0100" + "04" + v, "value"),
-        refused("experts_header_only", 12, "up", "02" + "0100" + "00" + "0300", "size"),
-        refused("experts_count_differs", 12, "up", "02" + "0100" + "00" + "0300" + "03" + "0000", "size"),
-        refused("experts_none", 12, "up", "02" + "0100" + "00" + "0000" + "00", "value"),
-        refused("experts_17", 12, "up", "02" + "0100" + "00" + "0000" + "11" + "00" * 17, "value"),
-        refused("experts_holds_a_ninth_of_eight", 12, "up", "020100000001" + "08" + "00" * 8, "value"),
-        refused("reply_short", 11, "down", "02" + "0100" + "01" + v[:-2], "size"),
-        refused("reply_long", 11, "down", "02" + "0100" + "01" + v + "00", "size"),
-        refused("expert_query_short", 11, "down", down_query + "0102100100" + v[:-2], "size"),
-        refused("expert_query_long", 11, "down", down_query + "0102100100" + v + "00", "size"),
-        refused("expert_query_pick_16", 11, "down", down_query + "0110100100" + v, "value"),
-        refused("expert_query_same_pick", 11, "down", down_query + "0101100100" + v, "value"),
-        refused("expert_query_weight_129", 11, "down", down_query + "0102810100" + v, "value"),
-        refused("expert_query_wants_nothing", 11, "down", down_query + "0102100000" + v, "value"),
-        refused("expert_query_wants_4", 11, "down", down_query + "0102100400" + v, "value"),
-    ]
 
 
 def valid_uplinks() -> list[Case]:

@@ -73,6 +73,7 @@ from swarm.wire.messages import (
     Fragment,
     LearningMessage,
     Message,
+    PlainMessage,
     Prototypes,
     Query,
     RoundAck,
@@ -219,7 +220,10 @@ def _query_ok(message: Query) -> bool:
 def encode(message: Message) -> bytes:
     """The payload of one message (its size is the caller's care); ValueError: a field is out of range."""
     try:
-        payload = _encode(message)
+        if isinstance(message, expert.Uplink | expert.Downlink):
+            payload = expert.encode(message)
+        else:
+            payload = _encode(message)
     except struct.error as error:
         raise ValueError(f"{type(message).__name__}: {error}") from error
     if payload is None:
@@ -227,7 +231,7 @@ def encode(message: Message) -> bytes:
     return payload
 
 
-def _encode(message: Message) -> bytes | None:
+def _encode(message: PlainMessage) -> bytes | None:
     match message:
         case Prototypes():
             return learning.encode_prototypes(message) if learning.prototypes_ok(message) else None
@@ -256,8 +260,6 @@ def _encode(message: Message) -> bytes | None:
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
         case Schedule():
             return _SCHEDULE.pack(1, *_fields(message))
-        case _:
-            return expert.encode(message)
 
 
 def _fields(message: Message) -> list[Any]:

@@ -40,6 +40,7 @@ __all__ = [
     "Fragment",
     "LearningMessage",
     "Message",
+    "PlainMessage",
     "Prototypes",
     "Query",
     "RoundAck",
@@ -273,6 +274,10 @@ class Schedule:
 
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
 """Whole updates."""
+PlainMessage = (
+    LearningMessage | Fragment | Answer | Status | RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
+)
+"""All but expert questions, which have a codec of their own."""
 UplinkMessage = LearningMessage | Fragment | Answer | Status | expert.Uplink
 DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | expert.Downlink
 Message = UplinkMessage | DownlinkMessage

@@ -19,7 +19,8 @@ from swarm.model import container, layout
 from tests.firmware.engine_reference import VECTORS, Reference, logits
 
 FIRMWARE = Path(__file__).parents[2] / "node_firmware"
-SOURCES = [FIRMWARE / "core" / f"swn_{name}.c" for name in ("math", "kernels", "model", "run", "train", "change")]
+PARTS = ("math", "kernels", "model", "run", "train", "change")
+SOURCES = [FIRMWARE / "core" / f"swn_{name}.c" for name in PARTS]
 FLAGS = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
