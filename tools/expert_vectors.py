@@ -1,4 +1,4 @@
-"""The frames of expert questions for tests/vectors/app_frames.json, by hand from docs/SPEC.md 2.10 to 2.15."""
+"""The frames of expert questions for tests/vectors/app_frames.json, by hand from docs/SPEC.md."""
 
 from __future__ import annotations
 
