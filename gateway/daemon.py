@@ -315,6 +315,9 @@ class Daemon:
         if stores or events:
             commit = partial(self._store.commit, stores, events, now_us=now_us)
             await asyncio.get_running_loop().run_in_executor(self._disk, commit)
+        for store in stores:
+            if store.table == "gateway":  # the core keeps rows of genuine gateways only
+                self.radio.accepted(store.key, genuine=store.row is not None)
         for effect in effects:
             if isinstance(effect, Transmit):
                 self.radio.transmit(self.clock.now_us(), effect)
@@ -322,9 +325,6 @@ class Daemon:
             self._publish(event)
 
     def _publish(self, event: Event) -> None:
-        gateway_id = event.data.get("gateway_id")
-        if event.kind == "uplink" and isinstance(gateway_id, str):
-            self.radio.accepted(gateway_id)
         log.log(
             logging.DEBUG if event.kind in _QUIET else logging.INFO, "%s %s", event.kind, dict(event.data)
         )

@@ -51,7 +51,8 @@ class SmallCore:
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         self.acks.append(ack)
-        return [Event("acknowledged", now_us, {"error": ack.error})]
+        known = Store("gateway", EUI, {"last_seen_us": now_us})
+        return [known, Event("acknowledged", now_us, {"error": ack.error})]
 
     def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
         self.gateways.append(gateway_id)
