@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.output import CommandError
+from swarm.registry import Refused
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -140,7 +141,7 @@ async def _show(daemon: Daemon, once: bool) -> bool:
                     if event.kind == "round_closed":
                         _show_round(daemon, event)
                     if event.kind == "round_closed" and once and event.data["updates"]:
-                        await _ask(daemon, queue)
+                        await _ask(daemon)
                         return True
         except TimeoutError:
             return False
@@ -158,17 +159,16 @@ def _show_round(daemon: Daemon, event: Event) -> None:
     )
 
 
-async def _ask(daemon: Daemon, queue: asyncio.Queue[Event]) -> None:
+async def _ask(daemon: Daemon) -> None:
     """One question about the plot of a node that was heard, printed with its answer."""
     heard = [entry for entry in daemon.core.registry if entry.status.last_seen_us is not None]
     plot = heard[len(heard) // 2].record.plot
     typer.echo(f"asked:   infection risk around plot {plot}?")
-    query_id = await daemon.ask(daemon.core.asking.question(near=plot))
-    while True:
-        event = await queue.get()
-        if event.kind == "query_answered" and event.data["query_id"] == query_id:
-            break
-    data = event.data
+    asked = await daemon.ask(daemon.core.asking.question(near=plot))
+    if isinstance(asked, Refused) or (answer := await asked.answer).kind != "query_answered":
+        typer.echo("answer:  none, the daemon stops")
+        return
+    data = answer.data
     answered = data["nodes"]
     assert isinstance(answered, tuple)
     verdict = (

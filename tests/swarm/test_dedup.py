@@ -94,7 +94,7 @@ def test_one_gateways_flood_does_not_push_out_what_another_hears(monkeypatch: py
     lost = [
         gathering.on_frame(n, copy("ab"[n % 2], payload=bytes([n])), stranger=n % 2 == 1) for n in range(20)
     ]
-    assert [rx.payload[0] for rx in lost if rx is not None] == list(range(12, 20)), "its own"
+    assert [rx.payload[0] for rx in lost if rx is not None] == list(range(12, 20)), "the newest"
     gave_way = [gathering.on_frame(20, copy("c", payload=bytes([n]))) for n in range(20, 24)]
     assert sorted(rx.gateway_id for rx in gave_way if rx is not None) == ["a", "a", "b", "b"]
     heard = [each.best.payload[0] for each in gathering.poll(2_000)]
@@ -105,7 +105,7 @@ def test_one_gateways_flood_does_not_push_out_what_another_hears(monkeypatch: py
 
 
 def test_strangers_share_one_place_and_come_last() -> None:
-    """Goal: a made-up signal does not take the answer away.  Method: 30 strangers with the best of signals."""
+    """Goal: a made-up signal does not take the answer away.  Method: 30 strangers, all loud."""
     gathering = Deduplicator(1_000)
     gathering.on_frame(0, copy("honest", -9.0))
     for number in range(30):
