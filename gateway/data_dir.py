@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -12,6 +13,8 @@ __all__ = ["TOKEN_FILE", "DataDirError", "DataDirLock", "make_token", "read_toke
 LOCK_FILE = "lock"
 TOKEN_FILE = "token"  # noqa: S105
 TOKEN_BYTES = 32
+
+log = logging.getLogger("swarm.gateway")
 
 
 class DataDirError(Exception):
@@ -58,6 +61,9 @@ def make_token(data_dir: Path) -> str:
             ) as file:
                 file.write(token + "\n")
             part.replace(path)
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+            log.warning("%s: others could read it, and no more; delete it for a new one, then restart", path)
     except OSError as error:
         raise _unusable(path, error) from error
     return token

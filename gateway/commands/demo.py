@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.output import CommandError
-from swarm.registry import Refused
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -164,6 +163,8 @@ async def _ask(daemon: Daemon) -> None:
     heard = [entry for entry in daemon.core.registry if entry.status.last_seen_us is not None]
     plot = heard[len(heard) // 2].record.plot
     typer.echo(f"asked:   infection risk around plot {plot}?")
+    from swarm.registry import Refused
+
     asked = await daemon.ask(daemon.core.asking.question(near=plot))
     if isinstance(asked, Refused) or (answer := await asked.answer).kind != "query_answered":
         typer.echo("answer:  none, the daemon stops")

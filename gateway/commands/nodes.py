@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.commands.client import Client, ConfigFile
+from gateway.commands.keys import may_be_key, read_keys
 from gateway.commands.output import AsJson, CommandError, ago, local_time, show_json, show_table
 
 __all__ = ["NodesFile", "app", "read_nodes"]
@@ -128,27 +129,31 @@ def add(
     dev_eui: str,
     name: Annotated[str, typer.Option(help="A name of your own.")],
     crop: Annotated[str, typer.Option(help="apple, tomato, potato or grape.")],
-    app_key: Annotated[str | None, typer.Option(help="OTAA: the 32 hex digits of the AppKey.")] = None,
+    keys_file: Annotated[
+        Path | None,
+        typer.Option(help="Lines `app_key = ...`, or nwk_s_key and app_s_key; - is standard input."),
+    ] = None,
     join_eui: Annotated[str, typer.Option(help="OTAA: the JoinEUI.")] = "0000000000000000",
     dev_addr: Annotated[str | None, typer.Option(help="ABP: the 8 hex digits of the DevAddr.")] = None,
-    nwk_s_key: Annotated[str | None, typer.Option(help="ABP: the NwkSKey.")] = None,
-    app_s_key: Annotated[str | None, typer.Option(help="ABP: the AppSKey.")] = None,
     plot: str = "",
     lat: float | None = None,
     lon: float | None = None,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
-    """Register one node: OTAA with --app-key, or ABP with --dev-addr and both session keys.
+    """Register one node: OTAA, or ABP with --dev-addr.  Its keys are asked for, or read from --keys-file.
 
-    Example: swarm nodes add 70b3d57ed0000001 --name north-1 --crop grape --app-key 000102...0f
+    Example: swarm nodes add 70b3d57ed0000001 --name north-1 --crop grape --keys-file north-1.keys
     """
+    needed = ("app_key",) if dev_addr is None else ("nwk_s_key", "app_s_key")
     node: dict[str, Any] = {
         "dev_eui": _eui(dev_eui), "name": name, "crop": crop, "plot": plot, "lat": lat, "lon": lon,
-        "activation": "otaa" if app_key else "abp", "dev_addr": dev_addr, "nwk_s_key": nwk_s_key,
-        "app_s_key": app_s_key, "join_eui": join_eui, "app_key": app_key,
+        "activation": "otaa" if dev_addr is None else "abp", "dev_addr": dev_addr, "join_eui": join_eui,
     }  # fmt: skip
     node = {key: value for key, value in node.items() if value is not None}
     mistake = _mistake(node)
+    if mistake is None:
+        node |= read_keys(needed, keys_file)
+        mistake = _mistake(node)
     if mistake is not None:
         raise CommandError(mistake)
     answer = _send(Client(config_file), [node], None)
@@ -361,6 +366,8 @@ def _from_csv(file: Path, text: str, columns: tuple[str, ...] = COLUMNS) -> tupl
     unknown = sorted(set(reader.fieldnames or ()) - {*columns, *ALIASES})
     if unknown or not reader.fieldnames:
         named = ", ".join(map(repr, unknown)) or "no header"
+        if may_be_key(" ".join(reader.fieldnames or ())):
+            named = "what may be a key, and no header"
         raise CommandError(f"{file}:1: {named}: unknown columns; the columns are {', '.join(columns)}")
     nodes: list[Row] = []
     mistakes: list[str] = []

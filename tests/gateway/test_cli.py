@@ -113,7 +113,7 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("nodes list", "swarm.toml: there is no such file here; give the daemon's with -c"),
         ("nodes list -c empty.toml", "there is no token; start the daemon"),
         ("nodes list -c other.toml", "other.toml: there is no such file"),
-        ("nodes add 123 --name a --crop grape --app-key 00", "123: is no DevEUI"),
+        ("nodes add 123 --name a --crop grape", "123: is no DevEUI"),
         ("nodes add 70b3d57ed0000001 --name a --crop hops", "crop has to be apple, tomato, potato or grape"),
         ("nodes import missing.csv", "missing.csv: No such file or directory"),
         ("ask", "say what to ask about"),
