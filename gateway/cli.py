@@ -62,7 +62,11 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `swarm`; ends the process."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while modules are still loading
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -363,12 +363,15 @@ class Daemon:
                 answer.set_result(event)
 
 
+_UNSOUND = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, struct.error)
+
+
 @contextlib.contextmanager
 def _sound(config: GatewayConfig) -> Iterator[None]:
     """What the core says of rows that it cannot have written itself, as one line."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, ArithmeticError, AssertionError, struct.error) as error:
+    except _UNSOUND as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         what = f"{config.data_dir}: the stored data is damaged ({why}); restore a backup"
         raise StoreError(what) from error

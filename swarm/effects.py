@@ -119,4 +119,11 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
+def integers(row: Mapping[str, object], *columns: str) -> None:
+    """ValueError unless each of these columns of a stored row holds a whole number."""
+    for column in columns:
+        if not isinstance(row[column], int):
+            raise ValueError(f"the stored column {column} should be a number")
+
+
 Effect = Transmit | Store | Event

@@ -34,7 +34,9 @@ def demo(
     ] = False,
     scenario: Annotated[str, typer.Option(help="The scenario whose nodes are played.")] = "live_1000",
     nodes: Annotated[int | None, typer.Option(help="So many nodes instead of the scenario's.")] = None,
-    http_port: Annotated[int, typer.Option(help="Port of the page (0: any free one).")] = 8080,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port of the page (0: any free one).")
+    ] = 8080,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data here; default: thrown away.")] = None,
 ) -> None:
     """Start a gateway daemon and simulated nodes around it, in real time.

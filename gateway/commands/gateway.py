@@ -114,18 +114,9 @@ async def _serve(settings: GatewayConfig) -> None:
 def _check_strategy(config_file: Path, settings: GatewayConfig) -> None:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
     from gateway.config import ConfigError
-    from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
-    from swarm.model.layout import WEATHER
+    from swarm.federation.strategy import mistake
 
     learning = settings.learning
-    options = dict(learning.options)
-    # In mode prototypes the options are that mode's; a misspelt name is a mistake all the same.
-    own = learning.mode == PROTOTYPES
-    checks = [("strategy", learning.strategy, {} if own else options)]
-    if own:
-        checks.append(("options", PROTOTYPES, options))
-    for key, name, chosen in checks:
-        try:
-            FlowerStrategy(name, WEATHER, chosen)  # no option depends on the shape
-        except (ValueError, TypeError) as error:
-            raise ConfigError([f"{config_file}: learning.{key}: {' '.join(str(error).split())}"]) from error
+    wrong = mistake(learning.mode, learning.strategy, learning.options)
+    if wrong is not None:
+        raise ConfigError([f"{config_file}: learning.{wrong[0]}: {wrong[1]}"])

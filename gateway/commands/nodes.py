@@ -13,7 +13,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.keys import may_be_key, read_keys
-from gateway.commands.output import AsJson, CommandError, ago, local_time, show_json, show_table
+from gateway.commands.output import AsJson, CommandError, ago, finite, local_time, show_json, show_table
 
 __all__ = ["NodesFile", "app", "read_nodes"]
 
@@ -136,8 +136,8 @@ def add(
     join_eui: Annotated[str, typer.Option(help="OTAA: the JoinEUI.")] = "0000000000000000",
     dev_addr: Annotated[str | None, typer.Option(help="ABP: the 8 hex digits of the DevAddr.")] = None,
     plot: str = "",
-    lat: float | None = None,
-    lon: float | None = None,
+    lat: Annotated[float | None, typer.Option(min=-90.0, max=90.0, callback=finite)] = None,
+    lon: Annotated[float | None, typer.Option(min=-180.0, max=180.0, callback=finite)] = None,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
     """Register one node: OTAA, or ABP with --dev-addr.  Its keys are asked for, or read from --keys-file.

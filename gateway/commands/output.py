@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "CommandError", "ago", "local_time", "show_json", "show_table"]
+__all__ = ["AsJson", "CommandError", "ago", "finite", "local_time", "show_json", "show_table"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
 class CommandError(Exception):
     """The command cannot do what was asked; each line says why and what to do."""
+
+
+def finite(value: float | None) -> float | None:
+    """The callback of every option that is a number with a point: nan passes any minimum and maximum."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
 
 
 def show_json(document: Any) -> None:

@@ -42,7 +42,7 @@ from swarm.federation import prototypes
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.learner import Learner
 from swarm.federation.prototypes import Options, Prior
-from swarm.model.layout import ADAPTER_SIZE, Shape
+from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Float64
 
 __all__ = [
@@ -323,6 +323,20 @@ class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follo
 
     def summary(self) -> None:
         """Flower's start() logs this; the fence never calls it."""
+
+
+def mistake(mode: str, strategy: str, options: Mapping[str, OptionValue]) -> tuple[str, str] | None:
+    """The wrong one of the settings `strategy` and `options`, and why; None: the strategy can be made.
+
+    In mode prototypes the options are that mode's; a misspelt strategy is a mistake all the same.
+    """
+    judge = PROTOTYPES if mode == PROTOTYPES else strategy
+    for key, name, chosen in (("strategy", strategy, {}), ("options", judge, options)):
+        try:
+            FlowerStrategy(name, WEATHER, chosen)  # no option depends on the shape
+        except (ValueError, TypeError) as error:
+            return key, " ".join(str(error).split())
+    return None
 
 
 class _NoGrid:

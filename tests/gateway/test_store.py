@@ -205,6 +205,20 @@ def test_an_unusable_directory_gives_one_line(tmp_path: Path) -> None:
             SqliteStore(data_dir)
 
 
+@pytest.mark.parametrize(
+    "change", ["data = '{\"number\":1'", "data = NULL", "data = '[]'", "data = CAST(x'ff22' AS TEXT)"]
+)
+def test_a_damaged_event_does_not_hide_the_others(tmp_path: Path, change: str) -> None:
+    store = SqliteStore(tmp_path)
+    store.commit([], [event(number) for number in range(1, 4)])
+    store._db.execute(f"UPDATE event SET {change}, at_us = NULL WHERE sequence = 2")
+    logged = store.events(limit=10)
+    assert [each.event.data.get("number") for each in logged] == [1, None, 3]
+    assert logged[1].event == Event("uplink", 0, {"damaged": True})
+    store._db.execute("UPDATE event SET kind = CAST(x'ff' AS TEXT) WHERE sequence = 2")
+    assert [each.sequence for each in store.events(limit=10)] == [1, 2, 3]
+
+
 KILLED = """
 import sys
 from pathlib import Path
