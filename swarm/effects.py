@@ -148,4 +148,11 @@ EVENT_KINDS = {
 """Every kind of event there is, and what it says."""
 
 
+def integers(row: Mapping[str, object], *columns: str) -> None:
+    """ValueError unless each of these columns of a stored row holds a whole number."""
+    for column in columns:
+        if not isinstance(row[column], int):
+            raise ValueError(f"the stored column {column} should be a number")
+
+
 Effect = Transmit | Store | Event

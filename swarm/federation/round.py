@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from swarm.effects import Row
+from swarm.effects import Row, integers
 from swarm.federation import prototypes, top_k_sign
 from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
@@ -276,6 +276,7 @@ class Round:
 
         Rows of the round before tell which late updates would be duplicates.
         """
+        integers(row, "round", "model_version", "cohort", "opened_us", "close_us")
         metrics = json.loads(row["metrics"])
         made = cls(
             number=row["round"],
