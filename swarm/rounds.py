@@ -8,6 +8,9 @@ ROUND comes last, so that what a node trains from is the model of this very wind
 window.  Then updates come in until the round is due (`federation.round`), the Flower strategy makes a
 new vector of them, and the block that takes the nodes there waits for the next window.
 
+A vector from outside (`hand_in`) waits for the next window as well and becomes the next version there; its
+owner may claim that window's round, which then changes no model and is kept for `gathered`.
+
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
@@ -25,10 +28,12 @@ from typing import Any
 
 import numpy as np
 
+from swarm.commands import SetModel
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Purpose, Row, Store
 from swarm.federation.cohort import cohort_byte, in_cohort
+from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 from swarm.model import block
@@ -88,6 +93,7 @@ class Rounds:
         """When to try (again) to queue the open round's announcement; None: it is queued, or was sent."""
         self._last: Round | None = None
         self._update_keys: dict[int, list[str]] = {}
+        self._handed_in: HandedIn | None = None
         self._restore_rounds(rows)
 
     # -- what others want to know -----------------------------------------------------------------
@@ -104,6 +110,19 @@ class Rounds:
     def mirror(self) -> Mirror:
         """The nodes' parameters, bit for bit."""
         return self._mirror
+
+    def master(self) -> Float64:
+        """The vector behind the mirror, float64[d] in real units: what strategies work on."""
+        return self._master.copy()
+
+    @property
+    def waiting(self) -> HandedIn | None:
+        """The vector from outside that the next window will take up."""
+        return self._handed_in
+
+    def gathered(self, number: int) -> Gathered | None:
+        """The updates of the claimed round `number`, from its closing until the round after it is closed."""
+        return self._last.gathered() if self._last is not None and self._last.number == number else None
 
     def history(self) -> list[dict[str, Any]]:
         """The last closed rounds and the open one, oldest first."""
@@ -150,6 +169,30 @@ class Rounds:
         if reason is not None:
             return Refused(f"no round can open: {reason}")
         return self._open(now_us)
+
+    def hand_in(self, now_us: int, command: SetModel) -> list[Effect] | Refused:
+        """Keep a vector from outside for the next window; the event says which round will carry it."""
+        learning = self._learning
+        if command.gather and learning.mode == "none":
+            return Refused("learning.mode is none: no node would answer; choose another in the settings")
+        handed = HandedIn.checked(
+            command.vector,
+            len(self._master),
+            gather=command.gather,
+            close_s=command.close_s,
+            period_s=learning.period_s,
+        )
+        if not isinstance(handed, HandedIn):
+            return Refused(handed.detail)
+        self._handed_in = handed
+        number = self._next_number()
+        return [
+            Store("meta", "handed_in", {"value": handed.to_value()}),
+            Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
+        ]
+
+    def _next_number(self) -> int:
+        return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
 
     def _open_at_its_time(self, now_us: int, due_us: int) -> list[Effect]:
         reason = self._obstacle(now_us)
@@ -207,25 +250,31 @@ class Rounds:
 
     def _open(self, now_us: int) -> list[Effect]:
         learning = self._learning
-        number = 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
+        number = self._next_number()
+        handed, effects = self._handed_in, self._take_up(now_us, number)
+        gather, close_s = False, learning.close_s
+        if handed is not None:
+            gather, close_s = handed.gather, handed.close_s or close_s
         cohort = cohort_byte(learning.cohort)
         expected = self._expected(number, cohort)
         self.current = Round(
             number=number,
-            mode=self._mode(),
+            # Signs are changes of the vector; class means would be no reply to it.
+            mode=RoundMode.TOP_K_SIGN if gather else self._mode(),
             model_version=self._mirror.version,
             cohort=cohort,
             opened_us=now_us,
-            close_us=now_us + learning.close_s * SECOND_US,
+            close_us=now_us + close_s * SECOND_US,
             quorum=max(1, math.ceil(learning.quorum * expected)),
             shape=self.replica.shape,
             contexts=self._mirror.contexts,
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
+            gather=gather,
         )
         self.last_round = number
         self._agreement = {}
-        effects: list[Effect] = [
+        effects += [
             Store("round", str(number), self.current.to_row()),
             Store("meta", "last_round", {"value": str(number)}),
             *self._set_calendar(now_us + learning.period_s * SECOND_US),
@@ -242,6 +291,13 @@ class Rounds:
         ]
         self._programme(self.current, now_us, now_us + PROGRAMME_DELAY_US)
         return effects
+
+    def _take_up(self, now_us: int, number: int) -> list[Effect]:
+        """The vector that was handed in becomes the next version."""
+        if self._handed_in is None:
+            return []
+        self._master, self._handed_in = self._handed_in.vector, None
+        return [*self._new_version(now_us, number), Store("meta", "handed_in", None)]
 
     def _expected(self, number: int, cohort: int) -> int:
         """How many nodes the announcement invites."""
@@ -287,17 +343,21 @@ class Rounds:
     def _close(self, now_us: int) -> list[Effect]:
         current = self.current
         assert current is not None
-        strategy = self._strategy(current.mode)
-        closed = current.close(now_us, strategy, self._master)
         effects: list[Effect] = []
-        if closed.vector is not None:
-            self._master = closed.vector
-            effects += self._new_version(now_us, current)
-            effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
+        if current.gather:
+            closed = current.close_gathered(now_us)
+        else:
+            strategy = self._strategy(current.mode)
+            closed = current.close(now_us, strategy, self._master)
+            if closed.vector is not None:
+                self._master = closed.vector
+                effects += self._new_version(now_us, current.number)
+                effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
         self._last, self.current = current, None
         self._announce_us = None
         score = self._score()
-        summary = {**self._summary(current, score), "updates": closed.updates}
+        counted = {"updates": closed.updates, "num_examples": closed.num_examples}
+        summary = {**self._summary(current, score), **counted}
         self._history.append(summary)
         row = current.to_row()
         row["metrics"] = json.dumps({**json.loads(str(row["metrics"])), "summary": summary}, sort_keys=True)
@@ -306,11 +366,11 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         return [*effects, Event("round_closed", now_us, data)]
 
-    def _new_version(self, now_us: int, current: Round) -> list[Effect]:
+    def _new_version(self, now_us: int, number: int) -> list[Effect]:
         kind = block.choose(self._mirror, self._master)
         if kind is None:
             # Steps below one bit of the integers: no new version, but the next step starts from them.
-            return [self._model_row(now_us, current)]
+            return [self._model_row(now_us, number)]
         contexts = None
         if kind is BlockKind.HEADS and not np.array_equal(self._mirror.adapter, self._base.adapter):
             # HEADS needs no base: a node that missed the adapter's DELTA would take it for the whole.
@@ -328,15 +388,15 @@ class Rounds:
         self._block = block.encode(self._mirror, self._master, kind, contexts)
         self._mirror = self._block.mirror
         obsolete = str(self._mirror.version - MODELS_KEPT)
-        return [self._model_row(now_us, current), Store("model", obsolete, None)]
+        return [self._model_row(now_us, number), Store("model", obsolete, None)]
 
-    def _model_row(self, now_us: int, current: Round) -> Store:
+    def _model_row(self, now_us: int, number: int) -> Store:
         made = self._block
         row: Row = {
             "vector": self._mirror.to_bytes(self._master),
             "digest": self.digest(),
             "made_us": now_us,
-            "round": current.number,
+            "round": number,
             "kind": int(BlockKind.HEADS if made is None else made.kind),
             "base_version": app.NO_BASE if made is None else made.base_version,
             "block": b"" if made is None else made.data,
@@ -425,6 +485,7 @@ class Rounds:
         return {
             "round": current.number,
             "mode": current.mode.name.lower(),
+            "gather": current.gather,
             "updates": current.updates,
             "late": current.late,
             "model_version": self._mirror.version,
@@ -481,6 +542,11 @@ class Rounds:
         meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}
         if "next_open_us" in meta:
             self.next_open_us = int(str(meta["next_open_us"]))
+        if "handed_in" in meta:
+            handed = HandedIn.from_value(meta["handed_in"], len(self._master))
+            if not isinstance(handed, HandedIn):
+                raise ValueError(f"the model from outside is damaged: {handed.detail}; restore a backup")
+            self._handed_in = handed
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))
