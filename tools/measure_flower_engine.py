@@ -9,9 +9,9 @@ For docs/benchmarks.md.  Run it in a virtual environment of its own; nothing els
 1000 clients answer each round at once with the vector they were sent (908 float64, as long as ours), so what
 is measured is the engine: messages, their transport, the strategy.  CPU is that of the whole process tree,
 Ray's workers included, from the first round's start to the last one's end; starting Ray is not in it, but
-its workers import Flower in the first round: more rounds make the figure smaller and fairer.  The same
-strategy then runs for as many rounds over `LoRaGrid` on a cell that answers at once (`tests.bench.echo_cell`):
-again messages, their transport and the strategy, and nothing else.
+its workers import Flower in the first round: more rounds make the figure smaller and fairer.  Before
+that, the same strategy runs for as many rounds over `LoRaGrid`, on a cell that answers at once
+(`tests.bench.echo_cell`): again messages, their transport and the strategy, and nothing else.
 """
 
 from __future__ import annotations

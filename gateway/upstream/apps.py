@@ -12,7 +12,8 @@ from typing import Any
 from flwr.app import Context, RecordDict
 from flwr.serverapp import ServerApp
 
-from gateway.upstream.grid import LoRaGrid, flat_record, vector_of
+from gateway.upstream.grid import LoRaGrid
+from gateway.upstream.records import flat_record, vector_of
 from swarm.model.vector import Float64
 
 __all__ = ["MODEL", "AppError", "load_server_app", "run_server_app"]

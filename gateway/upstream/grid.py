@@ -25,73 +25,35 @@ writes its own run into every message that passes, so that several grids live in
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from logging import WARNING
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Error, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.app.metadata import Metadata
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore import log
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from numpy.typing import NDArray
 
 from gateway.upstream.driver import CellDriver, CellStopped
+from gateway.upstream.records import EXAMPLES, METRICS, Layout, arrays_of, vector_of
 from swarm.federation.outside import CLOSE_MIN_S, Change
 from swarm.model.vector import Float64
 
-__all__ = ["ASKED_MAX", "TTL_S", "LoRaGrid", "flat_record", "vector_of"]
+__all__ = ["ASKED_MAX", "TTL_S", "LoRaGrid"]
 
 TTL_S = 30 * 86_400.0
 """Flower's default of twelve hours is shorter than many a LoRa round."""
 ASKED_MAX = 30
 PENDING_MAX = 1 << 20
 """Messages that were pushed and not yet pulled."""
-_EXAMPLES, _VECTOR = "num-examples", "vector"
 _runs = count(1)
-
-
-class FlatArray(Array):  # type: ignore[misc]  # mypy does not follow flwr
-    """An Array made from numbers that are at hand: its bytes are written only for whoever asks for them."""
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        own = {"_values": values, "dtype": str(values.dtype), "shape": values.shape, "stype": "numpy.ndarray"}
-        self.__dict__.update(own)
-
-    @property
-    def data(self) -> bytes:
-        """The .npy bytes."""
-        buffer = io.BytesIO()
-        np.save(buffer, self.__dict__["_values"], allow_pickle=False)
-        return buffer.getvalue()
-
-    def numpy(self) -> NDArray[Any]:
-        """The values; the caller may write into them."""
-        return cast(NDArray[Any], self.__dict__["_values"].copy())
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """How a vector lies in the arrays of a record."""
-
-    record: str
-    arrays: tuple[tuple[str, tuple[int, ...], str], ...]
-    """(key, shape, dtype) of each, in order."""
-
-    def reply(self, vector: Float64) -> ArrayRecord:
-        record, start = ArrayRecord(), 0
-        for key, shape, dtype in self.arrays:
-            size = math.prod(shape)
-            record[key] = FlatArray(vector[start : start + size].reshape(shape).astype(dtype, copy=False))
-            start += size
-        return record
 
 
 @dataclass(slots=True)
@@ -100,7 +62,7 @@ class _Broadcast:
 
     number: int
     vector: Float64
-    layout: _Layout
+    layout: Layout
     waiting: dict[int, Message]
 
 
@@ -201,7 +163,7 @@ class LoRaGrid(Grid):  # type: ignore[misc]
 
     def _broadcast(self, messages: list[Message], timeout: float | None) -> None:
         first = messages[0].content
-        layout, vector = _layout(first), vector_of(_only_record(first))
+        layout, vector = Layout.of(first), vector_of(arrays_of(first))
         size = len(self._cell.vector())
         if len(vector) != size:
             raise CellStopped(f"this cell's model has {size} parameters, the app sends {len(vector)}")
@@ -245,8 +207,8 @@ class LoRaGrid(Grid):  # type: ignore[misc]
             self._fail(message, "no examples")
         else:
             content = RecordDict()
-            content[broadcast.layout.record] = broadcast.layout.reply(broadcast.vector + change.delta)
-            content["metrics"] = MetricRecord({_EXAMPLES: change.num_examples})
+            content[broadcast.layout.record] = broadcast.layout.fill(broadcast.vector + change.delta)
+            content[METRICS] = MetricRecord({EXAMPLES: change.num_examples})
             self._reply(message, content=content)
 
     def _fail(self, message: Message, reason: str) -> None:
@@ -276,32 +238,6 @@ class LoRaGrid(Grid):  # type: ignore[misc]
         if text not in self._warned:
             self._warned.add(text)
             log(WARNING, text)
-
-
-def flat_record(vector: Float64) -> ArrayRecord:
-    """A cell's vector as the ArrayRecord that is cheapest to send: one flat array."""
-    record = ArrayRecord()
-    record[_VECTOR] = FlatArray(vector.copy())
-    return record
-
-
-def vector_of(record: Mapping[str, Array]) -> Float64:
-    """The arrays of a record, in their order, as one float64 vector."""
-    parts = [np.asarray(array.numpy(), np.float64).ravel() for array in record.values()]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _only_record(content: RecordDict) -> ArrayRecord:
-    records = list(content.array_records.values())
-    if len(records) != 1:
-        raise CellStopped(f"a train message carries one ArrayRecord, this one has {len(records)}")
-    return records[0]
-
-
-def _layout(content: RecordDict) -> _Layout:
-    record = _only_record(content)
-    arrays = tuple((key, tuple(array.shape), array.dtype) for key, array in record.items())
-    return _Layout(next(iter(content.array_records)), arrays)
 
 
 def _equal(content: RecordDict, vector: Float64) -> bool:

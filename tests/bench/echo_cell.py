@@ -1,4 +1,4 @@
-"""A cell that answers at once with nothing learnt: what is left of a round over `LoRaGrid` is the grid itself."""
+"""A cell that answers at once: what is left of a round over `LoRaGrid` is the grid and the strategy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gateway.upstream.grid import LoRaGrid, flat_record
+from gateway.upstream.grid import LoRaGrid
+from gateway.upstream.records import flat_record
 from swarm.federation.outside import Change, Gathered
 from swarm.model.vector import Float64
 
