@@ -36,7 +36,7 @@ from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
-from swarm.model import block
+from swarm.model import block, stored
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
 from swarm.node import Model
@@ -80,7 +80,9 @@ class Rounds:
         self._base = Mirror(0, self.replica.adapter(), shipped)
         self._block: block.Encoded | None = None
         """What takes the nodes to the mirror, sent in every window; None while they have what was shipped."""
-        self._mirror, self._master = self._restored_model(rows.get("model", {}))
+        self._mirror, self._master, self._block = self._restored_model(rows.get("model", {}))
+        self._sent: tuple[Mirror, block.Encoded | None] = (self._base, None)
+        """Mirror and block as the last window sent them."""
         self._strategies = self._restored_strategies(rows.get("strategy", {}))
         self._agreement: dict[str, tuple[int, int]] = {}
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
@@ -272,6 +274,7 @@ class Rounds:
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
             gather=gather,
         )
+        self._sent = (self._mirror, self._block)
         self.last_round = number
         self._agreement = {}
         effects += [
@@ -293,11 +296,18 @@ class Rounds:
         return effects
 
     def _take_up(self, now_us: int, number: int) -> list[Effect]:
-        """The vector that was handed in becomes the next version."""
+        """The vector that was handed in becomes the next version; one that no window has sent gives way.
+
+        A successor of the unsent version would need it as its base, and no node has that.
+        """
         if self._handed_in is None:
             return []
+        effects: list[Effect] = [Store("meta", "handed_in", None)]
+        if self._mirror.version != self._sent[0].version:
+            effects.append(Store("model", str(self._mirror.version), None))
+        self._mirror, self._block = self._sent
         self._master, self._handed_in = self._handed_in.vector, None
-        return [*self._new_version(now_us, number), Store("meta", "handed_in", None)]
+        return effects + self._new_version(now_us, number)
 
     def _expected(self, number: int, cohort: int) -> int:
         """How many nodes the announcement invites."""
@@ -391,16 +401,7 @@ class Rounds:
         return [self._model_row(now_us, number), Store("model", obsolete, None)]
 
     def _model_row(self, now_us: int, number: int) -> Store:
-        made = self._block
-        row: Row = {
-            "vector": self._mirror.to_bytes(self._master),
-            "digest": self.digest(),
-            "made_us": now_us,
-            "round": number,
-            "kind": int(BlockKind.HEADS if made is None else made.kind),
-            "base_version": app.NO_BASE if made is None else made.base_version,
-            "block": b"" if made is None else made.data,
-        }
+        row = stored.to_row(self._mirror, self._master, self._block, made_us=now_us, number=number)
         return Store("model", str(self._mirror.version), row)
 
     def _strategy(self, mode: RoundMode) -> FlowerStrategy:
@@ -497,32 +498,19 @@ class Rounds:
 
     # -- restart ----------------------------------------------------------------------------------
 
-    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64]:
+    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64, block.Encoded | None]:
         """The newest stored model, or the shipped heads with an adapter that does nothing yet."""
         if not rows:
-            master = self._base.master()
-            return self._base, master
+            return self._base, self._base.master(), None
         newest = max(rows.values(), key=lambda row: int(row["made_us"]))  # type: ignore[arg-type]
-        blob = newest["vector"]
-        assert isinstance(blob, bytes)
-        restored = Mirror.from_bytes(blob)
-        if not isinstance(restored, tuple):
-            raise ValueError(
-                f"the stored model is damaged: {restored.detail}; restore the data directory from a backup"
-            )
-        mirror, master = restored
+        mirror, master, encoded = stored.from_row(newest)
         if mirror.classes != self.replica.shape.classes:
             raise ValueError(
                 f"the stored model has {mirror.classes} classes, the shipped one "
                 f"{self.replica.shape.classes}; use the model that this data directory began with, "
                 "or a new directory"
             )
-        data = newest["block"]
-        assert isinstance(data, bytes)
-        kind, base_version = BlockKind(int(newest["kind"])), int(newest["base_version"])  # type: ignore[arg-type]
-        if data:
-            self._block = block.Encoded(kind, mirror.version, base_version, data, mirror)
-        return mirror, master
+        return mirror, master, encoded
 
     def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
         learning = self._learning
@@ -553,17 +541,22 @@ class Rounds:
         updates = rows.get("update", {})
         for key, row in updates.items():
             self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
-        stored = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
-        for row in stored[-HISTORY_MAX:]:
+        ordered = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
+        for row in ordered[-HISTORY_MAX:]:
             summary = json.loads(str(row["metrics"])).get("summary")
             if summary is not None:
                 self._history.append(summary)
-        for row in stored[-2:]:
+        for row in ordered[-2:]:
             restored = Round.from_row(row, updates.values(), self.replica.shape)
             if restored.state is RoundState.OPEN:
                 self.current = restored
             else:
                 self._last = restored
+        newest = self.current or self._last
+        sent = rows.get("model", {}).get(str(newest.model_version)) if newest is not None else None
+        if sent is not None:
+            mirror, _, encoded = stored.from_row(sent)
+            self._sent = (mirror, encoded)
         if self.current is None:
             return
         if meta.get("announced") != meta["last_round"]:

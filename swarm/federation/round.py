@@ -258,7 +258,9 @@ class Round:
             return None
         held = sorted(self._held.items(), key=lambda item: item[1].node_index)
         # Replies to the zero vector are the changes alone.
-        replies = self._replies([update for _, update in held], np.zeros(self.shape.vector_size(self.contexts)))
+        replies = self._replies(
+            [update for _, update in held], np.zeros(self.shape.vector_size(self.contexts))
+        )
         changes = (
             Change(dev_eui, reply.num_examples, reply.vector)
             for (dev_eui, _), reply in zip(held, replies, strict=True)
