@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.upstream.federation import CellSite, Federation
     from gateway.upstream.processes import Processes
 
-__all__ = ["app", "running"]
+__all__ = ["app", "run_app", "running"]
 
 app = typer.Typer(help="Several cells, one model: Flower's SuperLink between gateways.", no_args_is_help=True)
 
@@ -26,6 +26,8 @@ START_MAX_S = 120.0
 LOOK_S = 0.5
 SCENARIO = "live_1000"
 LOG_LINES = 5
+DONE = "cells take over the result"
+"""What the federation's app logs at its end: `flwr run --stream` ends with 0 whatever became of the app."""
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The federation's folder.")]
 Rounds = Annotated[int, typer.Option(min=1, max=10_000, help="Rounds between the cells.")]
@@ -115,13 +117,16 @@ def running(
 
 def run_app(made: Federation, processes: Processes, *, rounds: int, timeout_s: float, strategy: str) -> None:
     """Submit the federation's app and wait for its end."""
+    log = processes.log("app")
+    before = log.stat().st_size if log.exists() else 0
     processes.start("app", made.run(rounds=rounds, timeout_s=timeout_s, strategy=strategy))
     while (code := processes.code("app")) is None:
         time.sleep(LOOK_S)
         if "superlink" in processes.ended():
             raise _ended(processes, "superlink")
-    log = processes.log("app").read_text("utf-8", "replace")
-    if code != 0 or "cells take over the result" not in log:
+    processes.stop("app")
+    said = log.read_bytes()[before:].decode("utf-8", "replace")
+    if code != 0 or DONE not in said:
         raise _ended(processes, "app")
 
 
