@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+WINDOW_US = 15 * 60_000_000
+"""Longer than a window of any shipped scenario."""
+
 app = typer.Typer(help="Run a Flower ServerApp over a LoRa cell.", no_args_is_help=True)
 
 
@@ -74,6 +77,8 @@ def _run(
     from gateway.upstream.apps import run_server_app
     from gateway.upstream.grid import LoRaGrid
 
+    score = None if world is None else _scores(world)
+    start = score() if score is not None else None
     rounds: list[dict[str, Any]] = []
     grid = LoRaGrid(cell, on_round=_note(rounds, world, as_json))
     began_s = time.perf_counter()
@@ -86,8 +91,14 @@ def _run(
         "wall_s": round(time.perf_counter() - began_s, 3),
     }
     if world is not None:
+        if final is not None:
+            _deliver(world)
         world.finish()
-        summary |= {"violations": world.checkers.violations.count, "digest": world.digest()}
+        summary |= {
+            "macro_f1": {"start": start, "end": score() if score is not None else None},
+            "violations": world.checkers.violations.count,
+            "digest": world.digest(),
+        }
     if as_json:
         show_json(summary)
     else:
@@ -115,7 +126,24 @@ def _show(summary: dict[str, Any]) -> None:
     what = "the app's final model goes out with the next window" if summary["handed_in"] else "no final model"
     typer.echo(f"{what}; {summary['wall_s']} s on the clock")
     if "digest" in summary:
+        accuracy = summary["macro_f1"]
+        typer.echo(f"macro-F1 of the nodes: {accuracy['start']:.3f} before, {accuracy['end']:.3f} at the end")
         typer.echo(f"violations {summary['violations']}, digest {summary['digest']}")
+
+
+def _scores(world: World) -> Callable[[], float]:
+    """The nodes' macro-F1 on days after the scenario's, as they are when it is called."""
+    from simulations.evaluation import Evaluation
+
+    evaluation = Evaluation(world.scenario, world.field, world.model)
+    return lambda: float(evaluation.score(world.cell.nodes.firmware).mean())
+
+
+def _deliver(world: World) -> None:
+    """Let the next window take the final model to the nodes, if the scenario's days suffice."""
+    while world.coordinator.rounds.waiting is not None and world.cell.now_us < world.end_us:
+        world.run_until(min(world.cell.now_us + WINDOW_US, world.end_us))
+    world.run_until(min(world.cell.now_us + WINDOW_US, world.end_us))
 
 
 def _text(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import ServerApp, strategy
 from flwr.supercore.task_identity import TaskIdentity
 
+from gateway.cli import run
 from gateway.upstream.apps import AppError, load_server_app, run_server_app
 from gateway.upstream.driver import CellStopped
 from gateway.upstream.grid import ASKED_MAX, TTL_S, LoRaGrid
@@ -324,3 +326,40 @@ def test_an_app_that_leaves_its_context_alone_leaves_no_model() -> None:
         assert context.run_config == {"a": 1}
 
     assert run_server_app(app, LoRaGrid(Scripted()), np.zeros(SIZE), {"a": 1}) is None
+
+
+# -- the command --------------------------------------------------------------------------------------
+
+
+def test_the_command_runs_an_app_and_shows_the_same_twice(capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["flower", "run", EXAMPLE, "--scenario", "smoke", "--days", "3", "--seed", "5", "--json"]
+    shown = []
+    for _ in range(2):
+        assert run([*arguments, "--run-config", 'strategy="FedMedian"', "--run-config", "rounds=2"]) == 0
+        shown.append(json.loads(capfd.readouterr().out))
+        del shown[-1]["wall_s"]
+    assert shown[0] == shown[1]
+    assert [each["round"] for each in shown[0]["rounds"]] == [1, 2]
+    assert shown[0]["handed_in"] is True and shown[0]["violations"] == 0
+    assert 0.0 < shown[0]["macro_f1"]["end"] <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([EXAMPLE], "give either --scenario NAME or --live"),
+        ([EXAMPLE, "--scenario", "smoke", "--live"], "give either --scenario NAME or --live"),
+        (["no_such:app", "--scenario", "smoke"], "cannot be loaded"),
+        ([EXAMPLE, "--scenario", "nowhere"], "no such scenario"),
+        ([EXAMPLE, "--scenario", "smoke", "--run-config", "rounds"], "is not KEY=VALUE"),
+        ([EXAMPLE, "--scenario", "smoke", "--days", "1", "--run-config", "rounds=9"], "1 days are over"),
+        ([EXAMPLE, "--scenario", "smoke", "--nodes", "1"], "more nodes than the cell's 1"),
+    ],
+)
+def test_mistakes_of_the_command_are_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr("flwr.serverapp.strategy.strategy_utils.sleep", lambda _: None)
+    assert run(["flower", "run", *arguments]) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("swarm: ")]
+    assert len(lines) == 1 and said in lines[0]
