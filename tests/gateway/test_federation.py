@@ -30,7 +30,7 @@ from gateway.upstream.grid import LoRaGrid
 from gateway.upstream.processes import Processes
 from gateway.upstream.records import flat_record, vector_of
 from swarm.federation.top_k_sign import local_delta
-from swarm.model.layout import ADAPTER_SIZE
+from swarm.model.layout import ADAPTER_SIZE, WEATHER
 from swarm.model.vector import Float64
 from swarm.wire import app
 from tests.web.served import Cell, Served, until
@@ -94,7 +94,7 @@ def test_a_grid_over_a_live_daemon_gets_what_the_nodes_sent(
     replies = {reply.metadata.src_node_id: reply for reply in grid.send_and_receive(listed)}
     for node, eui in enumerate(euis):
         expected = np.zeros(len(vector))
-        expected[:ADAPTER_SIZE] = local_delta(signs(node, 1, 1), MAGNITUDE)[:ADAPTER_SIZE]
+        expected[:ADAPTER_SIZE] = local_delta(signs(node, 1, 1), MAGNITUDE, WEATHER)[:ADAPTER_SIZE]
         found = vector_of(replies[eui].content["arrays"]) - vector
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
         assert replies[eui].content["metrics"]["num-examples"] == 5

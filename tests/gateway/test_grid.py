@@ -28,6 +28,7 @@ from simulations.virtual_cell import VirtualCell
 from simulations.world import World
 from swarm.federation.outside import CLOSE_MIN_S, Change, Gathered
 from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.model.layout import WEATHER
 from swarm.model.vector import Float64
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +116,7 @@ def test_fed_avg_over_the_grid_is_fed_avg_behind_the_door() -> None:
     replies = [
         Reply(index, vector + each.delta, each.num_examples) for index, each in enumerate(found.changes)
     ]
-    door = FlowerStrategy("FedAvg").aggregate(1, vector, replies).vector
+    door = FlowerStrategy("FedAvg", WEATHER).aggregate(1, vector, replies).vector
     assert door is not None
     np.testing.assert_allclose(vector_of(result.arrays), door, rtol=0, atol=1e-12)
 

@@ -17,6 +17,7 @@ from swarm.commands import SetModel
 from swarm.effects import Event, Malformed
 from swarm.federation.outside import CLOSE_MIN_S, VALUE_MAX, Gathered, HandedIn
 from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.model.layout import WEATHER
 from swarm.model.vector import Float64
 from swarm.registry import Refused
 
@@ -79,7 +80,7 @@ def test_aggregating_outside_gives_the_same_model_as_inside() -> None:
     while len(inside.rounds) < 2:
         inside.run_until(inside.cell.now_us + MINUTE_US)
     outside = World(scenario(), history_days=HISTORY_DAYS)
-    strategy = FlowerStrategy("FedAvg")
+    strategy = FlowerStrategy("FedAvg", WEATHER)
     vector = outside.coordinator.rounds.master()
     for turn in (1, 2):
         number = hand_in(outside, vector, gather=True)
