@@ -75,8 +75,12 @@ def up(
 
     Example: swarm federation up farms --rounds 2
     """
+    import signal
+
     from gateway.upstream import federation
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: what was started has to be stopped
+        signal.signal(number, signal.default_int_handler)
     try:
         with running(federation.read(folder), nodes, say=_say(as_json)) as (made, processes):
             run_app(made, processes, rounds=rounds, timeout_s=timeout_s, strategy=strategy)

@@ -7,7 +7,8 @@ A daemon that restarts is waited for (`AWAY_MAX_S`); the round goes on where it 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,34 +45,50 @@ class DaemonCell:
 
     def node_ids(self) -> list[int]:
         """DevEUIs as numbers, in the order of node indices."""
-        return [int(node["dev_eui"], 16) for node in self._call("GET", "/api/nodes")["nodes"]]
+        with self._sound():
+            return [int(node["dev_eui"], 16) for node in self._call("GET", "/api/nodes")["nodes"]]
 
     def vector(self) -> Float64:
         """The vector behind the nodes' parameters, float64[d]."""
-        return np.array(self._call("GET", "/api/model")["vector"], np.float64)
+        with self._sound():
+            return np.array(self._call("GET", "/api/model")["vector"], np.float64)
 
     def hand_in(self, vector: Float64, *, gather: bool, close_s: int | None) -> int:
         """The next window takes this vector up; the number of its round."""
         body = {"vector": vector.tolist(), "gather": gather, "close_s": close_s}
-        return int(self._call("POST", "/api/model", body)["round"])
+        with self._sound():
+            return int(self._call("POST", "/api/model", body)["round"])
 
     def gathered(self, number: int) -> Gathered | None:
         """The updates of a claimed round; None until it is closed."""
-        found = self._call("GET", f"/api/rounds/{number}/gathered")["gathered"]
-        if found is None:
-            return None
-        size = len(self.vector())
-        return Gathered(int(found["round"]), tuple(_change(each, size) for each in found["changes"]))
+        with self._sound():
+            found = self._call("GET", f"/api/rounds/{number}/gathered")["gathered"]
+            if found is None:
+                return None
+            size = len(self.vector())
+            return Gathered(int(found["round"]), tuple(_change(each, size) for each in found["changes"]))
 
     def closed(self, number: int) -> dict[str, Any] | None:
         """The summary of a round; None until it is closed."""
-        rounds = self._call("GET", "/api/rounds")["rounds"]
-        found = [each for each in rounds if each["round"] == number and each["closed_us"] is not None]
-        return found[-1] if found else None
+        with self._sound():
+            rounds = self._call("GET", "/api/rounds")["rounds"]
+            found = [each for each in rounds if each["round"] == number and each["closed_us"] is not None]
+            return found[-1] if found else None
 
     def advance(self) -> None:
         """A moment goes by."""
         self._sleep(POLL_S)
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """What a daemon never says, as one line."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise CellStopped(
+                f"{self._url}: what answers there is no daemon of this version ({why})"
+            ) from error
 
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         away_s = 0.0

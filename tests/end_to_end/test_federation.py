@@ -6,11 +6,15 @@ process for each message.  What the cells made is read from their databases.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import re
+import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,9 +49,15 @@ def farms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def left_behind(made: Federation) -> list[str]:
-    """Processes that still have the federation's folder in their arguments."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if str(made.folder) in line]
+    """Processes that have the federation's folder in their arguments or their environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and process.name != str(os.getpid()):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                if str(made.folder).encode() in told:
+                    found.append(process.name)
+    return found
 
 
 def rows(cell: CellSite, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -133,3 +143,18 @@ def test_a_cell_that_dies_in_mid_round_does_not_stop_the_other(farms: Running) -
     assert examples > 0
     count, said = result_of(processes.log("app").read_text("utf-8"))
     assert count == 1 and said == digest(vector), f"after {time.monotonic() - began_s:.0f} s"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_stops_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    made = federation.create(tmp_path / "two", 2, port=0)
+    command = [sys.executable, "-m", "gateway.cli", "federation", "up", str(made.folder), "--nodes", "4"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        until(
+            lambda: "SuperLink at" in str(process.stdout and process.stdout.readline()), "the start", WITHIN_S
+        )
+        assert len(left_behind(made)) >= 8, "two daemons, their nodes, SuperLink, two SuperNodes, the command"
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    assert left_behind(made) == []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -151,6 +152,25 @@ def test_a_wrong_token_is_one_line(served: Served, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("x" * 43, encoding="ascii")
     with pytest.raises(CellStopped, match="bearer token is needed"):
         DaemonCell(served.url, tmp_path / "other").vector()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"<html>", b"[]", b"{}", b'{"vector": "x", "gathered": 1, "nodes": [1], "rounds": 0, "round": {}}'],
+)
+def test_what_is_no_daemon_is_one_line(tmp_path: Path, said: bytes) -> None:
+    (tmp_path / "token").write_text("x", encoding="ascii")
+    other = DaemonCell("http://nowhere", tmp_path / "token", sleep=lambda _: None)
+    other._http = httpx.Client(
+        base_url="http://nowhere", transport=httpx.MockTransport(lambda _: httpx.Response(200, content=said))
+    )
+    calls: list[Callable[[], object]] = [
+        other.node_ids, other.vector, partial(other.gathered, 1), partial(other.closed, 1),
+        partial(other.hand_in, np.zeros(1), gather=True, close_s=None),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(CellStopped, match="what answers there is no"):
+            call()
 
 
 # -- the client of a cell -----------------------------------------------------------------------------
