@@ -108,9 +108,10 @@ class DaemonCell:
             found = answer.json()
         except ValueError as error:
             raise CellStopped(f"{self._url}{path}: what answers there is no gateway daemon") from error
-        if not answer.is_success or not isinstance(found, dict):
-            detail = found.get("detail", answer.reason_phrase) if isinstance(found, dict) else found
-            raise CellStopped(f"{self._url}: {detail}")
+        if not isinstance(found, dict):
+            raise CellStopped(f"{self._url}{path}: what answers there is no gateway daemon")
+        if not answer.is_success:
+            raise CellStopped(f"{self._url}: {found.get('detail', answer.reason_phrase)}")
         return found
 
 
