@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import asking, backup, demo, gateway, model, nodes, pilot, sim
+from gateway.commands import asking, backup, demo, federation, flower, gateway, model, nodes, pilot, sim
 from gateway.commands.output import CommandError
 
 __all__ = ["app", "main"]
@@ -37,6 +37,8 @@ app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(pilot.app, name="pilot")
 app.add_typer(model.app, name="model")
+app.add_typer(flower.app, name="flower")
+app.add_typer(federation.app, name="federation")
 
 
 def _version(asked: bool) -> None:

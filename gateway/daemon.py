@@ -45,7 +45,7 @@ from swarm.registry import Refused
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from swarm.commands import Command
+    from swarm.commands import Command, SetModel
     from swarm.config import SwarmConfig
     from swarm.coordinator import Coordinator
     from swarm.inference.plan import Query
@@ -166,6 +166,16 @@ class Daemon:
 
         effects = await self._request(call)
         return effects if isinstance(effects, Refused) else Asked(query_id, answer)
+
+    async def hand_in(self, model: SetModel) -> int | Refused:
+        """Let the next window take up a model made elsewhere; the number of the round that will carry it."""
+        effects = await self._request(lambda now_us: self.core.on_command(now_us, model))
+        if isinstance(effects, Refused):
+            return effects
+        said = (
+            effect for effect in effects if isinstance(effect, Event) and effect.kind == "model_handed_in"
+        )
+        return int(str(next(said).data["round"]))
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[Event]]:

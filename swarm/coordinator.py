@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
+from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
@@ -114,6 +114,8 @@ class Coordinator:
                 return self._set_multicast(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
+            case SetModel():
+                return self.rounds.hand_in(now_us, command)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""

@@ -127,6 +127,7 @@ EVENT_KINDS = {
     "downlink": "a frame was given to a gateway to be sent",
     "dropped": "a frame was refused; reason says why",
     "joined": "a node joined over the air (OTAA) and has its session",
+    "model_handed_in": "a model made elsewhere waits for the next window; round says which",
     "multicast_set": "the cell has another multicast group",
     "node_added": "a node was registered, or changed",
     "node_removed": "a node and its keys were forgotten",

@@ -23,12 +23,12 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from gateway.api import views
-from gateway.api.bodies import AskIn, Eui, ImportIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.radios.packet_forwarder import PacketForwarder
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode
+from swarm.commands import Command, OpenRound, RemoveNode, SetModel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -51,6 +51,7 @@ LAST_EVENT = "stopping"
 log = logging.getLogger("swarm.gateway")
 
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
+RoundNumber = Annotated[int, Field(ge=0, le=65_535, description="a round's number")]
 Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
 Sequence64 = Annotated[int, Field(ge=0, le=2**63 - 1, description="only events behind this sequence number")]
 
@@ -73,6 +74,7 @@ class DaemonLike(Protocol):
     ) -> Sequence[LoggedEvent]: ...
     async def command(self, command: Command) -> Refused | None: ...
     async def ask(self, query: Query) -> Asked | Refused: ...
+    async def hand_in(self, model: SetModel) -> int | Refused: ...
 
 
 def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
@@ -235,6 +237,25 @@ def _learning(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return {"round": daemon.core.rounds.last_round}
+
+    @api.get("/rounds/{number}/gathered")
+    async def gathered(number: RoundNumber) -> dict[str, Any]:
+        """The updates of a round that was claimed with its model: null until it is closed, and when it is
+        forgotten (the round after it has closed)."""
+        return {"gathered": views.gathered(daemon.core, number)}
+
+    @api.get("/model")
+    async def model() -> dict[str, Any]:
+        """The vector behind the nodes' parameters: float64, real units, adapter then heads."""
+        return views.model(daemon.core)
+
+    @api.post("/model")
+    async def hand_in(what: ModelIn) -> dict[str, Any]:
+        """Let the next window take up a model made elsewhere; answers with the round that will carry it."""
+        number = await daemon.hand_in(what.command())
+        if isinstance(number, Refused):
+            raise HTTPException(409, number.reason)
+        return {"round": number}
 
 
 def _asking(api: APIRouter, daemon: DaemonLike) -> None:

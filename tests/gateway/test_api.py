@@ -476,7 +476,7 @@ def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:
 
 # -- hostile senders ----------------------------------------------------------------------------------
 
-POSTS = ("/api/nodes", "/api/ask", "/api/rounds")
+POSTS = ("/api/nodes", "/api/ask", "/api/rounds", "/api/model")
 HOSTILE = {
     "nothing": b"",
     "no JSON": b"}{",
