@@ -107,6 +107,15 @@ class World:
         """Let the world go on until that time."""
         self.cell.run_until(until_us)
 
+    def command(self, command: Command) -> list[Effect] | Refused:
+        """Tell the gateway something, as an operator would; the effects are performed already."""
+        now_us = self.cell.now_us
+        result = self.coordinator.on_command(now_us, command)
+        if not isinstance(result, Refused):
+            self._perform(now_us, result)
+            self._schedule_poll(now_us)
+        return result
+
     def restart_gateway(self) -> None:
         """Stop the gateway's program now and build it again from its rows."""
         now_us = self.cell.now_us

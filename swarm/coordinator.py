@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
+from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
@@ -70,7 +70,12 @@ class Coordinator:
     def on_uplink(self, now_us: int, rx: RxFrame) -> list[Effect]:
         """A gateway heard a frame."""
         effects = self.downlinks.heard_gateway(now_us, rx.gateway_id)
-        self._dedup.on_frame(now_us, rx)
+        stranger = not self.downlinks.genuine(rx.gateway_id)
+        lost = self._dedup.on_frame(now_us, rx, stranger=stranger)
+        if lost is not None:
+            effects += self._dropped(now_us, lost, Malformed("overflow", "too many frames at once"))
+        if self._dedup.late:
+            self.counters["late_copies"] = self._dedup.late
         return self._count(effects + self._drain(now_us))
 
     def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
@@ -109,6 +114,8 @@ class Coordinator:
                 return self._set_multicast(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
+            case SetModel():
+                return self.rounds.hand_in(now_us, command)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -157,15 +164,13 @@ class Coordinator:
         rx, session, status = heard.best, entry.session, entry.status
         assert session is not None
         dev_eui = entry.record.dev_eui
+        effects: list[Effect] = []
         if not accepted.retransmission:
+            # What may be a recording says nothing about the node, nor about the gateway.
             status.uplinks += 1
-        status.last_seen_us, status.rssi_dbm, status.snr_db, status.data_rate = (
-            now_us,
-            rx.rssi_dbm,
-            rx.snr_db,
-            rx.data_rate,
-        )
-        effects = self._genuine(now_us, heard)
+            status.last_seen_us, status.data_rate = now_us, rx.data_rate
+            status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
+            effects += self._proof(now_us, heard)
         effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
@@ -186,19 +191,18 @@ class Coordinator:
         ]
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
-        effects.append(Store("status", dev_eui, status.to_row()))
+            effects.append(Store("status", dev_eui, status.to_row()))
+        elif not self.downlinks.genuine(rx.gateway_id):
+            return effects  # no answer through strangers to what may be a recording
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
         return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
 
-    def _genuine(self, now_us: int, heard: Heard) -> list[Effect]:
-        """The gateways that delivered a genuine frame are gateways, not strangers."""
-        effects: list[Effect] = []
-        for copy in heard.copies:
-            effects += self.downlinks.heard_gateway(now_us, copy.gateway_id, genuine=True)
-        return effects
+    def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
+        """Who brought a genuine new frame first has heard it; the others may have copied it."""
+        return self.downlinks.heard_gateway(now_us, heard.first.gateway_id, proof=True)
 
     def _snr_limit_db(self, data_rate: int) -> float:
         """The demodulation floor at this uplink data rate; 0 where there is none (FSK)."""
@@ -264,7 +268,7 @@ class Coordinator:
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
         self.registry.set_session(entry, session)
         return [
-            *self._genuine(now_us, heard),
+            *self._proof(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
             Store("session", record.dev_eui, session.to_row()),
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from swarm.commands import AddNode
-from swarm.effects import Row, Store
+from swarm.effects import Row, Store, integers
 from swarm.mac.session import Session
 from swarm.phy.regions import Region
 from swarm.retired import Counters, Retired, fingerprint
@@ -43,6 +43,7 @@ class NodeRecord:
 
     @classmethod
     def from_row(cls, dev_eui: str, row: Mapping[str, object]) -> NodeRecord:
+        integers(row, "node_index", "context", "join_nonce", "created_us")
         return cls(dev_eui=dev_eui, **{name: row[name] for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
 
 
@@ -72,6 +73,7 @@ class NodeStatus:
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> NodeStatus:
+        integers(row, "uplinks", "lost")
         return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
 
-__all__ = ["airtime", "event", "name", "node", "nodes", "rounds", "state"]
+__all__ = ["airtime", "event", "gathered", "model", "name", "node", "nodes", "rounds", "state"]
 
 HOUR_US = 3_600_000_000
 
@@ -83,6 +85,36 @@ def nodes(core: Coordinator) -> list[dict[str, Any]]:
 def rounds(core: Coordinator) -> list[dict[str, Any]]:
     """The last rounds, oldest first (see `Rounds.history`)."""
     return core.rounds.history()
+
+
+def model(core: Coordinator) -> dict[str, Any]:
+    """The model that nodes have after the next window, and whether another waits to replace it there."""
+    rounds = core.rounds
+    return {
+        "version": rounds.version,
+        "digest": rounds.digest(),
+        "vector": rounds.master().tolist(),
+        "waiting": rounds.waiting is not None,
+    }
+
+
+def gathered(core: Coordinator, number: int) -> dict[str, Any] | None:
+    """The updates of a claimed round; a change is said by the places where it is not zero."""
+    found = core.rounds.gathered(number)
+    if found is None:
+        return None
+    return {
+        "round": found.round,
+        "changes": [
+            {
+                "dev_eui": change.dev_eui,
+                "num_examples": change.num_examples,
+                "at": (places := np.flatnonzero(change.delta)).tolist(),
+                "by": change.delta[places].tolist(),
+            }
+            for change in found.changes
+        ],
+    }
 
 
 def airtime(core: Coordinator, now_us: int) -> list[dict[str, Any]]:

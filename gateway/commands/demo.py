@@ -156,7 +156,7 @@ async def _show(daemon: Daemon, once: bool) -> bool:
                     if event.kind == "round_closed":
                         _show_round(daemon, event)
                     if event.kind == "round_closed" and once and event.data["updates"]:
-                        await _ask(daemon, queue)
+                        await _ask(daemon)
                         return True
         except TimeoutError:
             return False
@@ -174,17 +174,18 @@ def _show_round(daemon: Daemon, event: Event) -> None:
     )
 
 
-async def _ask(daemon: Daemon, queue: asyncio.Queue[Event]) -> None:
+async def _ask(daemon: Daemon) -> None:
     """One question about the plot of a node that was heard, printed with its answer."""
     heard = [entry for entry in daemon.core.registry if entry.status.last_seen_us is not None]
     plot = heard[len(heard) // 2].record.plot
     typer.echo(f"asked:   infection risk around plot {plot}?")
-    query_id = await daemon.ask(daemon.core.asking.question(near=plot))
-    while True:
-        event = await queue.get()
-        if event.kind == "query_answered" and event.data["query_id"] == query_id:
-            break
-    data = event.data
+    from swarm.registry import Refused
+
+    asked = await daemon.ask(daemon.core.asking.question(near=plot))
+    if isinstance(asked, Refused) or (answer := await asked.answer).kind != "query_answered":
+        typer.echo("answer:  none, the daemon stops")
+        return
+    data = answer.data
     answered = data["nodes"]
     assert isinstance(answered, tuple)
     verdict = (

@@ -112,36 +112,7 @@ async def _serve(settings: GatewayConfig) -> None:
 
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
-    from swarm.federation.modes import strategy_of
-    from swarm.federation.reply import PROTOTYPES
-    from swarm.federation.strategy import FlowerStrategy
-    from swarm.model.layout import WEATHER
+    from swarm.federation.strategy import mistakes
 
-    # A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
-    own = strategy_of(learning.mode)
-    if own is None and learning.mode != "none" and learning.strategy == PROTOTYPES:
-        what = f"{PROTOTYPES} makes heads of class means, which mode {learning.mode} does not send"
-        yield ("learning", "strategy"), what, "name a Flower strategy, as FedAvg"
-        return
-    attempts: list[tuple[tuple[str, ...], str, dict[str, bool | int | float | str]]] = [
-        (("learning", "strategy"), learning.strategy, {})
-    ]
-    taker = own or learning.strategy
-    attempts += [
-        (("learning", "options", key), taker, {key: value}) for key, value in learning.options.items()
-    ]
-    found = False
-    for path, name, options in attempts:
-        try:
-            FlowerStrategy(name, WEATHER, options)  # no option depends on the shape
-        except (ValueError, TypeError) as error:
-            found = True
-            problem, _, remedy = " ".join(str(error).split()).removeprefix(f"{name}: ").partition("; ")
-            yield path, problem, remedy or "correct it"
-            if path[-1] == "strategy" and not own:
-                return  # whose options they would be is not known
-    if not found:
-        try:
-            FlowerStrategy(taker, WEATHER, dict(learning.options))
-        except (ValueError, TypeError) as error:
-            yield ("learning", "options"), " ".join(str(error).split()), "together they cannot be; change one"
+    for path, problem, remedy in mistakes(learning.mode, learning.strategy, learning.options):
+        yield ("learning", *path), problem, remedy
