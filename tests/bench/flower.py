@@ -10,7 +10,8 @@ import numpy as np
 from flwr.serverapp import strategy as flower
 
 from swarm.federation import prototypes
-from swarm.federation.strategy import PROTOTYPES, FlowerStrategy, Reply
+from swarm.federation.reply import PROTOTYPES, Reply
+from swarm.federation.strategy import FlowerStrategy
 from swarm.model.layout import WEATHER
 from swarm.wire import app
 from tests.bench.echo_cell import measure_grid

@@ -21,7 +21,6 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
-from swarm.federation.top_k_sign import local_delta
 
 from gateway.cli import run
 from gateway.upstream import daemon_cell, federation
@@ -31,6 +30,7 @@ from gateway.upstream.driver import CellStopped
 from gateway.upstream.grid import LoRaGrid
 from gateway.upstream.processes import Processes
 from gateway.upstream.records import flat_record, vector_of
+from swarm.federation.changes import local_delta
 from swarm.model.layout import ADAPTER_SIZE, WEATHER
 from swarm.model.vector import Float64
 from swarm.wire import app

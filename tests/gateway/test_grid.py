@@ -27,7 +27,8 @@ from simulations.scenario import load
 from simulations.virtual_cell import VirtualCell
 from simulations.world import World
 from swarm.federation.outside import CLOSE_MIN_S, Change, Gathered
-from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.federation.reply import Reply
+from swarm.federation.strategy import FlowerStrategy
 from swarm.model.layout import WEATHER
 from swarm.model.vector import Float64
 

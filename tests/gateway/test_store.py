@@ -266,5 +266,5 @@ def test_a_directory_of_before_fragments_is_brought_up_to_date(tmp_path: Path) -
     store.commit([Store("fragment", f"3/{EUI}/1", row)])
     store.close()
     rows = SqliteStore(tmp_path).load()
-    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5}}
+    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5, "proved_us": None}}
     assert rows["fragment"] == {f"3/{EUI}/1": {"key": f"3/{EUI}/1", **row}}

@@ -16,7 +16,8 @@ from simulations.world import World
 from swarm.commands import SetModel
 from swarm.effects import Event, Malformed
 from swarm.federation.outside import CLOSE_MIN_S, VALUE_MAX, Gathered, HandedIn
-from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.federation.reply import Reply
+from swarm.federation.strategy import FlowerStrategy
 from swarm.model.layout import WEATHER
 from swarm.model.vector import Float64
 from swarm.registry import Refused
