@@ -45,7 +45,7 @@ FAREWELL_S = 3.0
 
 
 class MqttFace:
-    """`async with MqttFace(daemon, access):` serves until the block ends, whether a broker is there or not."""
+    """`async with MqttFace(daemon, access):` serves until the block ends, with a broker or without."""
 
     def __init__(self, daemon: Daemon, access: Access) -> None:
         self._daemon = daemon

@@ -194,7 +194,7 @@ class Link:
             self._say(logging.WARNING, f"{what}; does it expect TLS, or a client certificate?")
 
     def _broke(self, error: Exception) -> None:
-        self._say(logging.WARNING, f"does not speak MQTT ({type(error).__name__}: {error}); trying again")
+        self._say(logging.WARNING, f"broke off ({type(error).__name__}: {error}); trying again")
 
     def _on_subscribe(self, client: paho.Client, _: Any, __: int, reasons: Sequence[Any], ___: Any) -> None:
         for (topic, _qos), reason in zip(self._subscriptions, reasons, strict=False):
@@ -259,7 +259,7 @@ class _Client(paho.Client):
         while True:
             try:
                 return super().loop_forever(timeout, retry_first_connection)
-            except Exception as error:  # noqa: BLE001  # struct.error, IndexError, ...: whatever bytes lead to
+            except Exception as error:  # noqa: BLE001  # whatever a broker's bytes lead to
                 self._on_broken(error)
             if self.ending.wait(BROKEN_S):
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
