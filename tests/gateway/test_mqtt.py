@@ -408,7 +408,7 @@ def test_a_port_that_speaks_something_else_does_no_harm(
 def test_a_broker_that_breaks_the_clients_thread_is_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It refuses the version and is gone when paho comes back with an older one: paho does not survive that."""
+    """It refuses the version and is gone when paho comes back with an older one, which ends its loop."""
     caplog.set_level(logging.INFO, "swarm.mqtt")
     monkeypatch.setattr(link, "BROKEN_S", 0.05)
     broker = Broker(tmp_path / "broker")
