@@ -25,7 +25,7 @@ from typing import Any
 from gateway.api import views
 from gateway.daemon import Daemon
 from gateway.mqtt.access import Access
-from gateway.mqtt.home_assistant import discovery, report
+from gateway.mqtt.home_assistant import class_names, discovery, report
 from gateway.mqtt.link import Incoming, Link
 from gateway.mqtt.requests import Refusal, Request, is_verb, read_question, read_request
 from gateway.mqtt.topics import OFFLINE, ONLINE, Topics
@@ -54,6 +54,7 @@ class MqttFace:
         self._discovery = settings.discovery
         self._silent_us = SILENT_PERIODS * daemon.config.nodes.status_period_min * 60_000_000
         self._version = _version()
+        self._classes = class_names(daemon.core.rounds.replica.shape.classes)
         self._statuses: dict[str, NodeStatus] = {}
         self._online: dict[str, bool] = {}
         self._due: dict[str, bool] = {}
@@ -206,9 +207,9 @@ class MqttFace:
                 link.publish(topic, b"", retain=True)
             return
         if whole and self._discovery:
-            document = discovery(topics, entry.record, self._version)
+            document = discovery(topics, entry.record, self._classes, self._version)
             link.publish(topics.discovery(dev_eui), _json(document), retain=True)
-        link.publish(topics.report(dev_eui), _json(report(entry.record, status)), retain=True)
+        link.publish(topics.report(dev_eui), _json(report(entry.record, status, self._classes)), retain=True)
         online = self._is_online(dev_eui)
         if whole or self._online.get(dev_eui) != online:
             self._online[dev_eui] = online

@@ -6,6 +6,7 @@ their values from the node's report.  They count as available while gateway and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,15 +15,14 @@ from swarm.inference.combine import LABELS
 from swarm.model.layout import CONTEXTS
 from swarm.registry import NodeRecord, NodeStatus
 
-__all__ = ["discovery", "report"]
+__all__ = ["class_names", "discovery", "report"]
 
 _MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535, "battery": 255}
 """What the STATUS frame says where there is no reading (docs/SPEC.md, 2.4)."""
 
 _ENTITIES: dict[str, dict[str, Any]] = {
-    "risk": {"name": "Infection risk", "dev_cla": "enum", "ops": list(LABELS), "ic": "mdi:leaf"},
+    "risk": {"dev_cla": "enum", "ic": "mdi:leaf"},
     "risk_percent": {
-        "name": "Risk probability",
         "unit_of_meas": "%",
         "stat_cla": "measurement",
         "ic": "mdi:percent",
@@ -50,11 +50,19 @@ _ENTITIES: dict[str, dict[str, Any]] = {
 }
 
 
-def report(record: NodeRecord, status: NodeStatus) -> dict[str, Any]:
-    """What the node last said, in people's units; None where it said nothing."""
+def class_names(classes: int) -> tuple[str, ...]:
+    """What the four values of a STATUS frame's class mean for a model that tells so many classes apart."""
+    if classes == len(LABELS):
+        return LABELS
+    last = "class 3" if classes == 4 else "class 3 or above"
+    return ("class 0", "class 1", "class 2", last)[: min(classes, 4)]
+
+
+def report(record: NodeRecord, status: NodeStatus, names: Sequence[str]) -> dict[str, Any]:
+    """What the node last said, in people's units; None where it said nothing; `names`: of the classes."""
     crop = CONTEXTS[record.context] if 0 <= record.context < len(CONTEXTS) else f"context {record.context}"
     battery = _known(status, "battery")
-    label, percent = _risk(status.risk)
+    label, percent = _risk(status.risk, names)
     return {
         "dev_eui": record.dev_eui,
         "name": record.name,
@@ -74,8 +82,13 @@ def report(record: NodeRecord, status: NodeStatus) -> dict[str, Any]:
     }
 
 
-def discovery(topics: Topics, record: NodeRecord, version: str) -> dict[str, Any]:
+def discovery(topics: Topics, record: NodeRecord, names: Sequence[str], version: str) -> dict[str, Any]:
     """The device, its origin and its entities, in the abbreviations of Home Assistant's discovery."""
+    verdict = "Infection risk" if names == LABELS else "Class"
+    named: dict[str, dict[str, Any]] = {
+        "risk": {"name": verdict, "ops": list(names)},
+        "risk_percent": {"name": f"{verdict} probability"},
+    }
     unique = f"swarm_{record.dev_eui}"
     crop = CONTEXTS[record.context] if 0 <= record.context < len(CONTEXTS) else "unknown"
     device = {"ids": [unique], "name": record.name, "mf": "loraswarm", "mdl": f"{crop} node"}
@@ -90,6 +103,7 @@ def discovery(topics: Topics, record: NodeRecord, version: str) -> dict[str, Any
                 "uniq_id": f"{unique}_{key}",
                 "val_tpl": f"{{{{ value_json.{key} }}}}",
                 **entity,
+                **named.get(key, {}),
             }
             for key, entity in _ENTITIES.items()
         },
@@ -109,11 +123,11 @@ def _scaled(value: int | None, unit: float) -> float | None:
     return None if value is None else round(value * unit, 2)
 
 
-def _risk(risk: int | None) -> tuple[str | None, int | None]:
+def _risk(risk: int | None, names: Sequence[str]) -> tuple[str | None, int | None]:
     """Class and its probability in percent; 0 says that nothing is known."""
-    if not risk or risk >> 6 >= len(LABELS):
+    if not risk or risk >> 6 >= len(names):
         return None, None
-    return LABELS[risk >> 6], round((risk & 63) / 63 * 100)
+    return names[risk >> 6], round((risk & 63) / 63 * 100)
 
 
 def _time(at_us: int | None) -> str | None:

@@ -179,7 +179,7 @@ HOSTILE: list[tuple[object, str]] = [
     ({"id": "h", "near": "west", "k": "5"}, "k: "),
     ({"id": "h", "near": "west", "k": 10**30}, "k: "),
     ({"id": "h", "near": "west", "deadline_s": -1}, "deadline_s: "),
-    ({"id": "h", "features": [1] * 55, "crop": "grape"}, "features: "),
+    ({"id": "h", "features": [1] * 55, "crop": "grape"}, "features must be 56"),
     ({"id": "h", "near": {"$gt": ""}}, "near: "),
     ({"id": "h", "near": "west", "\u202e": 1, "secret-key": 2}, "(unknown): "),
 ]

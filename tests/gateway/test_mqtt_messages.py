@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from gateway.cli import run
 from gateway.config import MqttSection
 from gateway.mqtt.access import Access, AccessError, read_access
-from gateway.mqtt.home_assistant import discovery, report
+from gateway.mqtt.home_assistant import class_names, discovery, report
 from gateway.mqtt.link import EVENTS_SHARE, OUTBOX_BYTES_MAX, OUTBOX_MAX, Link
 from gateway.mqtt.requests import Question, Refusal, Request, is_verb, read_question, read_request
 from gateway.mqtt.topics import Topics
 from swarm.effects import Event
+from swarm.inference.combine import LABELS
 from swarm.registry import NodeRecord, NodeStatus
 from tests.gateway.broker import Authority
 
@@ -92,7 +93,7 @@ def test_each_event_has_its_topic_or_none(kind: str, data: dict[str, Any], topic
 
 
 def test_a_report_says_nothing_where_the_node_said_nothing() -> None:
-    silent = report(RECORD, NodeStatus())
+    silent = report(RECORD, NodeStatus(), LABELS)
     assert {name for name, value in silent.items() if value is not None} == {
         "dev_eui",
         "name",
@@ -102,23 +103,42 @@ def test_a_report_says_nothing_where_the_node_said_nothing() -> None:
     missing = NodeStatus(
         last_seen_us=0, battery=255, temperature_centi=-32_768, humidity_half=255, rain_tenth=65_535, risk=0
     )
-    said = report(RECORD, missing)
+    said = report(RECORD, missing, LABELS)
     assert said["last_seen"] == "1970-01-01T00:00:00+00:00"
     assert all(said[name] is None for name in ("temperature_c", "humidity_percent", "rain_mm", "risk"))
     assert (said["battery_percent"], said["external_power"]) == (None, None)
-    powered = report(RECORD, replace(missing, battery=0, risk=1 << 6 | 63, temperature_centi=-5))
+    powered = report(RECORD, replace(missing, battery=0, risk=1 << 6 | 63, temperature_centi=-5), LABELS)
     assert (powered["battery_percent"], powered["external_power"]) == (None, True)
     assert (powered["risk"], powered["risk_percent"], powered["temperature_c"]) == ("medium", 100, -0.05)
-    assert report(RECORD, NodeStatus(last_seen_us=1 << 62))["last_seen"] is None
+    assert report(RECORD, NodeStatus(last_seen_us=1 << 62), LABELS)["last_seen"] is None
 
 
 def test_every_entity_reads_a_value_that_the_report_has() -> None:
-    document = discovery(TOPICS, RECORD, "0.1.0")
-    told = report(RECORD, NodeStatus())
+    document = discovery(TOPICS, RECORD, LABELS, "0.1.0")
+    told = report(RECORD, NodeStatus(), LABELS)
     assert set(document) == {"dev", "o", "cmps", "stat_t", "avty", "avty_mode", "qos"}
     assert all(key in told for key in document["cmps"])
     assert len({entity["uniq_id"] for entity in document["cmps"].values()}) == len(document["cmps"])
-    assert "sa" not in discovery(TOPICS, replace(RECORD, plot=""), "0.1.0")["dev"]
+    assert "sa" not in discovery(TOPICS, replace(RECORD, plot=""), LABELS, "0.1.0")["dev"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "names"),
+    [
+        (2, ["class 0", "class 1"]),
+        (3, ["low", "medium", "high"]),
+        (4, ["class 0", "class 1", "class 2", "class 3"]),
+        (10, ["class 0", "class 1", "class 2", "class 3 or above"]),
+    ],
+)
+def test_a_model_that_is_not_about_risk_has_numbers_for_its_classes(classes: int, names: list[str]) -> None:
+    assert list(class_names(classes)) == names
+    document = discovery(TOPICS, RECORD, class_names(classes), "0.1.0")
+    assert document["cmps"]["risk"]["ops"] == names
+    assert document["cmps"]["risk"]["name"] == ("Infection risk" if classes == 3 else "Class")
+    said = report(RECORD, NodeStatus(risk=1 << 6 | 32), class_names(classes))
+    assert (said["risk"], said["risk_percent"]) == (names[1], 51)
+    assert report(RECORD, NodeStatus(risk=255), class_names(classes))["risk"] in (names[3:] or [None])
 
 
 async def test_what_waits_is_bounded_and_answers_have_a_reserve() -> None:
