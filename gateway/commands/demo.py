@@ -88,9 +88,7 @@ def _broker(where: str | None) -> dict[str, object]:
     return {"enabled": True, "host": host, "port": int(port or 1883)}
 
 
-def _settings(
-    chosen: Scenario, data_dir: Path, http_port: int, mqtt: dict[str, object]
-) -> GatewayConfig:
+def _settings(chosen: Scenario, data_dir: Path, http_port: int, mqtt: dict[str, object]) -> GatewayConfig:
     """What a swarm.toml for this scenario would say."""
     from gateway.config import GatewayConfig
 
