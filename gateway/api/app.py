@@ -251,8 +251,7 @@ def _asking(api: APIRouter, daemon: DaemonLike) -> None:
                 query_id = await daemon.ask(query)
                 if isinstance(query_id, Refused):
                     raise HTTPException(503, query_id.reason)
-                answer = await _answer(queue, query_id, request)
-                return {**answer, "names": [views.name(daemon.core, node) for node in answer["nodes"]]}
+                return views.answer(daemon.core, await _answer(queue, query_id, request))
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
 

@@ -136,7 +136,7 @@ class MqttFace:
 
     def _publish_answer(self, event: Event, tag: str) -> None:
         if event.kind == "query_answered":
-            answer = {name: value for name, value in event.data.items() if name != "reference"}
+            answer = views.answer(self._daemon.core, event.data)
             self._answer(tag, {"status": "ok", "answer": answer})
         elif event.kind == "query_refused":
             self._answer(tag, {"status": "error", "error": event.data["reason"]})

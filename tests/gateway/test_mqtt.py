@@ -94,6 +94,8 @@ def test_a_question_about_a_place_is_answered_with_the_object_that_http_gives(si
     assert answer["label"] == "high" and answer["coverage"] > 0 and answer["airtime_us"] > 0
     assert len(answer["nodes"]) == answer["asked"] == 2
     assert site.cell.nodes[0].row["dev_eui"] in answer["nodes"]
+    names = {each.row["dev_eui"]: each.row["name"] for each in site.cell.nodes}
+    assert answer.pop("names") == [names[dev_eui] for dev_eui in answer["nodes"]]
     last = site.served.http.get("/api/queries/last").json()["query"]
     assert {key: value for key, value in last.items() if key not in ("at_us", "reference")} == answer
 
@@ -201,12 +203,16 @@ def test_hostile_payloads_get_an_error_and_change_nothing(site: Site) -> None:
 def test_a_retained_question_is_refused_when_the_daemon_meets_it(tmp_path: Path, broker: Broker) -> None:
     with Person(broker.port) as person:
         person.say(QUESTION, {"id": "old", "features": [0] * 56, "crop": "grape"}, retain=True)
-        with Served(tmp_path, mqtt=settings(broker.port)):
+        with Served(tmp_path, mqtt=settings(broker.port)) as served:
             heard = person.next(ANSWER)
             assert (heard["id"], heard["status"]) == ("old", "error") and "retained" in heard["error"]
             person.say(QUESTION, {"id": "new", "features": [0] * 56, "crop": "grape"})
             judged = person.next(ANSWER, 2)
             assert judged["id"] == "new" and judged["answer"]["coverage"] == 1.0
+            asked = served.http.post("/api/ask", json={"features": [0] * 56, "crop": "grape"}).json()
+            varying = ("query_id", "latency_s")
+            assert set(asked) == set(judged["answer"]), "one object, both ways"
+            assert all(asked[key] == judged["answer"][key] for key in asked if key not in varying)
 
 
 # -- events, requests, discovery ------------------------------------------------------------------------
