@@ -23,7 +23,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -67,6 +67,9 @@ _QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped", "node_a
 log = logging.getLogger("swarm.gateway")
 
 MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes], "Coordinator"]
+
+Beside = Callable[["Daemon"], contextlib.AbstractAsyncContextManager[object]]
+"""Makes something that lives in the daemon's loop, beside it."""
 
 
 class SubscribersFull(Exception):
@@ -198,9 +201,16 @@ class Daemon:
     # -- life -------------------------------------------------------------------------------------
 
     async def run(
-        self, make_app: Callable[[Daemon], FastAPI] | None = None, *, on_signals: bool = False
+        self,
+        make_app: Callable[[Daemon], FastAPI] | None = None,
+        *,
+        beside: Sequence[Beside] = (),
+        on_signals: bool = False,
     ) -> None:
-        """Serve until `stop`; `make_app` builds the HTTP application (None: no HTTP)."""
+        """Serve until `stop`; `make_app` builds the HTTP application (None: no HTTP).
+
+        What `beside` makes is entered before the first turn and left after the last.
+        """
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as running:
             running.callback(self.close)
@@ -215,6 +225,8 @@ class Daemon:
                 self.http_url = await running.enter_async_context(server)
                 running.callback(forget_url, self.config.data_dir)
                 write_url(self.config.data_dir, self.http_url)
+            for make in beside:
+                await running.enter_async_context(make(self))
             self._failed_to_start = False
             self.started.set()
             while not self._stopping:

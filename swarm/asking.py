@@ -129,14 +129,23 @@ class Asking:
     # -- inputs -----------------------------------------------------------------------------------
 
     def on_query(self, now_us: int, query: Query) -> list[Effect]:
-        """Take a question; its id is in the event `query_asked` (or `query_refused`)."""
+        """Take a question; its id is in the event `query_asked` (or `query_refused`).
+
+        A question whose `reference` waits for its answer already is that one, put twice: `query_repeated`.
+        """
+        known = self._waiting_under(query.reference)
+        if known is not None and replace(query, query_id=known.query_id) == known:
+            return [Event("query_repeated", now_us, _named(known, {"query_id": known.query_id}))]
         query = replace(query, query_id=self._next_id)
         self._next_id = (self._next_id + 1) % QUERY_IDS
         fault = self._fault(query)
+        if fault is None and known is not None:
+            fault = "another question waits under this name; take a new one for each question"
         if fault is None and len(self._open) >= self._config.queries_max:
             fault = f"{len(self._open)} questions are waiting already; ask again later"
         if fault is not None:
-            return [Event("query_refused", now_us, {"query_id": query.query_id, "reason": fault})]
+            refused = _named(query, {"query_id": query.query_id, "reason": fault})
+            return [Event("query_refused", now_us, refused)]
         deadline_s = query.deadline_s or self._config.deadline_s
         return self._put(now_us, query, now_us, now_us + deadline_s * SECOND_US)
 
@@ -170,6 +179,15 @@ class Asking:
         if self._restart:
             return 0
         return min((waiting.plan.deadline_us for waiting in self._open.values()), default=None)
+
+    def _waiting_under(self, reference: str | None) -> Query | None:
+        if reference is None:
+            return None
+        waiting = [
+            *(each.plan.query for each in self._open.values()),
+            *(query for query, *_ in self._restart),
+        ]
+        return next((query for query in waiting if query.reference == reference), None)
 
     # -- a question's life ------------------------------------------------------------------------
 
@@ -252,6 +270,7 @@ class Asking:
         data: dict[str, Any] = {**asdict(answer), "latency_s": (now_us - waiting.asked_us) / SECOND_US}
         if waiting.plan.reason is not None:
             data["reason"] = waiting.plan.reason
+        data = _named(waiting.plan.query, data)
         return [self._row(query_id, waiting, data), Event("query_answered", now_us, data)]
 
     def _row(self, query_id: int, waiting: _Open, answer: dict[str, Any] | None) -> Store:
@@ -275,6 +294,11 @@ class Asking:
             if oldest not in self._open:
                 stores.append(Store("query", str(oldest), None))
         return stores
+
+
+def _named(query: Query, data: dict[str, Any]) -> dict[str, Any]:
+    """With the asker's own name for the question, when there is one."""
+    return data if query.reference is None else {**data, "reference": query.reference}
 
 
 def _tag(query_id: int) -> str:

@@ -277,8 +277,7 @@ def _asking(api: APIRouter, daemon: DaemonLike) -> None:
             raise HTTPException(422, str(error)) from error
         if isinstance(asked, Refused):
             raise HTTPException(503, asked.reason)
-        answer = await _answer(daemon, asked, until_us, request)
-        return {**answer, "names": [views.name(daemon.core, node) for node in answer["nodes"]]}
+        return views.answer(daemon.core, await _answer(daemon, asked, until_us, request))
 
 
 async def _answer(daemon: DaemonLike, asked: Asked, until_us: int, request: Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from swarm.federation.cohort import expected_replies
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
 
-__all__ = ["airtime", "event", "gathered", "model", "name", "node", "nodes", "rounds", "state"]
+__all__ = ["airtime", "answer", "event", "gathered", "model", "name", "node", "nodes", "rounds", "state"]
 
 HOUR_US = 3_600_000_000
 
@@ -75,6 +75,12 @@ def name(core: Coordinator, dev_eui: str) -> str:
     """What people call this node; its DevEUI if it has gone."""
     entry = core.registry.get(dev_eui)
     return entry.record.name if entry is not None else dev_eui
+
+
+def answer(core: Coordinator, data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event `query_answered` as every asker gets it, whichever way the question came."""
+    own = {key: value for key, value in data.items() if key != "reference"}
+    return {**own, "names": [name(core, dev_eui) for dev_eui in data["nodes"]]}
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:

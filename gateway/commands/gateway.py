@@ -14,8 +14,9 @@ from gateway.commands.output import AsJson, CommandError, show_json
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig, LearningSection
+    from gateway.daemon import Beside
 
-__all__ = ["app"]
+__all__ = ["app", "mqtt_faces"]
 
 app = typer.Typer(help="Run the gateway daemon, write and check its settings.", no_args_is_help=True)
 
@@ -49,6 +50,7 @@ def check(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False)
     from gateway import config
 
     settings = config.read(config_file, judge=_strategy_mistakes)
+    _beside(config_file, settings)
     if as_json:
         show_json({"file": str(config_file), "settings": settings.model_dump()})
     else:
@@ -72,10 +74,10 @@ def run(
     settings = config.read(config_file, judge=_strategy_mistakes)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
     logging.getLogger("swarm").setLevel(logging.DEBUG if verbose else logging.INFO)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, _beside(config_file, settings)))
 
 
-async def _serve(settings: GatewayConfig) -> None:
+async def _serve(settings: GatewayConfig, beside: list[Beside]) -> None:
     import asyncio
 
     from gateway.daemon import Daemon
@@ -102,12 +104,34 @@ async def _serve(settings: GatewayConfig) -> None:
         if settings.http.enabled:
             from gateway.api.app import create_app
 
-            await daemon.run(create_app, on_signals=True)
+            await daemon.run(create_app, beside=beside, on_signals=True)
         else:
-            await daemon.run(on_signals=True)
+            await daemon.run(beside=beside, on_signals=True)
     finally:
         announcing.cancel()
     typer.echo("swarm gateway: stopped")
+
+
+def mqtt_faces(settings: GatewayConfig) -> list[Beside]:
+    """The daemon's MQTT face, if it is to have one; AccessError when a file that [mqtt] names is no use."""
+    if not settings.mqtt.enabled:
+        return []
+    from gateway.mqtt.access import read_access
+    from gateway.mqtt.face import MqttFace
+
+    access = read_access(settings.mqtt)
+    return [lambda daemon: MqttFace(daemon, access)]
+
+
+def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
+    """What runs beside the daemon."""
+    from gateway.config import ConfigError
+    from gateway.mqtt.access import AccessError
+
+    try:
+        return mqtt_faces(settings)
+    except AccessError as error:
+        raise ConfigError([f"{config_file}: {error}"]) from error
 
 
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
