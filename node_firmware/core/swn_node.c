@@ -42,6 +42,8 @@ static int64_t status_delay_us(swn_node_t *node)
 
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us)
 {
+    swn_own_t own;
+
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
         config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
@@ -65,6 +67,8 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     swn_history_init(&node->history);
     swn_learner_init(&node->learner);
     swn_parameters_init(&node->parameters, config->model);
+    own = swn_node_own(node);
+    swn_serve_init(&node->serve, &own);
     return 0;
 }
 
@@ -80,6 +84,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
+        return 1;
+    }
+    if (key == SWN_NVM_SERVE && size == sizeof node->serve) {
+        swn_serve_recall(&node->serve, data);
         return 1;
     }
     return 0;
@@ -177,8 +185,13 @@ static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 
 static void on_block(swn_node_t *node, const swn_piece_t *piece)
 {
+    swn_own_t own;
+
     switch (swn_block_take(&node->block, piece, &node->parameters)) {
     case SWN_BLOCK_APPLIED:
+        own = swn_node_own(node);
+        swn_serve_block(&node->serve, &own);
+        swn_node_keep_choice(node);
         if (node->port->nvm_write != NULL) {
             node->port->nvm_write(node->port->ctx, SWN_NVM_PARAMETERS, &node->parameters, sizeof node->parameters);
         }
@@ -472,7 +485,9 @@ static void send_status(swn_node_t *node, int64_t now_us)
     report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
                              (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
                              (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
-                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
+                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
+                             node->serve.choice << SWN_STATUS_SERVES_SHIFT |
+                             (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
     size = swn_frame_status(&report, frame, sizeof frame);
