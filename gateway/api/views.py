@@ -10,6 +10,7 @@ from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
 
 __all__ = ["airtime", "event", "name", "node", "nodes", "rounds", "state"]
 
@@ -66,6 +67,7 @@ def node(entry: Entry) -> dict[str, Any]:
         "joined": entry.session is not None,
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
+        **_serving(entry.status.serves),
     }
 
 
@@ -73,6 +75,15 @@ def name(core: Coordinator, dev_eui: str) -> str:
     """What people call this node; its DevEUI if it has gone."""
     entry = core.registry.get(dev_eui)
     return entry.record.name if entry is not None else dev_eui
+
+
+def _serving(serves: int | None) -> dict[str, Any]:
+    """What the node answers with, and whether it found no gain in the fleet's newest head."""
+    if serves is None:
+        return {"serves": None, "no_gain": None}
+    choice = serves & SERVES_MASK
+    name = SERVES[choice] if choice < len(SERVES) else str(choice)
+    return {"serves": name, "no_gain": bool(serves & NO_GAIN)}
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:

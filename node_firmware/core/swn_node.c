@@ -466,7 +466,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
     const swn_history_t *history = &node->history;
     const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
     const int64_t period_us = (int64_t)node->config.status_period_s * SECOND_US;
-    uint8_t frame[SWN_STATUS_SIZE];
+    uint8_t frame[SWN_STATUS_SIZE + 1];
     swn_report_t report;
     size_t size;
 
@@ -485,11 +485,13 @@ static void send_status(swn_node_t *node, int64_t now_us)
     report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
                              (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
                              (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
-                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
-                             node->serve.choice << SWN_STATUS_SERVES_SHIFT |
-                             (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
+                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
+    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
+    if (node->config.payload_max == SWN_STATUS_SIZE) {
+        report.serves = 0; /* no room to say so */
+    }
     size = swn_frame_status(&report, frame, sizeof frame);
     if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;
