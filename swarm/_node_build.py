@@ -14,7 +14,7 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
     "block", "change", "compose_changes", "compose_prototypes", "features", "frame", "kernels", "learn",
-    "math", "model", "node", "rules", "sense", "train",
+    "math", "model", "node", "rules", "sense", "serve", "train",
 )  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
@@ -24,12 +24,13 @@ typedef struct {
     uint16_t model_version; int16_t adapter[512]; int16_t heads[8][330]; ...;
 } swn_parameters_t;
 typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
+typedef struct { uint8_t choice; uint8_t no_gain; ...; } swn_serve_t;
 typedef struct {
     uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs; ...;
 } swn_config_t;
 typedef struct {
-    swn_config_t config; swn_parameters_t parameters; swn_learner_t learner;
+    swn_config_t config; swn_parameters_t parameters; swn_learner_t learner; swn_serve_t serve;
     int64_t status_due_us; int64_t update_due_us; int64_t update_close_us; int64_t window_from_us;
     int64_t window_until_us; uint32_t readings; uint32_t refused; uint32_t dropped; uint32_t sent;
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;

@@ -231,7 +231,7 @@ class Coordinator:
         status.model_version, status.battery = message.model_version, message.battery
         status.labelled, status.flags, status.risk = message.labelled, message.flags, message.risk
         status.temperature_centi, status.rain_tenth = message.temperature_centi, message.rain_tenth
-        status.humidity_half = message.humidity_half
+        status.humidity_half, status.serves = message.humidity_half, message.serves
         if message.flags & WANTS_SCHEDULE:
             period_min = self.config.status_period_min
             self.downlinks.enqueue(

@@ -260,6 +260,16 @@ class Nodes:
         return self._view(np.uint32, "sent")
 
     @property
+    def serving(self) -> UInt8:
+        """What each node answers with: an index into `swarm.wire.messages.SERVES`."""
+        return self._view(np.uint8, "serve", "choice")
+
+    @property
+    def no_gain(self) -> UInt8:
+        """1 where a node does not use the head that the fleet changed for it."""
+        return self._view(np.uint8, "serve", "no_gain")
+
+    @property
     def adapters(self) -> Int16:
         """Each node's adapter, int16[n, 512], a copy."""
         return self._block(np.int16, ADAPTER_SIZE, "parameters", "adapter")

@@ -65,6 +65,7 @@ class NodeStatus:
     humidity_half: int | None = None
     rain_tenth: int | None = None
     risk: int | None = None
+    serves: int | None = None
     uplinks: int = 0
     lost: int = 0
 

@@ -221,8 +221,11 @@ def numbers(layout: list[tuple[str, int]], values: list[int]) -> list[tuple[str,
 
 
 def status(name: str, values: list[int]) -> Case:
-    """Uplink 12/01."""
-    return fixed(name, "up", "12:0101", "status", numbers(STATUS, values))
+    """Uplink 12/01; `serves` stands behind the others and takes no byte when it is 0."""
+    layout = [*STATUS, ("serves", 1)] if len(values) > len(STATUS) else STATUS
+    made = fixed(name, "up", "12:0101", "status", numbers(layout, values))
+    made["fields"].setdefault("serves", 0)
+    return made
 
 
 def announce(name: str, values: list[int]) -> Case:
@@ -331,6 +334,7 @@ def valid_uplinks() -> list[Case]:
         status("status_plain", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17]),
         status("status_freezing", [3, 1, 1, 0, 4, -1275, 200, 0, 0, 0]),
         status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
+        status("status_serves_the_rule", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17, 0x0C]),
         status("status_hot_external_power", [65535, 65535, 0, 255, 255, 32767, 0, 65534, 191, 128]),
     ]
 
@@ -433,7 +437,8 @@ def malformed_uplinks() -> list[Case]:
             "answer_context_255", 11, "up", "01" + "0100" + "ff" + "ff0000" + "0100" + "00" + "00", "value"
         ),
         refused("status_short", 12, "up", good_status[:-2], "size"),
-        refused("status_long", 12, "up", good_status + "00", "size"),
+        refused("status_long", 12, "up", good_status + "0c00", "size"),
+        refused("status_serves_needs_no_byte", 12, "up", good_status + "00", "value"),
         refused("status_protocol_2", 12, "up", "0102" + good_status[4:], "value"),
         refused("status_humidity_201", 12, "up", good_status[:22] + "c9" + good_status[24:], "value"),
     ]

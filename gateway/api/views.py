@@ -12,6 +12,7 @@ from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
 
 __all__ = ["airtime", "answer", "event", "gathered", "model", "name", "node", "nodes", "rounds", "state"]
 
@@ -68,6 +69,7 @@ def node(entry: Entry) -> dict[str, Any]:
         "joined": entry.session is not None,
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
+        **_serving(entry.status.serves),
     }
 
 
@@ -81,6 +83,15 @@ def answer(core: Coordinator, data: Mapping[str, Any]) -> dict[str, Any]:
     """An event `query_answered` as every asker gets it, whichever way the question came."""
     own = {key: value for key, value in data.items() if key != "reference"}
     return {**own, "names": [name(core, dev_eui) for dev_eui in data["nodes"]]}
+
+
+def _serving(serves: int | None) -> dict[str, Any]:
+    """What the node answers with, and whether it found no gain in the fleet's newest head."""
+    if serves is None:
+        return {"serves": None, "no_gain": None}
+    choice = serves & SERVES_MASK
+    name = SERVES[choice] if choice < len(SERVES) else str(choice)
+    return {"serves": name, "no_gain": bool(serves & NO_GAIN)}
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def list_nodes(config_file: Config = Path("swarm.toml"), as_json: AsJson = False
     now_us = client.get("/api/state")["now_us"]
     columns = (
         *("DevEUI", "name", "crop", "plot", "joined", "heard", "SNR dB"),
-        *("DR", "model", "battery", "risk", "lost"),
+        *("DR", "model", "serves", "battery", "risk", "lost"),
     )
     show_table(
         columns,
@@ -61,10 +61,16 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node.get("snr_db"),
         node.get("data_rate"),
         node.get("model_version"),
+        _serves(node),
         None if battery in (None, 255) else f"{round(battery / 2.54)} %",
         None if risk is None else RISKS[min(risk >> 6, 2)],
         node.get("lost"),
     )
+
+
+def _serves(node: dict[str, Any]) -> str | None:
+    serves = node.get("serves")
+    return f"{serves}, no gain" if serves is not None and node.get("no_gain") else serves
 
 
 @app.command()

@@ -256,7 +256,7 @@ void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t y
     memset(x, 0, SWN_WEATHER_FEATURES);
     fill_blocks(history, x, no_humidity, no_rain);
     swn_history_day(history, &day);
-    x[48 + (verdict.risk <= SWN_HIGH ? verdict.risk : SWN_HIGH)] = 64;
+    x[SWN_RULE_INPUT + (verdict.risk <= SWN_HIGH ? verdict.risk : SWN_HIGH)] = 64;
     x[51] = swn_sat8(verdict.index);
     x[52] = swn_sat8(40 * (int32_t)yesterday);
     x[53] = swn_sat8(5 * (int32_t)day.wet_hours);

@@ -24,7 +24,7 @@
 
 /* The shape of a model that judges these inputs; any other is for swn_observe(). */
 enum { SWN_WEATHER_FEATURES = 56, SWN_WEATHER_CLASSES = 3 };
-enum { SWN_HISTORY_HOURS = 48, SWN_DAY_HOURS = 24, SWN_BLOCK_HOURS = 3, SWN_BLOCKS = 16 };
+enum { SWN_HISTORY_HOURS = 48, SWN_DAY_HOURS = 24, SWN_BLOCK_HOURS = 3, SWN_BLOCKS = 16, SWN_RULE_INPUT = 48 };
 
 #define SWN_TEMPERATURE_MISSING INT16_MIN
 #define SWN_HUMIDITY_MISSING 255

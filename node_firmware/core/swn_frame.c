@@ -149,7 +149,9 @@ size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room)
 
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
 {
-    if (room < SWN_STATUS_SIZE || (message->humidity_half > 200 && message->humidity_half != 255)) {
+    const size_t size = message->serves == 0 ? SWN_STATUS_SIZE : SWN_STATUS_SIZE + 1;
+
+    if (room < size || (message->humidity_half > 200 && message->humidity_half != 255)) {
         return 0;
     }
     out[0] = 1;
@@ -164,7 +166,10 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
     put16(out + 12, message->rain_tenth);
     out[14] = message->risk;
     out[15] = message->multicast_received;
-    return SWN_STATUS_SIZE;
+    if (message->serves != 0) {
+        out[SWN_STATUS_SIZE] = message->serves;
+    }
+    return size;
 }
 
 static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)

@@ -50,6 +50,7 @@ enum { SWN_CONTEXT_OWN = 255 };
 enum { SWN_QUERY_OWN_READINGS = 1, SWN_QUERY_FEATURES = 2 };
 enum { SWN_ANSWER_OWN_READINGS = 1, SWN_ANSWER_NO_HUMIDITY = 2, SWN_ANSWER_NO_RAIN = 4 };
 enum { SWN_STATUS_NO_HUMIDITY = 1, SWN_STATUS_NO_RAIN = 2, SWN_STATUS_WANTS_SCHEDULE = 4, SWN_STATUS_FAULT = 8 };
+enum { SWN_STATUS_NO_GAIN = 8 }; /* in `serves`, beside swn_choice_t in bits 0 to 2 */
 
 /* Uplinks. */
 
@@ -122,6 +123,7 @@ typedef struct swn_report {
     uint8_t humidity_half;
     uint8_t risk; /* min(class, 3) << 6 | its probability >> 2 */
     uint8_t multicast_received;
+    uint8_t serves; /* 0: the fleet's newest head; it then takes no byte */
 } swn_report_t;
 
 size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room);

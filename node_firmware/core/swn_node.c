@@ -42,6 +42,8 @@ static int64_t status_delay_us(swn_node_t *node)
 
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us)
 {
+    swn_own_t own;
+
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
         config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
@@ -65,6 +67,8 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     swn_history_init(&node->history);
     swn_learner_init(&node->learner);
     swn_parameters_init(&node->parameters, config->model);
+    own = swn_node_own(node);
+    swn_serve_init(&node->serve, &own);
     return 0;
 }
 
@@ -80,6 +84,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
+        return 1;
+    }
+    if (key == SWN_NVM_SERVE && size == sizeof node->serve) {
+        swn_serve_recall(&node->serve, data);
         return 1;
     }
     return 0;
@@ -177,8 +185,13 @@ static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 
 static void on_block(swn_node_t *node, const swn_piece_t *piece)
 {
+    swn_own_t own;
+
     switch (swn_block_take(&node->block, piece, &node->parameters)) {
     case SWN_BLOCK_APPLIED:
+        own = swn_node_own(node);
+        swn_serve_block(&node->serve, &own);
+        swn_node_keep_choice(node);
         if (node->port->nvm_write != NULL) {
             node->port->nvm_write(node->port->ctx, SWN_NVM_PARAMETERS, &node->parameters, sizeof node->parameters);
         }
@@ -453,7 +466,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
     const swn_history_t *history = &node->history;
     const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
     const int64_t period_us = (int64_t)node->config.status_period_s * SECOND_US;
-    uint8_t frame[SWN_STATUS_SIZE];
+    uint8_t frame[SWN_STATUS_SIZE + 1];
     swn_report_t report;
     size_t size;
 
@@ -475,6 +488,10 @@ static void send_status(swn_node_t *node, int64_t now_us)
                              (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
+    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
+    if (node->config.payload_max == SWN_STATUS_SIZE) {
+        report.serves = 0; /* no room to say so */
+    }
     size = swn_frame_status(&report, frame, sizeof frame);
     if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;

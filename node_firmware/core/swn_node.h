@@ -33,6 +33,7 @@
 #include "swn_learn.h"
 #include "swn_model.h"
 #include "swn_rules.h"
+#include "swn_serve.h"
 
 #define SWN_NEVER_US INT64_MAX
 
@@ -50,7 +51,7 @@ enum {
 };
 
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2 };       /* keys of port->nvm_write */
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3 }; /* keys of port->nvm_write */
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {
@@ -138,6 +139,7 @@ typedef struct swn_node {
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];
     swn_history_t history;
     swn_learner_t learner;
+    swn_serve_t serve;
     swn_parameters_t parameters;
     swn_block_t block;
 } swn_node_t;
@@ -170,6 +172,12 @@ uint8_t swn_node_knows_crop(const swn_node_t *node);
 /* Features and rule of the last 48 h as they stand, for a context's rule; without rule (low, 0) the last observation,
  * or zeros, where the model is not weather's. x has room for the model's features. */
 swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *x);
+
+/* The part of the node that swn_serve looks at. */
+swn_own_t swn_node_own(const swn_node_t *node);
+
+/* Hands what the node serves to the port's non-volatile memory. */
+void swn_node_keep_choice(swn_node_t *node);
 
 /* Probabilities of the model's classes in 1/255 (sum 255) by the node's own readings (last observation), or by given
  * features, of its own crop. */

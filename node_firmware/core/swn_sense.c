@@ -68,6 +68,7 @@ static void close_day(swn_node_t *node)
     }
     if (node->day_sampled) {
         (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
+        swn_serve_sample(&node->serve, node->learner.next, verdict.risk);
         swn_learner_add(&node->learner, node->day, hidden);
     }
     node->day++;
@@ -167,6 +168,7 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
 
     memcpy(node->day_x, x, node->config.model->features);
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
+    swn_serve_sample(&node->serve, node->learner.next, SWN_RULE_NONE);
     swn_learner_add(&node->learner, id, hidden);
     node->observed = 1;
     node->valid_us = now_us;
@@ -174,7 +176,34 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
 
 uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
 {
-    return (uint8_t)(label < node->config.model->classes && swn_learner_label(&node->learner, id, label));
+    swn_own_t own;
+
+    if (label >= node->config.model->classes || !swn_learner_label(&node->learner, id, label)) {
+        return 0;
+    }
+    own = swn_node_own(node);
+    swn_serve_label(&node->serve, &own);
+    swn_node_keep_choice(node);
+    return 1;
+}
+
+void swn_node_keep_choice(swn_node_t *node)
+{
+    if (node->port->nvm_write != NULL) {
+        node->port->nvm_write(node->port->ctx, SWN_NVM_SERVE, &node->serve, sizeof node->serve);
+    }
+}
+
+swn_own_t swn_node_own(const swn_node_t *node)
+{
+    swn_own_t own;
+
+    own.model = node->config.model;
+    own.parameters = &node->parameters;
+    own.learner = &node->learner;
+    own.seed = node->config.seed;
+    own.context = node->config.context;
+    return own;
 }
 
 /* Inference ---------------------------------------------------------------------------------------- */
@@ -197,6 +226,19 @@ swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *
     return verdict;
 }
 
+/* What the inputs themselves say of the rule: they hold its class. */
+static uint8_t rule_said(const swn_node_t *node, const int8_t *x)
+{
+    uint8_t risk;
+
+    for (risk = 0; is_weather(node) && risk < SWN_WEATHER_CLASSES; risk++) {
+        if (x[SWN_RULE_INPUT + risk] > 0) {
+            return risk;
+        }
+    }
+    return SWN_RULE_NONE;
+}
+
 void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x, uint8_t *probabilities)
 {
     int8_t hidden[SWN_HIDDEN];
@@ -206,6 +248,11 @@ void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x,
 
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
     swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
+    if (context == node->config.context) {
+        const swn_own_t own = swn_node_own(node);
+        swn_serve_infer(&node->serve, &own, z, rule_said(node, x), probabilities);
+        return;
+    }
     swn_head_logits(node->parameters.heads[context], node->config.model->classes, z, logits);
     swn_softmax(logits, node->config.model->classes, probabilities);
 }

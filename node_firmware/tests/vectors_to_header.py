@@ -112,7 +112,7 @@ def announcement(fields: Case) -> str:
 
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
 DENSE = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
-STATUS += ("rain_tenth", "risk", "multicast_received")
+STATUS += ("rain_tenth", "risk", "multicast_received", "serves")
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "prototypes": ("swn_prototypes_t", prototypes),
     "top_k_sign": ("swn_top_k_vector_t", top_k),

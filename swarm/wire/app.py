@@ -20,7 +20,7 @@ FPort, way  type  layout (sizes in bytes)
 11 up       01    type 1, query_id 2, context 1, probability 1 per class (sum 255), head_version 2,
                   age 1, flags 1
 12 up       01    type 1, protocol 1, model_version 2, model_id 2, battery 1, labelled 1, flags 1,
-                  temperature i2, humidity 1, rain 2, risk 1, multicast_received 1
+                  temperature i2, humidity 1, rain 2, risk 1, multicast_received 1, [serves 1, if not 0]
 10 down     01    type 1, round 2, model_version 2, mode 1, cohort 1, spread_s 2, close_in_s 4,
                   next_window_s 4, window_s 2
 10 down     02    type 1, round 2, first_index 2, bitmap 1..
@@ -242,7 +242,7 @@ def _encode(message: Message) -> bytes | None:
             tail = bytes(probabilities) + _ANSWER_TAIL.pack(head_version, age, flags)
             return _ANSWER.pack(1, query_id, context) + tail if _answer_ok(message) else None
         case Status():
-            return _STATUS.pack(1, PROTOCOL, *_fields(message)) if _status_ok(message) else None
+            return _encode_status(message) if _status_ok(message) else None
         case RoundAnnounce():
             return _ROUND.pack(1, *_fields(message)) if _round_ok(message) else None
         case RoundAck(number, first, bitmap):
@@ -278,11 +278,18 @@ def _decode_answer(payload: bytes) -> Answer | Malformed:
     return message if _answer_ok(message) else _VALUE
 
 
+def _encode_status(message: Status) -> bytes:
+    *head, serves = _fields(message)
+    return _STATUS.pack(1, PROTOCOL, *head) + (bytes((serves,)) if serves else b"")
+
+
 def _decode_status(payload: bytes) -> Status | Malformed:
-    if len(payload) != _STATUS.size:
+    if len(payload) not in (_STATUS.size, _STATUS.size + 1):
         return _SIZE
-    _, protocol, *rest = _STATUS.unpack(payload)
-    message = Status(*rest)
+    _, protocol, *rest = _STATUS.unpack_from(payload)
+    message = Status(*rest, *payload[_STATUS.size :])
+    if len(payload) > _STATUS.size and message.serves == 0:
+        return _VALUE  # it would take no byte
     return message if protocol == PROTOCOL and _status_ok(message) else _VALUE
 
 

@@ -22,12 +22,15 @@ __all__ = [
     "LOCAL_SIZE_MAX",
     "MODES",
     "NO_BASE",
+    "NO_GAIN",
     "PROTOCOL",
     "QUERY_FEATURES_FOLLOW",
     "QUERY_FEATURES_MAX",
     "QUERY_OWN_READINGS",
     "RICE_K_MAX",
     "ROUND_NEW_CONTEXTS",
+    "SERVES",
+    "SERVES_MASK",
     "Z_SIZE",
     "Answer",
     "BlockKind",
@@ -72,6 +75,9 @@ BLOCK_HEADER_SIZE = 14
 NO_BASE = 0xFFFF
 ROUND_NEW_CONTEXTS = 0x80
 """Flag in a round's mode: only nodes whose context the model was shipped without take part."""
+SERVES = ("fleet's head", "fleet's head before", "shipped head", "own head", "rule", "last label")
+"""What a node answers with (`Status.serves`, bits 0..2); docs/SPEC.md section 2.4."""
+SERVES_MASK, NO_GAIN = 7, 8
 QUERY_OWN_READINGS = 1
 QUERY_FEATURES_FOLLOW = 2
 
@@ -194,7 +200,7 @@ class Status:
 
     `battery` as LoRaWAN DevStatus (0 external, 255 unknown), `humidity_half` in 0.5 % (255 missing),
     `rain_tenth` in 0.1 mm since the last status (65535 missing), `risk` min(class, 3) << 6 |
-    probability >> 2.
+    probability >> 2.  `serves`: bits 0..2 an index into `SERVES`, bit 3 `NO_GAIN`.
     """
 
     model_version: int
@@ -207,6 +213,7 @@ class Status:
     rain_tenth: int
     risk: int
     multicast_received: int
+    serves: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     swn_node_t *node = &host->nodes[index];
     const swn_config_t config = node->config;
     const swn_parameters_t parameters = node->parameters;
+    const swn_serve_t serve = node->serve;
     int16_t residual[SWN_LOCAL_SIZE_MAX];
 
     memcpy(residual, node->learner.residual, sizeof residual);
@@ -147,6 +148,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     }
     (void)swn_recall(node, SWN_NVM_PARAMETERS, &parameters, sizeof parameters);
     (void)swn_recall(node, SWN_NVM_RESIDUAL, residual, sizeof residual);
+    (void)swn_recall(node, SWN_NVM_SERVE, &serve, sizeof serve);
     return 0;
 }
 
