@@ -52,7 +52,7 @@ NO_HUMIDITY, NO_RAIN, SUSPECTS = 1, 2, 8
 SHARE_SHIFT = 4
 TOLD_MIN = 8
 RAINY_MIN = 24
-COVERED_SHARE = 0.85
+COVERED_SHARE = 0.8
 """Of the rainy hours of a lender: where so many are humid anyway, its rain is refused."""
 
 
