@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.config import Asking, Borrowing, Learning, Multicast, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
 from swarm.phy.link import NOISE_FIGURE_DB, PATH_LOSS_EXPONENT, SHADOWING_SD_DB
 from swarm.phy.regions import Region
@@ -136,6 +136,7 @@ class Scenario:
     learning: Learning = field(default_factory=Learning)
     multicast: Multicast = field(default_factory=Multicast)
     asking: Asking = field(default_factory=Asking)
+    borrowing: Borrowing = field(default_factory=Borrowing)
 
     def swarm_config(self) -> SwarmConfig:
         """What the gateway of this scenario is told."""
@@ -144,6 +145,7 @@ class Scenario:
             learning=self.learning,
             multicast=self.multicast,
             asking=self.asking,
+            borrowing=self.borrowing,
             dedup_us=0,  # one gateway: there is nothing to wait for
             status_period_min=self.status_period_min,
         )
@@ -223,6 +225,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "asking.k": (1, 256),
     "asking.deadline_s": (1, 86_400),
     "asking.queries_max": (1, 100_000),
+    "borrowing.survey_days": (3, 30),
+    "borrowing.survey_every_days": (1, 3_650),
+    "borrowing.lease_days": (5, 255),
+    "borrowing.lenders": (1, 8),
+    "borrowing.correlation_min": (-1, 1),
+    "borrowing.airtime_ms_max": (1, 60_000),
 }
 
 

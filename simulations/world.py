@@ -52,18 +52,32 @@ Progress = Callable[[int, int], None]
 class World:
     """One run.  `coordinator` is replaced by `restart_gateway`; `rows` is what it has stored."""
 
-    def __init__(self, scenario: Scenario, *, model: bytes | None = None, history_days: int = 0) -> None:
-        """`history_days`: labelled days that the nodes have behind them when the run begins."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        model: bytes | None = None,
+        history_days: int = 0,
+        field: Field | None = None,
+    ) -> None:
+        """`history_days`: labelled days that the nodes have behind them when the run begins.
+
+        `field`: what the nodes stand in, if it is not to be made from the scenario; as long as that would be.
+        """
         self.scenario = scenario
         self.model = shipped_model() if model is None else model
-        self.field = Field(
-            scenario.nodes,
-            scenario.days,
-            scenario.seed,
-            weather=scenario.weather or None,
-            spin_up_days=SPIN_UP_DAYS + history_days,
-            test_days=scenario.test_days,
-            told_share=scenario.told_share,
+        self.field = (
+            Field(
+                scenario.nodes,
+                scenario.days,
+                scenario.seed,
+                weather=scenario.weather or None,
+                spin_up_days=SPIN_UP_DAYS + history_days,
+                test_days=scenario.test_days,
+                told_share=scenario.told_share,
+            )
+            if field is None
+            else field
         )
         self.checkers = Checkers(scenario.region)
         self.identities: list[Identity] = identities(scenario, self.field)

@@ -4,7 +4,8 @@ Theory of operation.  An uplink walks, in this order:
 
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
     -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
-    -> rounds.on_update | asking.on_answer | status -> downlinks.answer (RX1/RX2 of this very uplink)
+    -> rounds.on_update | asking.on_answer | borrowing | status
+    -> downlinks.answer (RX1/RX2 of this very uplink)
 
 and a round, when its quorum or deadline has come:
 
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
+from swarm.borrowing import Borrowing
 from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
@@ -63,6 +65,7 @@ class Coordinator:
             self.downlinks.group.data_rate = self.channel.data_rate
         self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
+        self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self._dedup = Deduplicator(config.dedup_us)
 
     # -- inputs -----------------------------------------------------------------------------------
@@ -109,6 +112,7 @@ class Coordinator:
                 if isinstance(removed, Refused):
                     return removed
                 self.downlinks.forget(command.dev_eui)
+                removed += self.borrowing.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
@@ -222,6 +226,10 @@ class Coordinator:
                 return self.asking.on_answer(now_us, entry, message)
             case app.Status():
                 return self._status(now_us, entry, message)
+            case app.Readings():
+                return self.borrowing.on_readings(now_us, entry, message)
+            case app.ReadingsRequest():
+                return self.borrowing.on_request(now_us, entry, message)
             case _:
                 return self.rounds.on_update(now_us, entry, message)
 
@@ -232,6 +240,8 @@ class Coordinator:
         status.labelled, status.flags, status.risk = message.labelled, message.flags, message.risk
         status.temperature_centi, status.rain_tenth = message.temperature_centi, message.rain_tenth
         status.humidity_half, status.serves = message.humidity_half, message.serves
+        # First, because an order is rare and a schedule is asked for again.
+        effects = self.borrowing.on_status(now_us, entry)
         if message.flags & WANTS_SCHEDULE:
             period_min = self.config.status_period_min
             self.downlinks.enqueue(
@@ -245,7 +255,7 @@ class Coordinator:
                     tag="schedule",
                 ),
             )
-        return [Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
+        return [*effects, Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
 
     def _join(self, now_us: int, heard: Heard, request: lorawan.JoinRequest) -> list[Effect]:
         rx = heard.best

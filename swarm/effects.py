@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     MODEL = "model"
     TELEMETRY = "telemetry"
     REPAIR = "repair"
+    LENDING = "lending"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,46 +19,10 @@ import json
 import zlib
 from pathlib import Path
 
+from app_vector_bytes import Case, case, fixed, le, noise, numbers, packed, refused
+from app_vector_readings import malformed_readings, valid_readings
+
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
-Case = dict[str, object]
-
-
-def le(value: int, size: int) -> str:
-    """Little-endian hex of a signed or unsigned number."""
-    return (value % (1 << 8 * size)).to_bytes(size, "little").hex()
-
-
-def noise(count: int, limit: int, seed: int) -> list[int]:
-    """Numbers 0..limit-1 of a small linear congruential generator: fixed for ever, no library involved."""
-    out = []
-    for _ in range(count):
-        seed = (seed * 1103515245 + 12345) % (1 << 31)
-        out.append((seed >> 8) % limit)
-    return out
-
-
-def case(name: str, f_port: int, direction: str, text: str, fields: Case) -> Case:
-    """A valid frame."""
-    return {
-        "name": name,
-        "f_port": f_port,
-        "direction": direction,
-        "hex": text,
-        "fields": fields,
-        "reason": None,
-    }
-
-
-def refused(name: str, f_port: int, direction: str, text: str, reason: str) -> Case:
-    """Bytes that are no frame."""
-    return {
-        "name": name,
-        "f_port": f_port,
-        "direction": direction,
-        "hex": text,
-        "fields": None,
-        "reason": reason,
-    }
 
 
 def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, list[int]]]) -> Case:
@@ -102,13 +66,6 @@ def top_k_head(head: list[int], rice_k: int, count: int) -> str:
     """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
     text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
     return text + le(rice_k, 1) + le(count, 1)
-
-
-def packed(bits: str) -> str:
-    """Bits, MSB first, with zero bits up to the next byte, as hex."""
-    while len(bits) % 8:
-        bits += "0"
-    return "".join(f"{int(bits[i : i + 8], 2):02x}" for i in range(0, len(bits), 8))
 
 
 def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int]) -> Case:
@@ -166,14 +123,6 @@ def fragment(name: str, head: list[int], data: bytes) -> Case:
     return case(name, 10, "up", text, fields)
 
 
-def fixed(name: str, way: str, text: str, kind: str, layout: list[tuple[str, int, int]]) -> Case:
-    """A frame of plain numbers: `text` is `f_port:type`, the layout is (field, size, value)."""
-    f_port, kind_byte = text.split(":")
-    body = kind_byte + "".join(le(value, size) for _, size, value in layout)
-    fields: Case = {"kind": kind, **{field: value for field, _, value in layout}}
-    return case(name, int(f_port), way, body, fields)
-
-
 def answer(name: str, query_id: int, context: int, p: list[int], tail: list[int]) -> Case:
     """Uplink 11/01; `tail` = head_version, age, flags."""
     text = "01" + le(query_id, 2) + le(context, 1) + "".join(le(x, 1) for x in p)
@@ -213,11 +162,6 @@ ROUND = [
     ("window_s", 2),
 ]
 SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
-
-
-def numbers(layout: list[tuple[str, int]], values: list[int]) -> list[tuple[str, int, int]]:
-    """A layout filled with values."""
-    return [(name, size, value) for (name, size), value in zip(layout, values, strict=True)]
 
 
 def status(name: str, values: list[int]) -> Case:
@@ -336,6 +280,7 @@ def valid_uplinks() -> list[Case]:
         status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
         status("status_serves_the_rule", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17, 0x0C]),
         status("status_hot_external_power", [65535, 65535, 0, 255, 255, 32767, 0, 65534, 191, 128]),
+        *valid_readings("up"),
     ]
 
 
@@ -374,6 +319,7 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
+        *valid_readings("down"),
     ]
 
 
@@ -521,6 +467,7 @@ def text() -> str:
         + malformed_changes()
         + malformed_downlinks()
     )
+    cases += malformed_readings("up") + malformed_readings("down")
     names = [str(entry["name"]) for entry in cases]
     if len(set(names)) != len(names):
         raise ValueError("two cases have the same name")

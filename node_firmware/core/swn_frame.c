@@ -11,6 +11,7 @@ enum {
     BLOCK_HEADER = 14,
     QUERY_HEADER = 6,
     SCHEDULE_SIZE = 9,
+    SHARE_SIZE = 6,
     RICE_K_MAX = 9
 };
 
@@ -267,6 +268,33 @@ static swn_downlink_kind_t read_schedule(const uint8_t *data, size_t size, swn_s
     return SWN_DOWNLINK_SCHEDULE;
 }
 
+static swn_downlink_kind_t read_share(const uint8_t *data, size_t size, swn_share_t *out)
+{
+    if (size != SHARE_SIZE || data[1] == 0 || data[1] > 15 || data[2] > 7 || data[3] > 7) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->id = data[1];
+    out->send = data[2];
+    out->use = data[3];
+    out->offset_half = (int8_t)(data[4] < 128 ? data[4] : data[4] - 256);
+    out->days = data[5];
+    return SWN_DOWNLINK_SHARE;
+}
+
+static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, swn_downlink_t *out)
+{
+    switch (data[0]) {
+    case 1:
+        return read_schedule(data, size, &out->schedule);
+    case 2:
+        return swn_readings_read(data, size, &out->readings) ? SWN_DOWNLINK_READINGS : SWN_DOWNLINK_MALFORMED;
+    case 3:
+        return read_share(data, size, &out->share);
+    default:
+        return SWN_DOWNLINK_MALFORMED;
+    }
+}
+
 swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t size, swn_downlink_t *out)
 {
     if (size == 0 || size > SWN_PAYLOAD_MAX) {
@@ -287,8 +315,8 @@ swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t s
     if (f_port == SWN_PORT_ASKING && data[0] == 1) {
         return read_query(data, size, &out->query);
     }
-    if (f_port == SWN_PORT_STATUS && data[0] == 1) {
-        return read_schedule(data, size, &out->schedule);
+    if (f_port == SWN_PORT_STATUS) {
+        return read_status_port(data, size, out);
     }
     return SWN_DOWNLINK_MALFORMED;
 }

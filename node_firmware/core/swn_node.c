@@ -10,7 +10,6 @@
 enum {
     STATUS_PERIOD_MIN_S = 60,
     FLAT_TEMPERATURE_HOURS = 12,
-    FLAT_HUMIDITY_HOURS = 24,
     ABSENT_HOURS = 6,
     AGE_STEP_S = 600,
     AGE_UNKNOWN = 255,
@@ -65,6 +64,7 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     node->window_until_us = now_us;
     node->status_due_us = now_us + status_delay_us(node);
     swn_history_init(&node->history);
+    swn_borrow_init(&node->borrow);
     swn_learner_init(&node->learner);
     swn_parameters_init(&node->parameters, config->model);
     own = swn_node_own(node);
@@ -268,8 +268,9 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
         answer.flags = SWN_ANSWER_OWN_READINGS;
         if (!node->observed) {
             answer.flags = (uint8_t)(answer.flags |
-                                     (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
-                                     (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
+                                     (swn_history_no_humidity(swn_judged_history(node)) ? SWN_ANSWER_NO_HUMIDITY : 0) |
+                                     (swn_history_no_rain(swn_judged_history(node)) ? SWN_ANSWER_NO_RAIN : 0) |
+                                     (swn_judged_history(node) != &node->history ? SWN_ANSWER_BORROWED : 0));
         }
     }
     swn_infer_context(node, answer.context, x, answer.probabilities);
@@ -311,6 +312,14 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
         break;
     case SWN_DOWNLINK_SCHEDULE:
         on_schedule(node, now_us, &message.schedule);
+        break;
+    case SWN_DOWNLINK_READINGS:
+        if (swn_borrow_take(&node->borrow, &message.readings, node->hours_in_day)) {
+            swn_amend_day(node);
+        }
+        break;
+    case SWN_DOWNLINK_SHARE:
+        swn_borrow_share(&node->borrow, &message.share, &node->history);
         break;
     case SWN_DOWNLINK_MALFORMED:
         node->refused++;
@@ -433,9 +442,30 @@ static void send_update(swn_node_t *node, int64_t now_us)
     node->update_size = 0;
 }
 
+static void send_readings(swn_node_t *node, int64_t now_us)
+{
+    uint8_t frame[SWN_READINGS_SIZE_MAX];
+    const size_t size = swn_borrow_readings(&node->borrow, &node->history, node->hours_in_day, now_us, frame,
+                                            node->config.payload_max);
+
+    if (size == 0 || transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+        node->borrow.readings_due_us = SWN_NEVER_US;
+    }
+}
+
+static void send_request(swn_node_t *node, int64_t now_us)
+{
+    uint8_t frame[SWN_STATUS_SIZE];
+    const size_t size = swn_borrow_request(&node->borrow, now_us, frame, sizeof frame);
+
+    if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+        swn_borrow_asked(&node->borrow, now_us, &node->prng);
+    }
+}
+
 static uint8_t suspects_fault(const swn_node_t *node)
 {
-    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= FLAT_HUMIDITY_HOURS ||
+    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= SWN_FLAT_HUMIDITY_HOURS ||
                      node->absent >= ABSENT_HOURS);
 }
 
@@ -485,7 +515,8 @@ static void send_status(swn_node_t *node, int64_t now_us)
     report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
                              (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
                              (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
-                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
+                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
+                             node->borrow.share.id << SWN_STATUS_SHARE_SHIFT);
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
     report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
@@ -515,10 +546,17 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->update_due_us <= now_us && node->busy_until_us <= now_us) {
         send_update(node, now_us);
     }
+    if (node->borrow.readings_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_readings(node, now_us);
+    }
+    if (node->borrow.request_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_request(node, now_us);
+    }
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
         send_status(node, now_us);
     }
     next_us = earlier(node->status_due_us, node->update_due_us);
+    next_us = earlier(next_us, earlier(node->borrow.readings_due_us, node->borrow.request_due_us));
     for (i = 0; i < SWN_ANSWERS_MAX; i++) {
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);

@@ -15,6 +15,7 @@
  * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). An update
  * that is larger than a frame goes out in fragments, one after another as the port takes them. A round for
  * new contexts is for nodes alone whose crop the model was shipped without; they train their head only.
+ * Lending: a SHARE makes it send its day's readings after noon, or ask for a neighbour's (swn_borrow.h).
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
  * ROUND is the last frame of a window's programme: the first one that is heard closes the open window.
  *
@@ -28,6 +29,7 @@
 #include <stdint.h>
 
 #include "swn_block.h"
+#include "swn_borrow.h"
 #include "swn_features.h"
 #include "swn_frame.h"
 #include "swn_learn.h"
@@ -45,6 +47,7 @@ enum {
     SWN_FRAGMENT_GAP_S = 1,      /* between the fragments of an update, plus up to SWN_RETRY_S at random */
     SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
     SWN_NOON_HOUR = 12,
+    SWN_FLAT_HUMIDITY_HOURS = 24, /* without any change: the sensor is suspected */
     SWN_CROPS = 4,               /* contexts with a rule */
     SWN_GENERAL_RULE = 1,        /* whose class serves crops that the model does not know, */
     SWN_SEASON_RULE = 3          /* and whose index */
@@ -142,18 +145,26 @@ typedef struct swn_node {
     swn_serve_t serve;
     swn_parameters_t parameters;
     swn_block_t block;
+    swn_borrow_t borrow;
 } swn_node_t;
 
 /* 0, or -1 when a field of the config is out of its range or the port lacks tx or listen. */
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us);
 
-/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day (day_x is new). With a model
- * of another shape than weather's (56 features, 3 classes) a day makes no sample. */
+/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day: day_x is new, and
+ * swn_poll() is to be called, because a noon makes things due that it did not know of. With a model of another shape
+ * than weather's (56 features, 3 classes) a day makes no sample. */
 uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample);
 
 /* One more sample, not labelled yet, from features that the application computed: int8, as many as the model takes.
  * `id` is the application's name for it. What is own now is judged by the last observation. */
 void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x);
+
+/* A neighbour's day was put beside the own readings: judges the last closed day again. */
+void swn_amend_day(swn_node_t *node);
+
+/* The history that the node judges by: its own, or with what it borrowed. */
+const swn_history_t *swn_judged_history(const swn_node_t *node);
 
 /* The true class of a day or an observation; 0 when the node has no unlabelled sample of it, or the model no such
  * class. */

@@ -207,7 +207,9 @@ def _named(hour: int) -> str:
     return f"{date.fromordinal(hour // 24)} {hour % 24:02d}:00"
 
 
-def _survey(path: Path, problems: _Problems) -> tuple[dict[str, int], dict[str, _Station]]:
+def _survey(
+    path: Path, problems: _Problems, only: Sequence[str]
+) -> tuple[dict[str, int], dict[str, _Station]]:
     """First pass: the columns, and where each station's hours stand; times are checked here."""
     columns: dict[str, int] = {}
     stations: dict[str, _Station] = {}
@@ -224,6 +226,8 @@ def _survey(path: Path, problems: _Problems) -> tuple[dict[str, int], dict[str, 
             )
             continue
         name = cells[columns["station"]].strip()
+        if only and name not in only:
+            continue
         hour = _hour_of(cells[columns["time"]])
         if isinstance(hour, str):
             problems.add(line, "time", hour, "write local time as 2014-06-01 13:00")
@@ -326,6 +330,8 @@ def _values(
         if isinstance(hour, str) or not 0 <= hour - first < hours:
             continue
         name = cells[columns["station"]].strip()
+        if name not in stations:
+            continue
         lines[name][hour - first] = line
         for column, at, low, high in numbers:
             value = _number(cells[at], low, high)
@@ -393,14 +399,17 @@ def _distinct(temperature: dict[str, F64]) -> tuple[list[str], list[str]]:
     return kept, notes
 
 
-def read_weather_csv(path: Path, hours: int, start: date | None = None) -> Weather:
+def read_weather_csv(
+    path: Path, hours: int, start: date | None = None, *, only: Sequence[str] = ()
+) -> Weather:
     """The weather of `hours` hours (at least 24) from noon of `start` at each distinct station of a file.
 
+    only: the stations to read, the others' rows are passed over; empty: all.
     start None: 1 June of the first year in which every station covers the whole window. Raises
     WeatherCsvError.
     """
     problems = _Problems(path)
-    columns, stations = _survey(path, problems)
+    columns, stations = _survey(path, problems, only)
     first = _first_hour(stations, hours, start, problems)
     values, lines = _values(path, columns, stations, first, hours, problems)
     filled = {

@@ -27,6 +27,7 @@ FPort, way  type  layout (sizes in bytes)
 10 down     03    type 1, version 2, base_version 2, kind 1, length 2, crc32 4, index 1, count 1, piece 1..
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
+12 both     02    and 12/03: days of readings, see `swarm.wire.readings`
 ==========  ====  ==================================================================================
 
 Reserved flag bits are sent as zero and kept, not refused, by the receiver.
@@ -40,7 +41,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from swarm.effects import Malformed
-from swarm.wire import learning
+from swarm.wire import learning, readings
 from swarm.wire.learning import rice_bits, rice_k_for
 from swarm.wire.messages import (
     BLOCK_HEADER_SIZE,
@@ -84,6 +85,7 @@ from swarm.wire.messages import (
     UplinkMessage,
     f_port_of,
 )
+from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
     "BLOCK_HEADER_SIZE",
@@ -118,10 +120,13 @@ __all__ = [
     "Message",
     "Prototypes",
     "Query",
+    "Readings",
+    "ReadingsRequest",
     "RoundAck",
     "RoundAnnounce",
     "RoundMode",
     "Schedule",
+    "Share",
     "Status",
     "TopKInt4",
     "TopKSign",
@@ -226,7 +231,7 @@ def encode(message: Message) -> bytes:
     return payload
 
 
-def _encode(message: Message) -> bytes | None:
+def _encode(message: Message) -> bytes | None:  # noqa: PLR0911 - one for each kind
     match message:
         case Prototypes():
             return learning.encode_prototypes(message) if learning.prototypes_ok(message) else None
@@ -255,6 +260,8 @@ def _encode(message: Message) -> bytes | None:
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
         case Schedule():
             return _SCHEDULE.pack(1, *_fields(message))
+        case _:
+            return readings.encode(message)
 
 
 def _fields(message: Message) -> list[Any]:
@@ -340,12 +347,12 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
         RoundMode.DENSE_INT8: learning.decode_dense_int8,
     },
     F_PORT_ASKING: {1: _decode_answer},
-    F_PORT_STATUS: {1: _decode_status},
+    F_PORT_STATUS: {1: _decode_status, 2: readings.decode_readings, 3: readings.decode_request},
 }
 _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] = {
     F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block},
     F_PORT_ASKING: {1: _decode_query},
-    F_PORT_STATUS: {1: _decode_schedule},
+    F_PORT_STATUS: {1: _decode_schedule, 2: readings.decode_readings, 3: readings.decode_share},
 }
 
 

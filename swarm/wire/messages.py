@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from swarm.wire.readings import Readings, ReadingsRequest, Share
+
 __all__ = [
     "BLOCK_HEADER_SIZE",
     "BLOCK_SIZE_MAX",
@@ -278,8 +280,8 @@ class Schedule:
 
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
 """Whole updates."""
-UplinkMessage = LearningMessage | Fragment | Answer | Status
-DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
+UplinkMessage = LearningMessage | Fragment | Answer | Status | Readings | ReadingsRequest
+DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | Readings | Share
 Message = UplinkMessage | DownlinkMessage
 
 
@@ -287,4 +289,5 @@ def f_port_of(message: Message) -> int:
     """The FPort on which this kind of message travels."""
     if isinstance(message, (Answer, Query)):
         return F_PORT_ASKING
-    return F_PORT_STATUS if isinstance(message, (Status, Schedule)) else F_PORT_LEARNING
+    status = (Status, Schedule, Readings, ReadingsRequest, Share)
+    return F_PORT_STATUS if isinstance(message, status) else F_PORT_LEARNING

@@ -251,6 +251,18 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x)
     }
 }
 
+void swn_host_verdicts(const swn_host_t *host, uint8_t *own, uint8_t *judged)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        const swn_node_t *node = &host->nodes[i];
+        const swn_day_verdict_t *verdict = &node->borrow.verdicts[(node->day - 1u) % SWN_VERDICT_DAYS];
+        own[i] = verdict->own;
+        judged[i] = verdict->judged;
+    }
+}
+
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts)
 {
     uint32_t i;
