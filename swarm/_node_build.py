@@ -32,7 +32,8 @@ typedef struct {
 typedef struct { uint8_t id; uint8_t send; uint8_t use; int8_t offset_half; uint8_t days; ...; } swn_share_t;
 typedef struct { swn_share_t share; ...; } swn_borrow_t;
 typedef struct {
-    swn_config_t config; swn_borrow_t borrow; swn_parameters_t parameters; swn_learner_t learner; swn_serve_t serve;
+    swn_config_t config; swn_borrow_t borrow; swn_parameters_t parameters; swn_learner_t learner;
+    swn_serve_t serve;
     int64_t status_due_us; int64_t update_due_us; int64_t update_close_us; int64_t window_from_us;
     int64_t window_until_us; uint32_t readings; uint32_t refused; uint32_t dropped; uint32_t sent;
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
