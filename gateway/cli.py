@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import asking, bench_ask, demo, experts, gateway, model, nodes, pilot, sim
+from gateway.commands import (
+    asking,
+    backup,
+    bench_ask,
+    demo,
+    experts,
+    federation,
+    flower,
+    gateway,
+    model,
+    nodes,
+    pilot,
+    sim,
+)
 from gateway.commands.output import CommandError
 
 __all__ = ["app", "main"]
@@ -35,8 +48,12 @@ app.command()(demo.demo)
 app.command()(asking.ask)
 app.command()(asking.airtime)
 app.command()(asking.events)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(pilot.app, name="pilot")
 app.add_typer(model.app, name="model")
+app.add_typer(flower.app, name="flower")
+app.add_typer(federation.app, name="federation")
 
 
 def _version(asked: bool) -> None:
@@ -62,7 +79,11 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program `swarm`; ends the process."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while modules are still loading
+        code = 130
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -41,6 +41,18 @@ Host = Annotated[
     ),
 ]
 
+File = Annotated[
+    str, Field(max_length=4096, pattern=r"^[^\x00]*$", description='a file in quotes, or "" for none')
+]
+Topic = Annotated[
+    str,
+    Field(
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
+        description='letters, digits, "-" and "_" in quotes, with "/" between levels',
+    ),
+]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -74,6 +86,33 @@ class HttpSection(_Section):
     enabled: Annotated[bool, Field(description="true or false, without quotes")] = True
     host: Host = "127.0.0.1"
     port: Port = 8080
+
+
+class MqttSection(_Section):
+    """[mqtt]"""
+
+    enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
+    host: Host = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65_535, description="a whole number from 1 to 65535")] = 1883
+    tls: Annotated[bool, Field(description="true or false, without quotes")] = False
+    ca_file: File = ""
+    cert_file: File = ""
+    key_file: File = ""
+    username: Annotated[
+        str,
+        Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", description="a user name in quotes"),
+    ] = ""
+    password_file: File = ""
+    prefix: Topic = "swarm"
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description='letters, digits, "-" and "_" in quotes')
+    ] = "gateway"
+    client_id: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$", description='letters, digits, "-", "_" and "." in quotes'),
+    ] = ""
+    discovery: Annotated[bool, Field(description="true or false, without quotes")] = True
+    discovery_prefix: Topic = "homeassistant"
 
 
 class NodesSection(_Section):
@@ -158,6 +197,7 @@ class GatewayConfig(_Section):
     gateway: GatewaySection = GatewaySection()
     udp: UdpSection = UdpSection()
     http: HttpSection = HttpSection()
+    mqtt: MqttSection = MqttSection()
     nodes: NodesSection = NodesSection()
     learning: LearningSection = LearningSection()
     multicast: MulticastSection = MulticastSection()
@@ -198,15 +238,27 @@ def read(
     _override(source, values, os.environ if environment is None else environment)
     config = _validate(source, values)
     _check_together(source, config)
-    data_dir = str((path.parent / config.gateway.data_dir).expanduser())
-    _check_data_dir(source, Path(data_dir))
+    config = _beside(path.parent, config)
+    _check_data_dir(source, config.data_dir)
     judged = {("learning", "mode"), ("learning", "strategy"), ("learning", "options")}
     if judge is not None and not source.bad & judged:
         for mistake in judge(config.learning):
             source.mistake(*mistake)
     if source.mistakes:
         raise ConfigError([line for _, line in sorted(source.mistakes)][:MISTAKES_MAX])
-    return config.model_copy(update={"gateway": config.gateway.model_copy(update={"data_dir": data_dir})})
+    return config
+
+
+def _beside(folder: Path, config: GatewayConfig) -> GatewayConfig:
+    """Relative paths start at the directory of the file."""
+
+    def resolved(section: _Section, *keys: str) -> dict[str, str]:
+        named = {key: getattr(section, key) for key in keys}
+        return {key: str((folder / name).expanduser()) for key, name in named.items() if name}
+
+    gateway = config.gateway.model_copy(update=resolved(config.gateway, "data_dir"))
+    files = resolved(config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
+    return config.model_copy(update={"gateway": gateway, "mqtt": config.mqtt.model_copy(update=files)})
 
 
 def example() -> str:
@@ -328,6 +380,7 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
     if learning.spread_s >= learning.close_s:
         problem = f"{learning.spread_s} s is not below close_s ({learning.close_s} s)"
         wrong(spread, close, problem=problem, remedy="replies need to arrive before the round closes")
+    _check_mqtt(source, config.mqtt)
     if config.gateway.region.lower() not in REGION_NAMES:
         remedy = _nearest(config.gateway.region.lower(), list(REGION_NAMES), "regions")
         source.mistake(("gateway", "region"), f"{config.gateway.region!r} is no region", remedy)
@@ -346,3 +399,23 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
             problem = f"{multicast.frequency_hz} Hz is in no sub-band of {area.name}"
             bands = ", ".join(f"{band.min_hz}-{band.max_hz}" for band in area.sub_bands)
             wrong(frequency, problem=problem, remedy=f"choose a frequency inside {bands}")
+
+
+def _check_mqtt(source: Source, mqtt: MqttSection) -> None:
+    """Keys of [mqtt] that mean something only together; the files themselves are read when they are used."""
+
+    def needs(key: str, other: str) -> None:
+        if getattr(mqtt, key) and not getattr(mqtt, other) and ("mqtt", other) not in source.bad:
+            what = "is off" if other == "tls" else "is not given"
+            remedy = "set tls = true" if other == "tls" else f"give {other} too"
+            source.mistake(("mqtt", key), f"{getattr(mqtt, key)!r:.60} is given and {other} {what}", remedy)
+
+    needs("password_file", "username")
+    needs("cert_file", "key_file")
+    needs("key_file", "cert_file")
+    for key in ("ca_file", "cert_file"):
+        needs(key, "tls")
+    try:
+        mqtt.host.encode("idna")
+    except UnicodeError:
+        source.mistake(("mqtt", "host"), f"{mqtt.host!r:.60} is no host name or address", "correct it")

@@ -23,7 +23,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,12 +45,12 @@ from swarm.registry import Refused
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from swarm.commands import Command
+    from swarm.commands import Command, SetModel
     from swarm.config import SwarmConfig
     from swarm.coordinator import Coordinator
     from swarm.inference.plan import Query
 
-__all__ = ["Daemon", "SubscribersFull", "make_coordinator"]
+__all__ = ["Asked", "Daemon", "SubscribersFull", "make_coordinator"]
 
 INBOX_MAX = 4096
 BATCH_MAX = 256
@@ -61,15 +61,27 @@ RECEIVE_BYTES = 4 << 20
 """What the kernel is asked to hold of a burst of datagrams; it gives at most net.core.rmem_max."""
 AHEAD_MAX_US = 366 * 86_400_000_000
 """Stored time that lies further ahead of the system's is a wrong clock's."""
+_ANSWERS = frozenset({"query_answered", "query_refused"})
 _QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped", "node_added"})
 
 log = logging.getLogger("swarm.gateway")
 
 MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes], "Coordinator"]
 
+Beside = Callable[["Daemon"], contextlib.AbstractAsyncContextManager[object]]
+"""Makes something that lives in the daemon's loop, beside it."""
+
 
 class SubscribersFull(Exception):
     """There are `SUBSCRIBERS_MAX` readers of the events already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that was taken; `answer` becomes its `query_answered` or `query_refused`, or `stopping`."""
+
+    query_id: int
+    answer: asyncio.Future[Event]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,7 @@ class Daemon:
         self._disk = ThreadPoolExecutor(1, "disk")
         self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
+        self._asked: dict[int, list[asyncio.Future[Event]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._failed_to_start = False
@@ -141,13 +154,31 @@ class Daemon:
         answer = await self._request(lambda now_us: self.core.on_command(now_us, command))
         return answer if isinstance(answer, Refused) else None
 
-    async def ask(self, query: Query) -> int | Refused:
-        """Put a question to the swarm; the id under which `query_answered` will come."""
-        effects = await self._request(lambda now_us: self.core.on_query(now_us, query))
+    async def ask(self, query: Query) -> Asked | Refused:
+        """Put a question to the swarm; its answer comes a way of its own, whatever else happens."""
+        answer: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        query_id = 0
+
+        def call(now_us: int) -> list[Effect]:
+            nonlocal query_id
+            effects = self.core.on_query(now_us, query)
+            events = (effect for effect in effects if isinstance(effect, Event) and "query_id" in effect.data)
+            query_id = int(str(next(events).data["query_id"]))
+            self._asked.setdefault(query_id, []).append(answer)
+            return effects
+
+        effects = await self._request(call)
+        return effects if isinstance(effects, Refused) else Asked(query_id, answer)
+
+    async def hand_in(self, model: SetModel) -> int | Refused:
+        """Let the next window take up a model made elsewhere; the number of the round that will carry it."""
+        effects = await self._request(lambda now_us: self.core.on_command(now_us, model))
         if isinstance(effects, Refused):
             return effects
-        events = (effect for effect in effects if isinstance(effect, Event) and "query_id" in effect.data)
-        return int(str(next(events).data["query_id"]))
+        said = (
+            effect for effect in effects if isinstance(effect, Event) and effect.kind == "model_handed_in"
+        )
+        return int(str(next(said).data["round"]))
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[Event]]:
@@ -170,9 +201,16 @@ class Daemon:
     # -- life -------------------------------------------------------------------------------------
 
     async def run(
-        self, make_app: Callable[[Daemon], FastAPI] | None = None, *, on_signals: bool = False
+        self,
+        make_app: Callable[[Daemon], FastAPI] | None = None,
+        *,
+        beside: Sequence[Beside] = (),
+        on_signals: bool = False,
     ) -> None:
-        """Serve until `stop`; `make_app` builds the HTTP application (None: no HTTP)."""
+        """Serve until `stop`; `make_app` builds the HTTP application (None: no HTTP).
+
+        What `beside` makes is entered before the first turn and left after the last.
+        """
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as running:
             running.callback(self.close)
@@ -187,6 +225,8 @@ class Daemon:
                 self.http_url = await running.enter_async_context(server)
                 running.callback(forget_url, self.config.data_dir)
                 write_url(self.config.data_dir, self.http_url)
+            for make in beside:
+                await running.enter_async_context(make(self))
             self._failed_to_start = False
             self.started.set()
             while not self._stopping:
@@ -195,7 +235,10 @@ class Daemon:
             self._udp.close()
             while self._inbox:
                 await self._turn()
-            self._publish(Event("stopping", self.clock.now_us()))  # so that streams end before HTTP does
+            last = Event("stopping", self.clock.now_us())  # so that streams end before HTTP does
+            self._publish(last)
+            for query_id in list(self._asked):
+                self._resolve(query_id, last)
 
     def stop(self) -> None:
         """End `run` after the turn in progress; what was accepted is finished first."""
@@ -322,6 +365,9 @@ class Daemon:
         if stores or events:
             commit = partial(self._store.commit, stores, events, now_us=now_us)
             await asyncio.get_running_loop().run_in_executor(self._disk, commit)
+        for store in stores:
+            if store.table == "gateway":  # the core keeps rows of genuine gateways only
+                self.radio.accepted(store.key, genuine=store.row is not None)
         for effect in effects:
             if isinstance(effect, Transmit):
                 self.radio.transmit(self.clock.now_us(), effect)
@@ -329,17 +375,24 @@ class Daemon:
             self._publish(event)
 
     def _publish(self, event: Event) -> None:
-        gateway_id = event.data.get("gateway_id")
-        if event.kind == "uplink" and isinstance(gateway_id, str):
-            self.radio.accepted(gateway_id)
         log.log(
             logging.DEBUG if event.kind in _QUIET else logging.INFO, "%s %s", event.kind, dict(event.data)
         )
+        if event.kind in _ANSWERS:
+            self._resolve(int(str(event.data["query_id"])), event)
         for queue in self._subscribers:
             if queue.full():
                 queue.get_nowait()
                 self.counters["events_lost"] += 1
             queue.put_nowait(event)
+
+    def _resolve(self, query_id: int, event: Event) -> None:
+        for answer in self._asked.pop(query_id, ()):
+            if not answer.done():  # the asker may have gone
+                answer.set_result(event)
+
+
+_UNSOUND = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, struct.error)
 
 
 @contextlib.contextmanager
@@ -347,7 +400,7 @@ def _sound(config: GatewayConfig) -> Iterator[None]:
     """What the core says of rows that it cannot have written itself, as one line."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, ArithmeticError, AssertionError, struct.error) as error:
+    except _UNSOUND as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         what = f"{config.data_dir}: the stored data is damaged ({why}); restore a backup"
         raise StoreError(what) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -23,6 +24,8 @@ LOCK_FILE = "lock"
 URL_FILE = "url"
 TOKEN_FILE = "token"  # noqa: S105
 TOKEN_BYTES = 32
+
+log = logging.getLogger("swarm.gateway")
 
 
 class DataDirError(Exception):
@@ -78,6 +81,9 @@ def make_token(data_dir: Path) -> str:
         if token is None:
             token = secrets.token_urlsafe(TOKEN_BYTES)
             _write_private(path, token)
+        elif path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+            log.warning("%s: others could read it, and no more; delete it for a new one, then restart", path)
     except OSError as error:
         raise _unusable(path, error) from error
     return token

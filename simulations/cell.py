@@ -43,6 +43,7 @@ from swarm.phy.airtime import airtime_us
 from swarm.phy.link import foliage_loss_db, sensitivity_dbm
 from swarm.phy.regions import region as region_of
 from swarm.prng import Prng
+from swarm.wire.lorawan import DATA_OVERHEAD
 
 __all__ = ["DAY_US", "GATEWAY_ID", "HOUR_US", "Cell", "Downlink", "Gateway", "Traffic"]
 
@@ -54,7 +55,6 @@ _WINDOW_SYMBOLS = 8
 _WINDOWS_OVER_US = 200_000
 _SNR_REPORTED_MAX_DB = 14.0
 """The demodulator's estimate saturates: gateways never report more, however near the node."""
-UPLINK_PURPOSES = {0: "join_request", 10: "update", 11: "answer", 12: "status"}
 
 
 class Gateway(Protocol):
@@ -86,6 +86,9 @@ class Traffic:
 
     up_us: Counter[str] = field(default_factory=Counter)
     down_us: Counter[str] = field(default_factory=Counter)
+    up_bytes: Counter[str] = field(default_factory=Counter)
+    """Application payloads, without LoRaWAN's own 13 bytes."""
+    down_bytes: Counter[str] = field(default_factory=Counter)
     downlinks_sent: int = 0
     downlinks_received: int = 0
     """Receptions: one multicast frame may have many."""
@@ -204,7 +207,8 @@ class Cell:
     # -- the field --------------------------------------------------------------------------------
 
     def _hour(self, now_us: int, hour: int) -> None:
-        self.nodes.sense(hour, now_us)
+        for node in self.nodes.sense(hour, now_us):
+            self._poll(now_us, node)
         self.energy.sensed(1)
         if (hour + 1) % 24 == 0 and (day := (hour + 1) // 24 - 2) >= self._labels_from:
             self.nodes.label(day)
@@ -255,7 +259,8 @@ class Cell:
         self.air.start(on_air)
         self.windows.transmits(node, now_us, frame.end_us)
         self.energy.uplink(node, frame.airtime_us, power_dbm, sending.f_port == 10)
-        self.traffic.up_us[UPLINK_PURPOSES.get(sending.f_port, "other")] += frame.airtime_us
+        self.traffic.up_us[sending.purpose] += frame.airtime_us
+        self.traffic.up_bytes[sending.purpose] += max(0, len(frame.payload) - DATA_OVERHEAD)
         self.checkers.on_uplink_start(
             node,
             now_us,
@@ -331,6 +336,7 @@ class Cell:
         self.air.gateway_transmits(now_us, end_us)
         self.traffic.downlinks_sent += 1
         self.traffic.down_us[downlink.purpose] += end_us - now_us
+        self.traffic.down_bytes[downlink.purpose] += max(0, len(downlink.payload) - DATA_OVERHEAD)
         self.checkers.on_downlink_start(
             "the gateway",
             downlink.payload,

@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -158,7 +159,7 @@ def export(scenario: Scenario, path: Path) -> None:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-        path.write_text(text.getvalue(), encoding="utf-8")
+        _write_private(path, text.getvalue())
         return
     session = group(scenario)
     multicast = {
@@ -167,4 +168,12 @@ def export(scenario: Scenario, path: Path) -> None:
         "app_s_key": session.app_s_key.hex(),
         **asdict(channel(scenario)),
     }
-    path.write_text(json.dumps({"multicast": multicast, "nodes": rows}, indent=1) + "\n", encoding="utf-8")
+    _write_private(path, json.dumps({"multicast": multicast, "nodes": rows}, indent=1) + "\n")
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Keys are for their owner alone, also where a file of another mode was there before."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.truncate()
+        file.write(text)

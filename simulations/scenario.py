@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.config import Asking, Borrowing, Learning, Multicast, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
 from swarm.phy.link import NOISE_FIGURE_DB, PATH_LOSS_EXPONENT, SHADOWING_SD_DB
 from swarm.phy.regions import Region
@@ -138,6 +138,7 @@ class Scenario:
     learning: Learning = field(default_factory=Learning)
     multicast: Multicast = field(default_factory=Multicast)
     asking: Asking = field(default_factory=Asking)
+    borrowing: Borrowing = field(default_factory=Borrowing)
 
     def swarm_config(self) -> SwarmConfig:
         """What the gateway of this scenario is told."""
@@ -146,6 +147,7 @@ class Scenario:
             learning=self.learning,
             multicast=self.multicast,
             asking=self.asking,
+            borrowing=self.borrowing,
             dedup_us=0,  # one gateway: there is nothing to wait for
             status_period_min=self.status_period_min,
         )
@@ -215,7 +217,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "learning.spread_s": (1, 65_535),
     "learning.close_s": (5, 86_400 * 30),
     "learning.window_s": (1, 65_535),
-    "learning.cohort": (0, 1),
+    "learning.cohort": (1 / 256, 1),
     "learning.quorum": (0, 1),
     "learning.staleness_max": (0, 1_000),
     "learning.prototype_rounds": (0, 65_535),
@@ -228,6 +230,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "asking.fresh_s": (0, 86_400),
     "asking.holders": (1, 4),
     "asking.expert_deadline_s": (1, 86_400),
+    "borrowing.survey_days": (3, 30),
+    "borrowing.survey_every_days": (1, 3_650),
+    "borrowing.lease_days": (5, 255),
+    "borrowing.lenders": (1, 8),
+    "borrowing.correlation_min": (-1, 1),
+    "borrowing.airtime_ms_max": (1, 60_000),
 }
 
 
@@ -238,9 +246,9 @@ def names() -> list[str]:
 
 def load(scenario: str | Path) -> Scenario:
     """Read a shipped scenario by its name, or any by its path."""
-    path = Path(scenario)
+    path, shipped = Path(scenario), False
     if path.suffix != ".toml" and not path.is_file():
-        path = SCENARIO_FOLDER / f"{scenario}.toml"
+        path, shipped = SCENARIO_FOLDER / f"{scenario}.toml", True
         if not path.is_file():
             raise ScenarioError(
                 [f"{scenario}: no such scenario; give a path or one of: {', '.join(names())}"]
@@ -249,11 +257,14 @@ def load(scenario: str | Path) -> Scenario:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError([f"{path}: cannot be read ({error}); give a readable UTF-8 file"]) from error
-    return parse(text, str(path), Path(path).stem)
+    return parse(text, str(path), Path(path).stem, shipped=shipped)
 
 
-def parse(text: str, file: str, name: str) -> Scenario:
-    """Validate the TOML `text`; `file` is named in complaints, `name` used where none is given."""
+def parse(text: str, file: str, name: str, *, shipped: bool = False) -> Scenario:
+    """Validate the TOML `text`; `file` is named in complaints, `name` used where none is given.
+
+    Whether there is such a strategy is not asked of a `shipped` file: that needs Flower, which takes seconds.
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -264,6 +275,8 @@ def parse(text: str, file: str, name: str) -> Scenario:
     if not reader.mistakes:
         scenario = Scenario(**values)
         reader.across(scenario)
+        if not shipped and {"strategy", "options"} & set(table.get("learning", ())):
+            reader.strategy_fits(scenario)
     if reader.mistakes:
         raise ScenarioError(reader.mistakes)
     return scenario
@@ -359,13 +372,21 @@ class _Reader:
     def _multicast_fits(self, scenario: Scenario, region: Region) -> None:
         given = scenario.multicast.data_rate
         rate = region.rx2_data_rate if given is None else given
-        if rate not in region.downlink_data_rates:
-            self._wrong(
-                "multicast.data_rate", f"{rate} is no downlink data rate of {region.name}; choose another"
-            )
+        usable = [index for index, row in region.downlink_data_rates.items() if row.kind == "lora"]
+        if rate not in usable:
+            what = f"{rate} is no downlink data rate of {region.name} for LoRa"
+            self._wrong("multicast.data_rate", f"{what}; choose one of {', '.join(map(str, sorted(usable)))}")
         elif (room := region.payload_max(rate, uplink=False)) < MULTICAST_PAYLOAD_MIN:
             what = f"data rate {rate} of {region.name} carries {room} B, a model block needs"
             self._wrong("multicast.data_rate", f"{what} {MULTICAST_PAYLOAD_MIN}; choose a faster one")
+
+    def strategy_fits(self, scenario: Scenario) -> None:
+        """Strategy and options against what takes them."""
+        from swarm.federation.strategy import mistakes  # noqa: PLC0415  # imports Flower
+
+        learning = scenario.learning
+        for path, problem, remedy in mistakes(learning.mode, learning.strategy, learning.options):
+            self._wrong(".".join(("learning", *path)), f"{problem}; {remedy}")
 
     def _nested(self, kind: Any, value: object, key: str) -> object:
         if not isinstance(value, dict):

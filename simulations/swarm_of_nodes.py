@@ -39,7 +39,7 @@ from swarm.node import NodeConfig, Nodes
 from swarm.phy.link import best_spreading_factor
 from swarm.phy.regions import Region
 from swarm.prng import Prng
-from swarm.wire.app import F_PORT_STATUS, Schedule, encode
+from swarm.wire.app import F_PORT_ASKING, F_PORT_LEARNING, F_PORT_STATUS, Schedule, encode
 
 __all__ = ["LABEL_NONE", "Sending", "SwarmOfNodes", "data_rates", "firmware_nodes", "shipped_model"]
 
@@ -58,6 +58,7 @@ class Sending:
 
     node: int
     f_port: int
+    purpose: str
     frame: UplinkFrame
 
 
@@ -164,10 +165,12 @@ class SwarmOfNodes:
 
     # -- the field --------------------------------------------------------------------------------
 
-    def sense(self, hour: int, now_us: int) -> None:
-        """Every node takes the reading of hour `hour` of the field."""
+    def sense(self, hour: int, now_us: int) -> list[int]:
+        """Every node takes the reading of hour `hour` of the field; whom that gave something to send."""
         temperature, humidity, rain, clock = self._field.readings(hour)
-        self.firmware.sense(now_us, temperature, humidity, rain, clock)
+        closed = self.firmware.sense(now_us, temperature, humidity, rain, clock)
+        found: list[int] = np.flatnonzero((closed != 0) & (self.firmware.sharing != 0)).tolist()
+        return found
 
     def label(self, day: int) -> int:
         """Every node is told the true class of its plot on field day `day`; how many could use it."""
@@ -187,14 +190,16 @@ class SwarmOfNodes:
         """Let the firmware of `node` do what is due: what it sends, and when (world time) it is due again."""
         next_us = self.firmware.poll_one(node, self.local_us(node, now_us))
         sendings = [
-            Sending(index, f_port, self.devices[index].uplink(now_us, f_port, payload))
+            Sending(
+                index, f_port, _purpose(f_port, payload), self.devices[index].uplink(now_us, f_port, payload)
+            )
             for index, f_port, payload in self.firmware.outbox()
         ]
         return sendings, max(self.world_us(node, next_us), now_us + 1)
 
     def join(self, node: int, now_us: int) -> Sending:
         """The next join request of `node`."""
-        return Sending(node, 0, self.devices[node].join(now_us))
+        return Sending(node, 0, "join_request", self.devices[node].join(now_us))
 
     def listens(self) -> list[tuple[int, int, int]]:
         """Multicast windows asked for since the last call: (node, from, until) in world time."""
@@ -228,6 +233,13 @@ class SwarmOfNodes:
     def labelled(self) -> NDArray[np.uint8]:
         """How many labelled samples each node holds."""
         return self.firmware.labelled
+
+
+def _purpose(f_port: int, payload: bytes) -> str:
+    """What an uplink is for, as airtime is accounted."""
+    if f_port == F_PORT_STATUS:
+        return "status" if payload[0] == 1 else "readings"
+    return {F_PORT_LEARNING: "update", F_PORT_ASKING: "answer"}.get(f_port, "other")
 
 
 def _device(

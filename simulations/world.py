@@ -52,18 +52,32 @@ Progress = Callable[[int, int], None]
 class World:
     """One run.  `coordinator` is replaced by `restart_gateway`; `rows` is what it has stored."""
 
-    def __init__(self, scenario: Scenario, *, model: bytes | None = None, history_days: int = 0) -> None:
-        """`history_days`: labelled days that the nodes have behind them when the run begins."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        model: bytes | None = None,
+        history_days: int = 0,
+        field: Field | None = None,
+    ) -> None:
+        """`history_days`: labelled days that the nodes have behind them when the run begins.
+
+        `field`: what the nodes stand in, if it is not to be made from the scenario; as long as that would be.
+        """
         self.scenario = scenario
         self.model = shipped_model() if model is None else model
-        self.field = Field(
-            scenario.nodes,
-            scenario.days,
-            scenario.seed,
-            weather=scenario.weather or None,
-            spin_up_days=SPIN_UP_DAYS + history_days,
-            test_days=scenario.test_days,
-            told_share=scenario.told_share,
+        self.field = (
+            Field(
+                scenario.nodes,
+                scenario.days,
+                scenario.seed,
+                weather=scenario.weather or None,
+                spin_up_days=SPIN_UP_DAYS + history_days,
+                test_days=scenario.test_days,
+                told_share=scenario.told_share,
+            )
+            if field is None
+            else field
         )
         self.checkers = Checkers(scenario.region)
         self.identities: list[Identity] = identities(scenario, self.field)
@@ -106,6 +120,15 @@ class World:
     def run_until(self, until_us: int) -> None:
         """Let the world go on until that time."""
         self.cell.run_until(until_us)
+
+    def command(self, command: Command) -> list[Effect] | Refused:
+        """Tell the gateway something, as an operator would; the effects are performed already."""
+        now_us = self.cell.now_us
+        result = self.coordinator.on_command(now_us, command)
+        if not isinstance(result, Refused):
+            self._perform(now_us, result)
+            self._schedule_poll(now_us)
+        return result
 
     def restart_gateway(self) -> None:
         """Stop the gateway's program now and build it again from its rows."""

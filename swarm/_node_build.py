@@ -13,8 +13,9 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "ask", "block", "change", "compose_changes", "compose_prototypes", "expert", "features", "frame",
-    "kernels", "learn", "math", "model", "node", "rules", "run", "sense", "train",
+    "ask", "block", "borrow", "change", "compose_changes", "compose_prototypes", "expert", "features",
+    "frame", "kernels", "learn", "math", "model", "node", "readings", "rules", "run", "sense", "serve",
+    "train",
 )  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
@@ -24,13 +25,17 @@ typedef struct {
     uint16_t model_version; int16_t adapter[512]; int16_t heads[8][330]; ...;
 } swn_parameters_t;
 typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
+typedef struct { uint8_t choice; uint8_t no_gain; ...; } swn_serve_t;
 typedef struct {
     uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs;
     uint8_t ask_below; uint8_t ask_retry_s; ...;
 } swn_config_t;
+typedef struct { uint8_t id; uint8_t send; uint8_t use; int8_t offset_half; uint8_t days; ...; } swn_share_t;
+typedef struct { swn_share_t share; ...; } swn_borrow_t;
 typedef struct {
-    swn_config_t config; swn_parameters_t parameters; swn_learner_t learner;
+    swn_config_t config; swn_borrow_t borrow; swn_parameters_t parameters; swn_learner_t learner;
+    swn_serve_t serve;
     int64_t status_due_us; int64_t update_due_us; int64_t update_close_us; int64_t window_from_us;
     int64_t window_until_us; uint32_t readings; uint32_t refused; uint32_t dropped; uint32_t sent;
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
@@ -68,6 +73,7 @@ void swn_host_day_features(const swn_host_t *host, int8_t *x);
 void swn_host_own_features(const swn_host_t *host, int8_t *x);
 uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint8_t weight, uint8_t wanted,
                             const uint8_t *input, uint8_t *contribution);
+void swn_host_verdicts(const swn_host_t *host, uint8_t *own, uint8_t *judged);
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden,
                       int8_t *z);

@@ -95,7 +95,7 @@ class Asking:
 
     def __len__(self) -> int:
         """How many questions wait for their answer."""
-        return len(self._open)
+        return len(self._open) + sum(len(each.others) for each in self._open.values())
 
     def question(
         self,
@@ -152,18 +152,27 @@ class Asking:
     # -- inputs -----------------------------------------------------------------------------------
 
     def on_query(self, now_us: int, query: Query) -> list[Effect]:
-        """Take a question; its id is in the event `query_asked` (or `query_refused`)."""
+        """Take a question; its id is in the event `query_asked` (or `query_refused`).
+
+        A question whose `reference` waits for its answer already is that one, put twice: `query_repeated`.
+        """
+        known = self._waiting_under(query.reference)
+        if known is not None and replace(query, query_id=known.query_id) == known:
+            return [Event("query_repeated", now_us, _named(known, {"query_id": known.query_id}))]
         query = replace(query, query_id=self._next_id)
         self._next_id = (self._next_id + 1) % QUERY_IDS
         fault = self._fault(query)
-        if fault is None and len(self._open) >= self._config.queries_max:
-            fault = f"{len(self._open)} questions are waiting already; ask again later"
+        if fault is None and known is not None:
+            fault = "another question waits under this name; take a new one for each question"
+        if fault is None and len(self) >= self._config.queries_max:
+            fault = f"{len(self)} questions are waiting already; ask again later"
         if fault is not None:
-            return [Event("query_refused", now_us, {"query_id": query.query_id, "reason": fault})]
+            refused = _named(query, {"query_id": query.query_id, "reason": fault})
+            return [Event("query_refused", now_us, refused)]
         deadline_us = now_us + (query.deadline_s or self._config.deadline_s) * SECOND_US
-        known = self._answers.fresh(now_us, query)
-        if known is not None:
-            return self._repeat(now_us, query, now_us, known)
+        fresh = self._answers.fresh(now_us, query)
+        if fresh is not None:
+            return self._repeat(now_us, query, now_us, fresh)
         return self._take(now_us, query, now_us, deadline_us)
 
     def _take(self, now_us: int, query: Query, asked_us: int, deadline_us: int) -> list[Effect]:
@@ -214,6 +223,16 @@ class Asking:
         if self._restart:
             return 0
         return min((waiting.plan.deadline_us for waiting in self._open.values()), default=None)
+
+    def _waiting_under(self, reference: str | None) -> Query | None:
+        if reference is None:
+            return None
+        waiting = [
+            *(each.plan.query for each in self._open.values()),
+            *(query for each in self._open.values() for query, *_ in each.others),
+            *(query for query, *_ in self._restart),
+        ]
+        return next((query for query in waiting if query.reference == reference), None)
 
     # -- a question's life ------------------------------------------------------------------------
 
@@ -283,7 +302,8 @@ class Asking:
         data["energy_mj"] = round(data["energy_mj"] + receive_mj(silent_us), 3)
         if waiting.plan.reason is not None:
             data["reason"] = waiting.plan.reason
-        effects: list[Effect] = [self._row(query_id, waiting, data), Event("query_answered", now_us, data)]
+        named = _named(waiting.plan.query, data)
+        effects: list[Effect] = [self._row(query_id, waiting, named), Event("query_answered", now_us, named)]
         self._answers.keep(now_us, waiting.plan.query, data)
         for query, asked_us, deadline_us in waiting.others:
             if answer.value is not None or now_us >= deadline_us:
@@ -299,13 +319,14 @@ class Asking:
         answered_us, answer = known
         plan = Plan(query, (), 0, now_us, 0)
         data = {
-            **answer,
+            **{name: value for name, value in answer.items() if name != "reference"},
             "query_id": query.query_id,
             "airtime_us": 0,
             "energy_mj": 0.0,
             "age_s": (now_us - answered_us) / SECOND_US,
             "latency_s": (now_us - asked_us) / SECOND_US,
         }
+        data = _named(query, data)
         effects: list[Effect] = [self._row(query.query_id, _Open(plan, asked_us), data)]
         effects += self._forget_oldest(query.query_id)
         if asked_us == now_us:
@@ -335,9 +356,12 @@ class Asking:
             return []
         self._stored.append(query_id)
         stores = []
+        waiting = {query.query_id for each in self._open.values() for query, *_ in each.others} | set(
+            self._open
+        )
         while len(self._stored) > self._config.queries_max:
             oldest = self._stored.pop(0)
-            if oldest not in self._open:
+            if oldest not in waiting:
                 stores.append(Store("query", str(oldest), None))
         return stores
 
@@ -346,6 +370,11 @@ def _question_sent(waiting: _Open, dev_eui: str, _: int, airtime_us: int) -> lis
     """A question has its slot (or gave it back)."""
     waiting.questions_us[dev_eui] = max(airtime_us, 0)
     return []
+
+
+def _named(query: Query, data: dict[str, Any]) -> dict[str, Any]:
+    """With the asker's own name for the question, when there is one."""
+    return data if query.reference is None else {**data, "reference": query.reference}
 
 
 def _tag(query_id: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "SetMulticast"]
+__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "SetModel", "SetMulticast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +58,18 @@ class OpenRound:
     """Open the next round now instead of at its time."""
 
 
-Command = AddNode | RemoveNode | SetMulticast | OpenRound
+@dataclass(frozen=True, slots=True)
+class SetModel:
+    """Take over a model made elsewhere with the next window (one that still waits is replaced).
+
+    `vector` holds the cell's master, float64 little endian, real units, in the order of `swarm.model.vector`.
+    `gather`: the round of that window is aggregated elsewhere too; the cell only gathers its updates.
+    `close_s`: that round's deadline instead of the cell's (at most its period).
+    """
+
+    vector: bytes = field(repr=False)
+    gather: bool = False
+    close_s: int | None = None
+
+
+Command = AddNode | RemoveNode | SetMulticast | OpenRound | SetModel

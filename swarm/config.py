@@ -8,7 +8,7 @@ from typing import Literal
 from swarm.phy.regions import Region
 from swarm.phy.regions import region as region_of
 
-__all__ = ["Asking", "Learning", "Multicast", "MulticastChannel", "SwarmConfig"]
+__all__ = ["Asking", "Borrowing", "Learning", "Multicast", "MulticastChannel", "SwarmConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,25 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
+class Borrowing:
+    """Whether nodes lend one another readings, and what that may cost.
+
+    Every `survey_every_days` each node sends its hours for `survey_days` days, from which neighbours are
+    found and defects.  Each borrower has `lenders` of them that send daily (their mean is lent, and what
+    one's lost frame held another has), with a correlation of at least `correlation_min`, none of which spends
+    more than `airtime_ms_max` a day on it.  Orders end by themselves after `lease_days`.
+    """
+
+    enabled: bool = False
+    survey_days: int = 7
+    survey_every_days: int = 60
+    lease_days: int = 14
+    lenders: int = 2
+    correlation_min: float = 0.6
+    airtime_ms_max: int = 3_000
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmConfig:
     """One cell."""
 
@@ -107,6 +126,7 @@ class SwarmConfig:
     learning: Learning = field(default_factory=Learning)
     multicast: Multicast = field(default_factory=Multicast)
     asking: Asking = field(default_factory=Asking)
+    borrowing: Borrowing = field(default_factory=Borrowing)
     dedup_us: int = 200_000
     rx1_delay_s: int = 1
     status_period_min: int = 60

@@ -4,8 +4,8 @@ Theory of operation.  An uplink walks, in this order:
 
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
     -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
-    -> rounds.on_update | asking.on_answer | expert_asking | status -> downlinks.answer (RX1/RX2 of this
-    uplink)
+    -> rounds.on_update | asking.on_answer | expert_asking | borrowing | status
+    -> downlinks.answer (RX1/RX2 of this very uplink)
 
 and a round, when its quorum or deadline has come:
 
@@ -25,7 +25,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetMulticast
+from swarm.borrowing import Borrowing
+from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
@@ -69,6 +70,7 @@ class Coordinator:
         self.expert_asking = ExpertAsking(
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
         )
+        self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self._dedup = Deduplicator(config.dedup_us)
 
     # -- inputs -----------------------------------------------------------------------------------
@@ -76,7 +78,12 @@ class Coordinator:
     def on_uplink(self, now_us: int, rx: RxFrame) -> list[Effect]:
         """A gateway heard a frame."""
         effects = self.downlinks.heard_gateway(now_us, rx.gateway_id)
-        self._dedup.on_frame(now_us, rx)
+        stranger = not self.downlinks.genuine(rx.gateway_id)
+        lost = self._dedup.on_frame(now_us, rx, stranger=stranger)
+        if lost is not None:
+            effects += self._dropped(now_us, lost, Malformed("overflow", "too many frames at once"))
+        if self._dedup.late:
+            self.counters["late_copies"] = self._dedup.late
         return self._count(effects + self._drain(now_us))
 
     def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
@@ -111,11 +118,14 @@ class Coordinator:
                     return removed
                 self.downlinks.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
+                removed += self.borrowing.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
+            case SetModel():
+                return self.rounds.hand_in(now_us, command)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -165,15 +175,13 @@ class Coordinator:
         rx, session, status = heard.best, entry.session, entry.status
         assert session is not None
         dev_eui = entry.record.dev_eui
+        effects: list[Effect] = []
         if not accepted.retransmission:
+            # What may be a recording says nothing about the node, nor about the gateway.
             status.uplinks += 1
-        status.last_seen_us, status.rssi_dbm, status.snr_db, status.data_rate = (
-            now_us,
-            rx.rssi_dbm,
-            rx.snr_db,
-            rx.data_rate,
-        )
-        effects = self._genuine(now_us, heard)
+            status.last_seen_us, status.data_rate = now_us, rx.data_rate
+            status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
+            effects += self._proof(now_us, heard)
         effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
@@ -194,19 +202,18 @@ class Coordinator:
         ]
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
-        effects.append(Store("status", dev_eui, status.to_row()))
+            effects.append(Store("status", dev_eui, status.to_row()))
+        elif not self.downlinks.genuine(rx.gateway_id):
+            return effects  # no answer through strangers to what may be a recording
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
         return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
 
-    def _genuine(self, now_us: int, heard: Heard) -> list[Effect]:
-        """The gateways that delivered a genuine frame are gateways, not strangers."""
-        effects: list[Effect] = []
-        for copy in heard.copies:
-            effects += self.downlinks.heard_gateway(now_us, copy.gateway_id, genuine=True)
-        return effects
+    def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
+        """Who brought a genuine new frame first has heard it; the others may have copied it."""
+        return self.downlinks.heard_gateway(now_us, heard.first.gateway_id, proof=True)
 
     def _snr_limit_db(self, data_rate: int) -> float:
         """The demodulation floor at this uplink data rate; 0 where there is none (FSK)."""
@@ -232,6 +239,10 @@ class Coordinator:
                 return self.expert_asking.on_output(now_us, entry, message)
             case expert.Experts():
                 return self.expert_asking.on_experts(now_us, entry, message)
+            case app.Readings():
+                return self.borrowing.on_readings(now_us, entry, message)
+            case app.ReadingsRequest():
+                return self.borrowing.on_request(now_us, entry, message)
             case _:
                 return self.rounds.on_update(now_us, entry, message)
 
@@ -241,7 +252,9 @@ class Coordinator:
         status.model_version, status.battery = message.model_version, message.battery
         status.labelled, status.flags, status.risk = message.labelled, message.flags, message.risk
         status.temperature_centi, status.rain_tenth = message.temperature_centi, message.rain_tenth
-        status.humidity_half = message.humidity_half
+        status.humidity_half, status.serves = message.humidity_half, message.serves
+        # First, because an order is rare and a schedule is asked for again.
+        effects = self.borrowing.on_status(now_us, entry)
         if message.flags & WANTS_SCHEDULE:
             period_min = self.config.status_period_min
             self.downlinks.enqueue(
@@ -255,7 +268,7 @@ class Coordinator:
                     tag="schedule",
                 ),
             )
-        return [Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
+        return [*effects, Event("status", now_us, {"dev_eui": entry.record.dev_eui, **status.to_row()})]
 
     def _join(self, now_us: int, heard: Heard, request: lorawan.JoinRequest) -> list[Effect]:
         rx = heard.best
@@ -278,7 +291,7 @@ class Coordinator:
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
         self.registry.set_session(entry, session)
         return [
-            *self._genuine(now_us, heard),
+            *self._proof(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
             Store("session", record.dev_eui, session.to_row()),
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),

@@ -10,8 +10,11 @@ Theory of operation.  There are two ways to a node, and both take their slot fro
   just before its slot, so they leave in order whatever was refused before.  The next frame is built
   when the one before is about to end; a frame that every radio refused is tried again.
 
-A gateway is genuine once it delivered a genuine frame.  The others are strangers that only call themselves
-gateways: they are forgotten first, and not asked to send where there is a genuine one.
+A gateway proves itself by being the first to deliver a genuine new frame, which no recording is and no
+copy of another gateway's frame.  It counts as genuine until the cell's newest proof is `PROOF_KEPT_US`
+younger than its own.  The others are strangers that only call themselves gateways: they are forgotten
+first, and not asked to send where there is a genuine one.  What a forgotten gateway has sent in the past
+hour stays on its account.
 
 A frame may be given as a function of its start, because announcements carry times counted from
 their own reception.
@@ -37,6 +40,9 @@ PENDING_MAX = 8
 PROGRAMME_MAX = 4096
 """Frames that may wait for the group."""
 GATEWAYS_MAX = 64
+ASIDE_MAX = 1024
+"""Gateways that lost their place and whose airtime of the past hour is remembered."""
+PROOF_KEPT_US = 7 * 86_400_000_000
 GATEWAY_SILENT_US = 120_000_000
 """A gateway not heard for so long is not asked to send (its PULL_DATA comes every few seconds)."""
 MULTICAST_TRIES = 3
@@ -96,7 +102,7 @@ class _Gateway:
     scheduler: DownlinkScheduler
     ledger: AirtimeLedger
     last_seen_us: int = -GATEWAY_SILENT_US
-    genuine: bool = False
+    proved_us: int | None = None
     stored_us: int | None = None
 
 
@@ -109,6 +115,8 @@ class Downlinks:
     rows: Mapping[str, Mapping[str, Row]]
     group: MulticastGroup | None = None
     _gateways: dict[str, _Gateway] = field(default_factory=dict)
+    _aside: dict[str, _Gateway] = field(default_factory=dict)
+    _newest_proof_us: int = 0
     _pending: dict[str, deque[Pending]] = field(default_factory=dict)
     _heard_by: dict[str, str] = field(default_factory=dict)
     """Node -> the gateway that heard it last."""
@@ -125,9 +133,10 @@ class Downlinks:
         for gateway_id, gateway_row in self.rows.get("gateway", {}).items():
             gateway = self._gateway(gateway_id)
             gateway.last_seen_us = gateway.stored_us = int(gateway_row["last_seen_us"] or 0)
-            gateway.genuine = True
+            gateway.proved_us = int(gateway_row.get("proved_us") or gateway.last_seen_us)
+            self._newest_proof_us = max(self._newest_proof_us, gateway.proved_us)
         for key, airtime in sorted(self.rows.get("airtime", {}).items(), key=lambda item: int(item[0])):
-            sender = self._gateway(str(airtime["gateway_id"]))
+            sender = self._sender(str(airtime["gateway_id"]))
             grant = sender.ledger.restore_row(airtime)
             sender.scheduler.occupy(grant.at_us, grant.airtime_us)
             self._next_id = max(self._next_id, int(key) + 1)
@@ -136,35 +145,63 @@ class Downlinks:
 
     # -- gateways ---------------------------------------------------------------------------------
 
-    def heard_gateway(self, now_us: int, gateway_id: str, *, genuine: bool = False) -> list[Effect]:
-        """A gateway gave a sign of life (`genuine`: a genuine frame); it may now be asked to send."""
-        if gateway_id not in self._gateways and not self._make_room():
-            return [Event("dropped", now_us, {"reason": "too_many_gateways", "gateway_id": gateway_id})]
+    def heard_gateway(self, now_us: int, gateway_id: str, *, proof: bool = False) -> list[Effect]:
+        """A gateway gave a sign of life (`proof`: it was the first to bring a genuine new frame)."""
+        effects: list[Effect] = []
+        if gateway_id not in self._gateways:
+            room = self._make_room(now_us)
+            if room is None:
+                return [Event("dropped", now_us, {"reason": "too_many_gateways", "gateway_id": gateway_id})]
+            effects += room
         gateway = self._gateway(gateway_id)
         gateway.last_seen_us = now_us
-        gateway.genuine = gateway.genuine or genuine
-        fresh = gateway.stored_us is not None and now_us - gateway.stored_us <= GATEWAY_SILENT_US // 2
-        if fresh or not gateway.genuine:
-            return []
+        fresh = _recent(now_us, gateway.stored_us)
+        if proof:
+            fresh = fresh and _recent(now_us, gateway.proved_us)
+            gateway.proved_us = self._newest_proof_us = now_us
+        if fresh or not self.genuine(gateway_id):
+            return effects
         gateway.stored_us = now_us
-        return [Store("gateway", gateway_id, {"last_seen_us": now_us})]
+        row: Row = {"last_seen_us": now_us, "proved_us": gateway.proved_us}
+        return [*effects, Store("gateway", gateway_id, row)]
 
-    def _make_room(self) -> bool:
-        """Whether one more gateway has a place, if need be that of the stranger silent for longest."""
+    def genuine(self, gateway_id: str) -> bool:
+        """Whether this gateway has proved itself, not too long before the last one that did."""
+        gateway = self._gateways.get(gateway_id)
+        if gateway is None or gateway.proved_us is None:
+            return False
+        return gateway.proved_us >= self._newest_proof_us - PROOF_KEPT_US
+
+    def _make_room(self, now_us: int) -> list[Effect] | None:
+        """A place for one more gateway, perhaps that of the stranger silent for longest; None: no place."""
         if len(self._gateways) < GATEWAYS_MAX:
+            return []
+        strangers = [(state.last_seen_us, g) for g, state in self._gateways.items() if not self.genuine(g)]
+        for _, gateway_id in sorted(strangers):
+            if self._put_aside(now_us, gateway_id):
+                stored = self._gateways.pop(gateway_id).stored_us is not None
+                return [Store("gateway", gateway_id, None)] if stored else []
+        return None
+
+    def _put_aside(self, now_us: int, gateway_id: str) -> bool:
+        """Remember what this gateway has sent in the past hour, if anything; False: no room for that."""
+        gateway = self._gateways[gateway_id]
+        if gateway.ledger.idle(now_us):
             return True
-        strangers = [(state.last_seen_us, g) for g, state in self._gateways.items() if not state.genuine]
-        if strangers:
-            del self._gateways[min(strangers)[1]]
-        return bool(strangers)
+        if len(self._aside) >= ASIDE_MAX:
+            self._aside = {g: state for g, state in self._aside.items() if not state.ledger.idle(now_us)}
+        if len(self._aside) >= ASIDE_MAX:
+            return False
+        self._aside[gateway_id] = gateway
+        return True
 
     def alive(self, now_us: int) -> list[str]:
         """The gateways that can send now, in a fixed order; strangers only where no other was ever heard."""
-        strangers_too = not any(state.genuine for state in self._gateways.values())
+        genuine = {g for g in self._gateways if self.genuine(g)}
         return sorted(
             g
             for g, state in self._gateways.items()
-            if now_us - state.last_seen_us <= GATEWAY_SILENT_US and (strangers_too or state.genuine)
+            if now_us - state.last_seen_us <= GATEWAY_SILENT_US and (g in genuine or not genuine)
         )
 
     def gateways(self) -> dict[str, int]:
@@ -172,7 +209,7 @@ class Downlinks:
         return {gateway_id: state.last_seen_us for gateway_id, state in sorted(self._gateways.items())}
 
     def ledger(self, gateway_id: str) -> AirtimeLedger:
-        return self._gateways[gateway_id].ledger
+        return self._sender(gateway_id).ledger
 
     # -- class A ----------------------------------------------------------------------------------
 
@@ -473,12 +510,26 @@ class Downlinks:
         ]
 
     def _gateway(self, gateway_id: str) -> _Gateway:
+        """The gateway's place in the table, with all it has sent: taken up again, or new."""
         gateway = self._gateways.get(gateway_id)
+        if gateway is None:
+            gateway = self._gateways[gateway_id] = self._sender(gateway_id)
+            self._aside.pop(gateway_id, None)
+            gateway.proved_us = gateway.stored_us = None
+        return gateway
+
+    def _sender(self, gateway_id: str) -> _Gateway:
+        """Calendar and ledger of a gateway, whether or not it has a place."""
+        gateway = self._gateways.get(gateway_id) or self._aside.get(gateway_id)
         if gateway is None:
             ledger = AirtimeLedger(self.region)
             gateway = _Gateway(DownlinkScheduler(self.region, ledger, lead_us=self.lead_us), ledger)
-            self._gateways[gateway_id] = gateway
+            self._aside[gateway_id] = gateway
         return gateway
+
+
+def _recent(now_us: int, at_us: int | None) -> bool:
+    return at_us is not None and now_us - at_us <= GATEWAY_SILENT_US // 2
 
 
 def _payload(payload: Payload, at_us: int) -> bytes:

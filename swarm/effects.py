@@ -42,6 +42,7 @@ class Purpose(StrEnum):
     MODEL = "model"
     TELEMETRY = "telemetry"
     REPAIR = "repair"
+    LENDING = "lending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ EVENT_KINDS = {
     "experts": "a node said which experts it holds",
     "fragment": "a slice of a node's update arrived",
     "joined": "a node joined over the air (OTAA) and has its session",
+    "model_handed_in": "a model made elsewhere waits for the next window; round says which",
     "multicast_set": "the cell has another multicast group",
     "node_added": "a node was registered, or changed",
     "node_removed": "a node and its keys were forgotten",
@@ -151,6 +153,13 @@ EVENT_KINDS = {
     "uplink": "a genuine frame of a node was received",
 }
 """Every kind of event there is, and what it says."""
+
+
+def integers(row: Mapping[str, object], *columns: str) -> None:
+    """ValueError unless each of these columns of a stored row holds a whole number."""
+    for column in columns:
+        if not isinstance(row[column], int):
+            raise ValueError(f"the stored column {column} should be a number")
 
 
 Effect = Transmit | Store | Event

@@ -311,6 +311,21 @@ class Nodes:
         return self._view(np.uint32, "sent")
 
     @property
+    def serving(self) -> UInt8:
+        """What each node answers with: an index into `swarm.wire.messages.SERVES`."""
+        return self._view(np.uint8, "serve", "choice")
+
+    @property
+    def no_gain(self) -> UInt8:
+        """1 where a node does not use the head that the fleet changed for it."""
+        return self._view(np.uint8, "serve", "no_gain")
+
+    @property
+    def sharing(self) -> UInt8:
+        """Number of the SHARE that each node follows, 0: none."""
+        return self._view(np.uint8, "borrow", "share", "id")
+
+    @property
     def adapters(self) -> Int16:
         """Each node's adapter, int16[n, 512], a copy."""
         return self._block(np.int16, ADAPTER_SIZE, "parameters", "adapter")
@@ -457,6 +472,12 @@ class Nodes:
         x = np.empty((self.count, self.shape.features), np.int8)
         lib.swn_host_day_features(self._host, _in("int8_t", x))
         return mask, x
+
+    def verdicts(self) -> tuple[UInt8, UInt8]:
+        """Each node's class of its last closed day by its rule: of its own readings, and as it stands now."""
+        own, judged = np.empty(self.count, np.uint8), np.empty(self.count, np.uint8)
+        lib.swn_host_verdicts(self._host, _in("uint8_t", own), _in("uint8_t", judged))
+        return own, judged
 
     def features(self, index: int) -> Int8:
         """The inputs int8[features] that node `index` would judge its own readings by now."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from swarm.commands import AddNode
-from swarm.effects import Row, Store
+from swarm.effects import Row, Store, integers
 from swarm.mac.session import Session
 from swarm.phy.regions import Region
 from swarm.retired import Counters, Retired, fingerprint
@@ -43,6 +43,7 @@ class NodeRecord:
 
     @classmethod
     def from_row(cls, dev_eui: str, row: Mapping[str, object]) -> NodeRecord:
+        integers(row, "node_index", "context", "join_nonce", "created_us")
         return cls(dev_eui=dev_eui, **{name: row[name] for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
 
 
@@ -64,6 +65,7 @@ class NodeStatus:
     humidity_half: int | None = None
     rain_tenth: int | None = None
     risk: int | None = None
+    serves: int | None = None
     uplinks: int = 0
     lost: int = 0
 
@@ -72,6 +74,7 @@ class NodeStatus:
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> NodeStatus:
+        integers(row, "uplinks", "lost")
         return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]
 
 

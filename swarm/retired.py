@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from swarm.effects import Row, Store
 
@@ -42,7 +42,7 @@ class Retired:
     """At most `RETIRED_MAX` of them; `rows` is what earlier stores left."""
 
     def __init__(self, rows: Mapping[str, Mapping[str, Row]]) -> None:
-        self._kept = {key: Counters(**row) for key, row in rows.get(TABLE, {}).items()}  # type: ignore[arg-type]
+        self._kept = {key: _counters(row) for key, row in rows.get(TABLE, {}).items()}
 
     @property
     def is_full(self) -> bool:
@@ -60,3 +60,8 @@ class Retired:
         if key not in self._kept:
             return Counters(), []
         return self._kept.pop(key), [Store(TABLE, key, None)]
+
+
+def _counters(row: Row) -> Counters:
+    """A stored row; a store may add its key to the columns."""
+    return Counters(**{each.name: row[each.name] for each in fields(Counters)})  # type: ignore[arg-type]

@@ -8,6 +8,9 @@ ROUND comes last, so that what a node trains from is the model of this very wind
 window.  Then updates come in until the round is due (`federation.round`), the Flower strategy makes a
 new vector of them, and the block that takes the nodes there waits for the next window.
 
+A vector from outside (`hand_in`) waits for the next window as well and becomes the next version there; its
+owner may claim that window's round, which then changes no model and is kept for `gathered`.
+
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
@@ -25,16 +28,18 @@ from typing import Any
 
 import numpy as np
 
+from swarm.commands import SetModel
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_of
+from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import FlowerStrategy
-from swarm.model import block
+from swarm.model import block, stored
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
 from swarm.node import Model
@@ -78,7 +83,9 @@ class Rounds:
         self._base = Mirror(0, self.replica.adapter(), shipped)
         self._block: block.Encoded | None = None
         """What takes the nodes to the mirror, sent in every window; None while they have what was shipped."""
-        self._mirror, self._master = self._restored_model(rows.get("model", {}))
+        self._mirror, self._master, self._block = self._restored_model(rows.get("model", {}))
+        self._sent: tuple[Mirror, block.Encoded | None] = (self._base, None)
+        """Mirror and block as the last window sent them."""
         self._strategies = self._restored_strategies(rows.get("strategy", {}))
         self._agreement: dict[str, tuple[int, int]] = {}
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
@@ -92,6 +99,7 @@ class Rounds:
         self._last: Round | None = None
         self._reassembly = Reassembly(0)
         self._update_keys: dict[int, list[str]] = {}
+        self._handed_in: HandedIn | None = None
         self._restore_rounds(rows)
 
     # -- what others want to know -----------------------------------------------------------------
@@ -108,6 +116,19 @@ class Rounds:
     def mirror(self) -> Mirror:
         """The nodes' parameters, bit for bit."""
         return self._mirror
+
+    def master(self) -> Float64:
+        """The vector behind the mirror, float64[d] in real units: what strategies work on."""
+        return self._master.copy()
+
+    @property
+    def waiting(self) -> HandedIn | None:
+        """The vector from outside that the next window will take up."""
+        return self._handed_in
+
+    def gathered(self, number: int) -> Gathered | None:
+        """The updates of the claimed round `number`, from its closing until the round after it is closed."""
+        return self._last.gathered() if self._last is not None and self._last.number == number else None
 
     def history(self) -> list[dict[str, Any]]:
         """The last closed rounds and the open one, oldest first."""
@@ -154,6 +175,30 @@ class Rounds:
         if reason is not None:
             return Refused(f"no round can open: {reason}")
         return self._open(now_us)
+
+    def hand_in(self, now_us: int, command: SetModel) -> list[Effect] | Refused:
+        """Keep a vector from outside for the next window; the event says which round will carry it."""
+        learning = self._learning
+        if command.gather and learning.mode == "none":
+            return Refused("learning.mode is none: no node would answer; choose another in the settings")
+        handed = HandedIn.checked(
+            command.vector,
+            len(self._master),
+            gather=command.gather,
+            close_s=command.close_s,
+            period_s=learning.period_s,
+        )
+        if not isinstance(handed, HandedIn):
+            return Refused(handed.detail)
+        self._handed_in = handed
+        number = self._next_number()
+        return [
+            Store("meta", "handed_in", {"value": handed.to_value()}),
+            Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
+        ]
+
+    def _next_number(self) -> int:
+        return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
 
     def _open_at_its_time(self, now_us: int, due_us: int) -> list[Effect]:
         reason = self._obstacle(now_us)
@@ -211,26 +256,33 @@ class Rounds:
 
     def _open(self, now_us: int) -> list[Effect]:
         learning = self._learning
-        number = 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
+        number = self._next_number()
+        handed, effects = self._handed_in, self._take_up(now_us, number)
+        gather, close_s = False, learning.close_s
+        if handed is not None:
+            gather, close_s = handed.gather, handed.close_s or close_s
         cohort = cohort_byte(learning.cohort)
         expected = self._expected(number, cohort)
         self.current = Round(
             number=number,
-            mode=self._mode(),
+            # Signs are changes of the vector; class means would be no reply to it.
+            mode=RoundMode.TOP_K_SIGN if gather else self._mode(),
             model_version=self._mirror.version,
             cohort=cohort,
             opened_us=now_us,
-            close_us=now_us + learning.close_s * SECOND_US,
+            close_us=now_us + close_s * SECOND_US,
             quorum=max(1, math.ceil(learning.quorum * expected)),
             shape=self.replica.shape,
             contexts=self._mirror.contexts,
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
+            gather=gather,
         )
+        self._sent = (self._mirror, self._block)
         self.last_round = number
         self._reassembly = Reassembly(number)
         self._agreement = {}
-        effects: list[Effect] = [
+        effects += [
             Store("round", str(number), self.current.to_row()),
             Store("meta", "last_round", {"value": str(number)}),
             *self._set_calendar(now_us + learning.period_s * SECOND_US),
@@ -247,6 +299,20 @@ class Rounds:
         ]
         self._programme(self.current, now_us, now_us + PROGRAMME_DELAY_US)
         return effects
+
+    def _take_up(self, now_us: int, number: int) -> list[Effect]:
+        """The vector that was handed in becomes the next version; one that no window has sent gives way.
+
+        A successor of the unsent version would need it as its base, and no node has that.
+        """
+        if self._handed_in is None:
+            return []
+        effects: list[Effect] = [Store("meta", "handed_in", None)]
+        if self._mirror.version != self._sent[0].version:
+            effects.append(Store("model", str(self._mirror.version), None))
+        self._mirror, self._block = self._sent
+        self._master, self._handed_in = self._handed_in.vector, None
+        return effects + self._new_version(now_us, number)
 
     def _expected(self, number: int, cohort: int) -> int:
         """How many nodes the announcement invites."""
@@ -311,17 +377,21 @@ class Rounds:
     def _close(self, now_us: int) -> list[Effect]:
         current = self.current
         assert current is not None
-        strategy = self._strategy(current.mode)
-        closed = current.close(now_us, strategy, self._master)
         effects: list[Effect] = []
-        if closed.vector is not None:
-            self._master = closed.vector
-            effects += self._new_version(now_us, current)
-            effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
+        if current.gather:
+            closed = current.close_gathered(now_us)
+        else:
+            strategy = self._strategy(current.mode)
+            closed = current.close(now_us, strategy, self._master)
+            if closed.vector is not None:
+                self._master = closed.vector
+                effects += self._new_version(now_us, current.number)
+                effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
         self._last, self.current = current, None
         self._announce_us = None
         score = self._score()
-        summary = {**self._summary(current, score), "updates": closed.updates}
+        counted = {"updates": closed.updates, "num_examples": closed.num_examples}
+        summary = {**self._summary(current, score), **counted}
         self._history.append(summary)
         row = current.to_row()
         row["metrics"] = json.dumps({**json.loads(str(row["metrics"])), "summary": summary}, sort_keys=True)
@@ -332,11 +402,11 @@ class Rounds:
         effects += self._reassembly.expire()
         return [*effects, Event("round_closed", now_us, data)]
 
-    def _new_version(self, now_us: int, current: Round) -> list[Effect]:
+    def _new_version(self, now_us: int, number: int) -> list[Effect]:
         kind = block.choose(self._mirror, self._master)
         if kind is None:
             # Steps below one bit of the integers: no new version, but the next step starts from them.
-            return [self._model_row(now_us, current)]
+            return [self._model_row(now_us, number)]
         contexts = None
         if kind is BlockKind.HEADS and not np.array_equal(self._mirror.adapter, self._base.adapter):
             # HEADS needs no base: a node that missed the adapter's DELTA would take it for the whole.
@@ -354,19 +424,10 @@ class Rounds:
         self._block = block.encode(self._mirror, self._master, kind, contexts)
         self._mirror = self._block.mirror
         obsolete = str(self._mirror.version - MODELS_KEPT)
-        return [self._model_row(now_us, current), Store("model", obsolete, None)]
+        return [self._model_row(now_us, number), Store("model", obsolete, None)]
 
-    def _model_row(self, now_us: int, current: Round) -> Store:
-        made = self._block
-        row: Row = {
-            "vector": self._mirror.to_bytes(self._master),
-            "digest": self.digest(),
-            "made_us": now_us,
-            "round": current.number,
-            "kind": int(BlockKind.HEADS if made is None else made.kind),
-            "base_version": app.NO_BASE if made is None else made.base_version,
-            "block": b"" if made is None else made.data,
-        }
+    def _model_row(self, now_us: int, number: int) -> Store:
+        row = stored.to_row(self._mirror, self._master, self._block, made_us=now_us, number=number)
         return Store("model", str(self._mirror.version), row)
 
     def _strategy(self, mode: RoundMode) -> FlowerStrategy:
@@ -451,6 +512,7 @@ class Rounds:
         return {
             "round": current.number,
             "mode": current.mode.name.lower(),
+            "gather": current.gather,
             "updates": current.updates,
             "late": current.late,
             "model_version": self._mirror.version,
@@ -462,32 +524,19 @@ class Rounds:
 
     # -- restart ----------------------------------------------------------------------------------
 
-    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64]:
+    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64, block.Encoded | None]:
         """The newest stored model, or the shipped heads with an adapter that does nothing yet."""
         if not rows:
-            master = self._base.master()
-            return self._base, master
+            return self._base, self._base.master(), None
         newest = max(rows.values(), key=lambda row: int(row["made_us"]))  # type: ignore[arg-type]
-        blob = newest["vector"]
-        assert isinstance(blob, bytes)
-        restored = Mirror.from_bytes(blob)
-        if not isinstance(restored, tuple):
-            raise ValueError(
-                f"the stored model is damaged: {restored.detail}; restore the data directory from a backup"
-            )
-        mirror, master = restored
+        mirror, master, encoded = stored.from_row(newest)
         if mirror.classes != self.replica.shape.classes:
             raise ValueError(
                 f"the stored model has {mirror.classes} classes, the shipped one "
                 f"{self.replica.shape.classes}; use the model that this data directory began with, "
                 "or a new directory"
             )
-        data = newest["block"]
-        assert isinstance(data, bytes)
-        kind, base_version = BlockKind(int(newest["kind"])), int(newest["base_version"])  # type: ignore[arg-type]
-        if data:
-            self._block = block.Encoded(kind, mirror.version, base_version, data, mirror)
-        return mirror, master
+        return mirror, master, encoded
 
     def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
         learning = self._learning
@@ -506,23 +555,33 @@ class Rounds:
         meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}
         if "next_open_us" in meta:
             self.next_open_us = int(str(meta["next_open_us"]))
+        if "handed_in" in meta:
+            handed = HandedIn.from_value(meta["handed_in"], len(self._master))
+            if not isinstance(handed, HandedIn):
+                raise ValueError(f"the model from outside is damaged: {handed.detail}; restore a backup")
+            self._handed_in = handed
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))
         updates = rows.get("update", {})
         for key, row in updates.items():
             self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
-        stored = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
-        for row in stored[-HISTORY_MAX:]:
+        ordered = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
+        for row in ordered[-HISTORY_MAX:]:
             summary = json.loads(str(row["metrics"])).get("summary")
             if summary is not None:
                 self._history.append(summary)
-        for row in stored[-2:]:
+        for row in ordered[-2:]:
             restored = Round.from_row(row, updates.values(), self.replica.shape)
             if restored.state is RoundState.OPEN:
                 self.current = restored
             else:
                 self._last = restored
+        newest = self.current or self._last
+        sent = rows.get("model", {}).get(str(newest.model_version)) if newest is not None else None
+        if sent is not None:
+            mirror, _, encoded = stored.from_row(sent)
+            self._sent = (mirror, encoded)
         if self.current is None:
             return
         self._reassembly = Reassembly(self.current.number, rows.get("fragment", {}).values())

@@ -19,8 +19,9 @@ import json
 import zlib
 from pathlib import Path
 
-from tools.expert_vectors import ask, expert_query, experts, malformed_expert_frames, output, reply
-from tools.vector_case import Case, case, le, noise, refused
+from app_vector_bytes import Case, case, fixed, le, noise, numbers, packed, refused
+from app_vector_experts import malformed_experts, valid_experts
+from app_vector_readings import malformed_readings, valid_readings
 
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
 
@@ -66,13 +67,6 @@ def top_k_head(head: list[int], rice_k: int, count: int) -> str:
     """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
     text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
     return text + le(rice_k, 1) + le(count, 1)
-
-
-def packed(bits: str) -> str:
-    """Bits, MSB first, with zero bits up to the next byte, as hex."""
-    while len(bits) % 8:
-        bits += "0"
-    return "".join(f"{int(bits[i : i + 8], 2):02x}" for i in range(0, len(bits), 8))
 
 
 def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int]) -> Case:
@@ -130,14 +124,6 @@ def fragment(name: str, head: list[int], data: bytes) -> Case:
     return case(name, 10, "up", text, fields)
 
 
-def fixed(name: str, way: str, text: str, kind: str, layout: list[tuple[str, int, int]]) -> Case:
-    """A frame of plain numbers: `text` is `f_port:type`, the layout is (field, size, value)."""
-    f_port, kind_byte = text.split(":")
-    body = kind_byte + "".join(le(value, size) for _, size, value in layout)
-    fields: Case = {"kind": kind, **{field: value for field, _, value in layout}}
-    return case(name, int(f_port), way, body, fields)
-
-
 def answer(name: str, query_id: int, context: int, p: list[int], tail: list[int]) -> Case:
     """Uplink 11/01; `tail` = head_version, age, flags."""
     text = "01" + le(query_id, 2) + le(context, 1) + "".join(le(x, 1) for x in p)
@@ -179,14 +165,12 @@ ROUND = [
 SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
 
 
-def numbers(layout: list[tuple[str, int]], values: list[int]) -> list[tuple[str, int, int]]:
-    """A layout filled with values."""
-    return [(name, size, value) for (name, size), value in zip(layout, values, strict=True)]
-
-
 def status(name: str, values: list[int]) -> Case:
-    """Uplink 12/01."""
-    return fixed(name, "up", "12:0101", "status", numbers(STATUS, values))
+    """Uplink 12/01; `serves` stands behind the others and takes no byte when it is 0."""
+    layout = [*STATUS, ("serves", 1)] if len(values) > len(STATUS) else STATUS
+    made = fixed(name, "up", "12:0101", "status", numbers(layout, values))
+    made["fields"].setdefault("serves", 0)
+    return made
 
 
 def announce(name: str, values: list[int]) -> Case:
@@ -295,13 +279,10 @@ def valid_uplinks() -> list[Case]:
         status("status_plain", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17]),
         status("status_freezing", [3, 1, 1, 0, 4, -1275, 200, 0, 0, 0]),
         status("status_nothing_known", [0, 0, 255, 0, 0b1111, -32768, 255, 65535, 255, 255]),
+        status("status_serves_the_rule", [3, 48879, 200, 14, 0, 2156, 131, 42, 0b01_101010, 17, 0x0C]),
         status("status_hot_external_power", [65535, 65535, 0, 255, 255, 32767, 0, 65534, 191, 128]),
-        ask("ask_one_missing", [513, 2], [5, 0], [90, 2, 7, 128]),
-        ask("ask_both_missing", [65535, 65535], [15, 14], [128, 3, 9, 255]),
-        output("output_first", 32768, 2, 1),
-        output("output_both", 65535, 65535, 3),
-        experts("experts_two_of_eight", [2, 1, 0b1000_0001], [100, 0, 20, 5, 0, 0, 30, 100]),
-        experts("experts_all_of_sixteen", [65535, 0xFF, 65535], [255, *[0] * 15]),
+        *valid_readings("up"),
+        *valid_experts("up"),
     ]
 
 
@@ -340,11 +321,8 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
-        reply("reply_from_replica", 513, 7),
-        reply("reply_nobody_could_help", 65535, 0),
-        reply("reply_reserved_flags_kept", 0, 0xFA),
-        expert_query("expert_query_first", [32768, 2], [5, 0], [90, 1, 0]),
-        expert_query("expert_query_both", [65535, 65535], [14, 15], [0, 3, 255]),
+        *valid_readings("down"),
+        *valid_experts("down"),
     ]
 
 
@@ -361,9 +339,9 @@ def malformed_uplinks() -> list[Case]:
         refused("type_0_up", 10, "up", "00", "type"),
         refused("type_63_up", 10, "up", "3f" + "00" * 20, "type"),
         refused("type_9_on_11_up", 11, "up", "09" + "00" * 10, "type"),
-        refused("type_3_on_12_up", 12, "up", "03" + "00" * 10, "type"),
+        refused("type_5_on_12_up", 12, "up", "05" + "00" * 10, "type"),
         refused("type_4_on_11_down", 11, "down", "04" + "00" * 10, "type"),
-        *malformed_expert_frames(),
+        *malformed_experts(),
         refused("type_4_down", 10, "down", "04" + "00" * 20, "type"),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
@@ -411,7 +389,8 @@ def malformed_uplinks() -> list[Case]:
             "answer_context_255", 11, "up", "01" + "0100" + "ff" + "ff0000" + "0100" + "00" + "00", "value"
         ),
         refused("status_short", 12, "up", good_status[:-2], "size"),
-        refused("status_long", 12, "up", good_status + "00", "size"),
+        refused("status_long", 12, "up", good_status + "0c00", "size"),
+        refused("status_serves_needs_no_byte", 12, "up", good_status + "00", "value"),
         refused("status_protocol_2", 12, "up", "0102" + good_status[4:], "value"),
         refused("status_humidity_201", 12, "up", good_status[:22] + "c9" + good_status[24:], "value"),
     ]
@@ -494,6 +473,7 @@ def text() -> str:
         + malformed_changes()
         + malformed_downlinks()
     )
+    cases += malformed_readings("up") + malformed_readings("down")
     names = [str(entry["name"]) for entry in cases]
     if len(set(names)) != len(names):
         raise ValueError("two cases have the same name")

@@ -1,15 +1,17 @@
-"""What one message costs in Flower's own simulation engine (Ray), for the comparison in docs/benchmarks.md.
+"""What one message costs in Flower's own simulation engine (Ray) and over `LoRaGrid`, in one run.
 
-Run it in a virtual environment of its own; nothing else of this project needs Ray:
+For docs/benchmarks.md.  Run it in a virtual environment of its own; nothing else of this project needs Ray:
 
     python3 -m venv /tmp/flower-engine
     /tmp/flower-engine/bin/pip install 'flwr[simulation]==1.41.*'
-    FLWR_TELEMETRY_ENABLED=0 /tmp/flower-engine/bin/python tools/measure_flower_engine.py
+    FLWR_TELEMETRY_ENABLED=0 PYTHONPATH=. /tmp/flower-engine/bin/python tools/measure_flower_engine.py
 
 1000 clients answer each round at once with the vector they were sent (908 float64, as long as ours), so what
 is measured is the engine: messages, their transport, the strategy.  CPU is that of the whole process tree,
 Ray's workers included, from the first round's start to the last one's end; starting Ray is not in it, but
-its workers import Flower in the first round: more rounds make the figure smaller and fairer.
+its workers import Flower in the first round: more rounds make the figure smaller and fairer.  Before
+that, the same strategy runs for as many rounds over `LoRaGrid`, on a cell that answers at once
+(`tests.bench.echo_cell`): again messages, their transport and the strategy, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam
 from flwr.simulation import run_simulation
+
+from tests.bench.echo_cell import measure_grid
 
 VECTOR_SIZE = 908
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -97,6 +101,17 @@ def measure(clients: int, rounds: int, backend: dict[str, Any]) -> dict[str, Any
     }
 
 
+def compare(clients: int, rounds: int, backend: dict[str, Any]) -> dict[str, Any]:
+    """Both, and how many times the engine's cost is the grid's."""
+    grid_us = measure_grid(FedAdam(fraction_evaluate=0.0), clients, rounds, VECTOR_SIZE)
+    engine = measure(clients, rounds, backend)
+    return {
+        **engine,
+        "lora_grid_cpu_us_per_message": round(grid_us, 1),
+        "engine_over_lora_grid": round(engine["cpu_us_per_message"] / grid_us, 1),
+    }
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -110,7 +125,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     backend: dict[str, Any] = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    print(json.dumps(measure(arguments.clients, arguments.rounds, backend), indent=1))
+    print(json.dumps(compare(arguments.clients, arguments.rounds, backend), indent=1))
 
 
 if __name__ == "__main__":

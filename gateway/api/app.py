@@ -23,12 +23,12 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from gateway.api import views
-from gateway.api.bodies import AskIn, Eui, ImportIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
 from gateway.api.border import Border
-from gateway.daemon import SubscribersFull
+from gateway.daemon import Asked, SubscribersFull
 from gateway.radios.packet_forwarder import PacketForwarder
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode
+from swarm.commands import Command, OpenRound, RemoveNode, SetModel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -44,11 +44,14 @@ PAST_MAX = 1_000
 PING_S = 15.0
 GONE_S = 5.0
 """How often a question that waits for its answer looks whether its asker is still there."""
+LATE_US = 30_000_000
+"""An answer that is so far behind its deadline will not come any more."""
 LAST_EVENT = "stopping"
 
 log = logging.getLogger("swarm.gateway")
 
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
+RoundNumber = Annotated[int, Field(ge=0, le=65_535, description="a round's number")]
 Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
 Room = Annotated[int, Field(ge=1, le=16, description="experts that fit in a node")]
 Replicas = Annotated[int, Field(ge=1, le=16, description="nodes that hold each expert, at least")]
@@ -72,7 +75,8 @@ class DaemonLike(Protocol):
         self, *, after: int | None = None, limit: int = 100, kind: str | None = None
     ) -> Sequence[LoggedEvent]: ...
     async def command(self, command: Command) -> Refused | None: ...
-    async def ask(self, query: Query) -> int | Refused: ...
+    async def ask(self, query: Query) -> Asked | Refused: ...
+    async def hand_in(self, model: SetModel) -> int | Refused: ...
 
 
 def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
@@ -236,6 +240,25 @@ def _learning(api: APIRouter, daemon: DaemonLike) -> None:
             raise HTTPException(409, answer.reason)
         return {"round": daemon.core.rounds.last_round}
 
+    @api.get("/rounds/{number}/gathered")
+    async def gathered(number: RoundNumber) -> dict[str, Any]:
+        """The updates of a round that was claimed with its model: null until it is closed, and when it is
+        forgotten (the round after it has closed)."""
+        return {"gathered": views.gathered(daemon.core, number)}
+
+    @api.get("/model")
+    async def model() -> dict[str, Any]:
+        """The vector behind the nodes' parameters: float64, real units, adapter then heads."""
+        return views.model(daemon.core)
+
+    @api.post("/model")
+    async def hand_in(what: ModelIn) -> dict[str, Any]:
+        """Let the next window take up a model made elsewhere; answers with the round that will carry it."""
+        number = await daemon.hand_in(what.command())
+        if isinstance(number, Refused):
+            raise HTTPException(409, number.reason)
+        return {"round": number}
+
 
 def _asking(api: APIRouter, daemon: DaemonLike) -> None:
     @api.get("/queries/last")
@@ -259,33 +282,32 @@ def _asking(api: APIRouter, daemon: DaemonLike) -> None:
         """Ask, and wait for the answer (at most the deadline, which starts when the question is taken)."""
         try:
             query = daemon.core.asking.question(**question.question())
-            with daemon.subscribe() as queue:
-                query_id = await daemon.ask(query)
-                if isinstance(query_id, Refused):
-                    raise HTTPException(503, query_id.reason)
-                answer = await _answer(queue, query_id, request)
-                return {**answer, "names": [views.name(daemon.core, node) for node in answer["nodes"]]}
+            deadline_s = query.deadline_s or daemon.core.config.asking.deadline_s
+            until_us = daemon.now_us() + deadline_s * 1_000_000 + LATE_US
+            asked = await daemon.ask(query)
         except ValueError as error:
             raise HTTPException(422, str(error)) from error
+        if isinstance(asked, Refused):
+            raise HTTPException(503, asked.reason)
+        return views.answer(daemon.core, await _answer(daemon, asked, until_us, request))
 
 
-async def _answer(queue: asyncio.Queue[Event], query_id: int, request: Request) -> dict[str, Any]:
-    """The answer with this id; the asker may go, the daemon may stop."""
-    clock = asyncio.get_running_loop().time
-    look_s = clock() + GONE_S
-    while True:
-        with contextlib.suppress(TimeoutError):
-            what = await asyncio.wait_for(queue.get(), GONE_S)
-            if what.data.get("query_id") == query_id and what.kind == "query_answered":
-                return dict(what.data)
-            if what.data.get("query_id") == query_id and what.kind == "query_refused":
-                raise HTTPException(409, str(what.data["reason"]))
-            if what.kind == LAST_EVENT:
-                raise HTTPException(503, "the daemon stops; the question is put again when it runs")
-        if clock() >= look_s:
-            look_s = clock() + GONE_S
-            if await request.is_disconnected():
-                raise HTTPException(499, "nobody waits for this answer any more")
+async def _answer(daemon: DaemonLike, asked: Asked, until_us: int, request: Request) -> dict[str, Any]:
+    """The answer to this question; the asker may go, the daemon may stop or be too busy."""
+    while not asked.answer.done():
+        await asyncio.wait((asked.answer,), timeout=GONE_S)
+        if await request.is_disconnected():
+            asked.answer.cancel()
+            raise HTTPException(499, "nobody waits for this answer any more")
+        if daemon.now_us() > until_us:
+            asked.answer.cancel()
+            raise HTTPException(504, "the gateway is too busy to answer in time; ask again later")
+    what = asked.answer.result()
+    if what.kind == LAST_EVENT:
+        raise HTTPException(503, "the daemon stops; the question is put again when it runs")
+    if what.kind == "query_refused":
+        raise HTTPException(409, str(what.data["reason"]))
+    return dict(what.data)
 
 
 async def _stream(daemon: DaemonLike) -> AsyncIterator[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from swarm.commands import AddNode, SetMulticast
+from swarm.commands import AddNode, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
-__all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "MulticastIn", "NodeIn", "mistakes"]
+__all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "ModelIn", "MulticastIn", "NodeIn", "mistakes"]
 
 BATCH_MAX = 5_000
+VECTOR_MAX = 65_536
 DEADLINE_MAX_S = 86_400
 MISTAKES_MAX = 20
 _FIELD_NAME = re.compile(r"[a-z_]{1,32}|rx1_delay_s")
@@ -93,6 +95,20 @@ class ImportIn(_Strict):
 
     nodes: Annotated[list[NodeIn], Field(max_length=BATCH_MAX)] = []
     multicast: MulticastIn | None = None
+
+
+class ModelIn(_Strict):
+    """A model made elsewhere: `vector` as GET /api/model gives it; `gather` claims the round with it."""
+
+    vector: Annotated[
+        list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=VECTOR_MAX)
+    ]
+    gather: bool = False
+    close_s: Annotated[int, Field(ge=1, le=2_592_000)] | None = None
+
+    def command(self) -> SetModel:
+        """The core's command for it."""
+        return SetModel(array("d", self.vector).tobytes(), self.gather, self.close_s)
 
 
 class AskIn(_Strict):

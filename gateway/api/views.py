@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
 from swarm.inference.placement import coverage
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
 
-__all__ = ["airtime", "event", "experts", "name", "node", "nodes", "placement", "rounds", "state"]
+__all__ = [
+    "airtime", "answer", "event", "experts", "gathered", "model", "name", "node", "nodes", "placement",
+    "rounds", "state",
+]  # fmt: skip
 
 HOUR_US = 3_600_000_000
 
@@ -67,6 +73,7 @@ def node(entry: Entry) -> dict[str, Any]:
         "joined": entry.session is not None,
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
+        **_serving(entry.status.serves),
     }
 
 
@@ -74,6 +81,21 @@ def name(core: Coordinator, dev_eui: str) -> str:
     """What people call this node; its DevEUI if it has gone."""
     entry = core.registry.get(dev_eui)
     return entry.record.name if entry is not None else dev_eui
+
+
+def answer(core: Coordinator, data: Mapping[str, Any]) -> dict[str, Any]:
+    """An event `query_answered` as every asker gets it, whichever way the question came."""
+    own = {key: value for key, value in data.items() if key != "reference"}
+    return {**own, "names": [name(core, dev_eui) for dev_eui in data["nodes"]]}
+
+
+def _serving(serves: int | None) -> dict[str, Any]:
+    """What the node answers with, and whether it found no gain in the fleet's newest head."""
+    if serves is None:
+        return {"serves": None, "no_gain": None}
+    choice = serves & SERVES_MASK
+    name = SERVES[choice] if choice < len(SERVES) else str(choice)
+    return {"serves": name, "no_gain": bool(serves & NO_GAIN)}
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:
@@ -130,6 +152,36 @@ def placement(core: Coordinator, room: int, replicas: int) -> dict[str, Any]:
 def rounds(core: Coordinator) -> list[dict[str, Any]]:
     """The last rounds, oldest first (see `Rounds.history`)."""
     return core.rounds.history()
+
+
+def model(core: Coordinator) -> dict[str, Any]:
+    """The model that nodes have after the next window, and whether another waits to replace it there."""
+    rounds = core.rounds
+    return {
+        "version": rounds.version,
+        "digest": rounds.digest(),
+        "vector": rounds.master().tolist(),
+        "waiting": rounds.waiting is not None,
+    }
+
+
+def gathered(core: Coordinator, number: int) -> dict[str, Any] | None:
+    """The updates of a claimed round; a change is said by the places where it is not zero."""
+    found = core.rounds.gathered(number)
+    if found is None:
+        return None
+    return {
+        "round": found.round,
+        "changes": [
+            {
+                "dev_eui": change.dev_eui,
+                "num_examples": change.num_examples,
+                "at": (places := np.flatnonzero(change.delta)).tolist(),
+                "by": change.delta[places].tolist(),
+            }
+            for change in found.changes
+        ],
+    }
 
 
 def airtime(core: Coordinator, now_us: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from gateway.commands.output import CommandError
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client", "ConfigFile"]
+__all__ = ["Client", "ConfigFile", "address"]
 
 CONFIG_NAME = "swarm.toml"
 TIMEOUT_S = 30.0
@@ -99,6 +99,14 @@ class Client:
         if answer.status_code == 401:
             return CommandError(f"{self.url}: the token is not this daemon's; give its swarm.toml with -c")
         return CommandError(str(detail))
+
+
+def address(config_file: Path) -> tuple[str, Path]:
+    """The URL of the daemon that a swarm.toml describes, and the file with its token."""
+    from gateway.data_dir import TOKEN_FILE
+
+    url, data_dir = _from_config(config_file)
+    return url, data_dir / TOKEN_FILE
 
 
 def _from_config(config_file: Path) -> tuple[str, Path]:

@@ -45,6 +45,9 @@ def demo(
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Keep the data here; default: thrown away.")] = None,
+    mqtt: Annotated[
+        str | None, typer.Option(help="Speak to this MQTT broker too: HOST or HOST:PORT.")
+    ] = None,
 ) -> None:
     """Start a gateway daemon and simulated nodes around it, in real time.
 
@@ -58,7 +61,7 @@ def demo(
         raise CommandError(str(error)) from error
     with tempfile.TemporaryDirectory(prefix="swarm-") as scratch:
         port = http_port if http_port is not None else 0 if once else HTTP_PORT
-        settings = _settings(chosen, data_dir or Path(scratch) / "data", port)
+        settings = _settings(chosen, data_dir or Path(scratch) / "data", port, _broker(mqtt))
         try:
             done = asyncio.run(_demo(settings, scenario, chosen, once))
         except OSError as error:
@@ -73,7 +76,19 @@ def demo(
         )
 
 
-def _settings(chosen: Scenario, data_dir: Path, http_port: int) -> GatewayConfig:
+def _broker(where: str | None) -> dict[str, object]:
+    """The section [mqtt] that --mqtt stands for."""
+    if where is None:
+        return {}
+    host, colon, port = where.partition(":")
+    if not host or (colon and not (port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536)):
+        raise CommandError(
+            f"--mqtt: {where!r} names no broker; write a host, or a host and its port: box:1883"
+        )
+    return {"enabled": True, "host": host, "port": int(port or 1883)}
+
+
+def _settings(chosen: Scenario, data_dir: Path, http_port: int, mqtt: dict[str, object]) -> GatewayConfig:
     """What a swarm.toml for this scenario would say."""
     from gateway.config import GatewayConfig
 
@@ -82,6 +97,7 @@ def _settings(chosen: Scenario, data_dir: Path, http_port: int) -> GatewayConfig
             "gateway": {"data_dir": str(data_dir), "region": chosen.region},
             "udp": {"host": "127.0.0.1", "port": 0},
             "http": {"host": "127.0.0.1", "port": http_port},
+            "mqtt": mqtt,
             "nodes": {"status_period_min": chosen.status_period_min},
             "learning": asdict(chosen.learning),
             "multicast": asdict(chosen.multicast),
@@ -92,10 +108,12 @@ def _settings(chosen: Scenario, data_dir: Path, http_port: int) -> GatewayConfig
 
 async def _demo(settings: GatewayConfig, source: str, chosen: Scenario, once: bool) -> bool:
     from gateway.api.app import create_app
+    from gateway.commands.gateway import mqtt_faces
     from gateway.daemon import Daemon
 
     daemon = Daemon(settings)
-    serving = asyncio.create_task(daemon.run(create_app, on_signals=True))
+    beside = mqtt_faces(settings)
+    serving = asyncio.create_task(daemon.run(create_app, beside=beside, on_signals=True))
     started = asyncio.create_task(daemon.started.wait())
     await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
     if not started.done():
@@ -106,6 +124,8 @@ async def _demo(settings: GatewayConfig, source: str, chosen: Scenario, once: bo
     host, port = daemon.udp_address or ("", 0)
     typer.echo(f"gateway: UDP {host}:{port}, {chosen.nodes} nodes registered")
     typer.echo(f"page:    {daemon.http_url}/#token={daemon.token}")
+    if settings.mqtt.enabled:
+        typer.echo(f"mqtt:    {settings.mqtt.host}:{settings.mqtt.port}, topics swarm/gateway/...")
     async with _played(source, chosen.nodes, port):
         typer.echo(
             f"nodes:   {chosen.nodes} of them wake up; the first round opens in {chosen.learning.period_s} s"
@@ -156,7 +176,7 @@ async def _show(daemon: Daemon, once: bool) -> bool:
                     if event.kind == "round_closed":
                         _show_round(daemon, event)
                     if event.kind == "round_closed" and once and event.data["updates"]:
-                        await _ask(daemon, queue)
+                        await _ask(daemon)
                         return True
         except TimeoutError:
             return False
@@ -174,17 +194,18 @@ def _show_round(daemon: Daemon, event: Event) -> None:
     )
 
 
-async def _ask(daemon: Daemon, queue: asyncio.Queue[Event]) -> None:
+async def _ask(daemon: Daemon) -> None:
     """One question about the plot of a node that was heard, printed with its answer."""
     heard = [entry for entry in daemon.core.registry if entry.status.last_seen_us is not None]
     plot = heard[len(heard) // 2].record.plot
     typer.echo(f"asked:   infection risk around plot {plot}?")
-    query_id = await daemon.ask(daemon.core.asking.question(near=plot))
-    while True:
-        event = await queue.get()
-        if event.kind == "query_answered" and event.data["query_id"] == query_id:
-            break
-    data = event.data
+    from swarm.registry import Refused
+
+    asked = await daemon.ask(daemon.core.asking.question(near=plot))
+    if isinstance(asked, Refused) or (answer := await asked.answer).kind != "query_answered":
+        typer.echo("answer:  none, the daemon stops")
+        return
+    data = answer.data
     answered = data["nodes"]
     assert isinstance(answered, tuple)
     verdict = (

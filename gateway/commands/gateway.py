@@ -14,8 +14,9 @@ from gateway.commands.output import AsJson, CommandError, show_json
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig, LearningSection
+    from gateway.daemon import Beside
 
-__all__ = ["app"]
+__all__ = ["app", "mqtt_faces"]
 
 app = typer.Typer(help="Run the gateway daemon, write and check its settings.", no_args_is_help=True)
 
@@ -49,6 +50,7 @@ def check(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False)
     from gateway import config
 
     settings = config.read(config_file, judge=_strategy_mistakes)
+    _beside(config_file, settings)
     if as_json:
         show_json({"file": str(config_file), "settings": settings.model_dump()})
     else:
@@ -72,10 +74,10 @@ def run(
     settings = config.read(config_file, judge=_strategy_mistakes)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING)
     logging.getLogger("swarm").setLevel(logging.DEBUG if verbose else logging.INFO)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, _beside(config_file, settings)))
 
 
-async def _serve(settings: GatewayConfig) -> None:
+async def _serve(settings: GatewayConfig, beside: list[Beside]) -> None:
     import asyncio
 
     from gateway.daemon import Daemon
@@ -102,46 +104,39 @@ async def _serve(settings: GatewayConfig) -> None:
         if settings.http.enabled:
             from gateway.api.app import create_app
 
-            await daemon.run(create_app, on_signals=True)
+            await daemon.run(create_app, beside=beside, on_signals=True)
         else:
-            await daemon.run(on_signals=True)
+            await daemon.run(beside=beside, on_signals=True)
     finally:
         announcing.cancel()
     typer.echo("swarm gateway: stopped")
 
 
+def mqtt_faces(settings: GatewayConfig) -> list[Beside]:
+    """The daemon's MQTT face, if it is to have one; AccessError when a file that [mqtt] names is no use."""
+    if not settings.mqtt.enabled:
+        return []
+    from gateway.mqtt.access import read_access
+    from gateway.mqtt.face import MqttFace
+
+    access = read_access(settings.mqtt)
+    return [lambda daemon: MqttFace(daemon, access)]
+
+
+def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
+    """What runs beside the daemon."""
+    from gateway.config import ConfigError
+    from gateway.mqtt.access import AccessError
+
+    try:
+        return mqtt_faces(settings)
+    except AccessError as error:
+        raise ConfigError([f"{config_file}: {error}"]) from error
+
+
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
-    from swarm.federation.modes import strategy_of
-    from swarm.federation.reply import PROTOTYPES
-    from swarm.federation.strategy import FlowerStrategy
-    from swarm.model.layout import WEATHER
+    from swarm.federation.strategy import mistakes
 
-    # A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
-    own = strategy_of(learning.mode)
-    if own is None and learning.mode != "none" and learning.strategy == PROTOTYPES:
-        what = f"{PROTOTYPES} makes heads of class means, which mode {learning.mode} does not send"
-        yield ("learning", "strategy"), what, "name a Flower strategy, as FedAvg"
-        return
-    attempts: list[tuple[tuple[str, ...], str, dict[str, bool | int | float | str]]] = [
-        (("learning", "strategy"), learning.strategy, {})
-    ]
-    taker = own or learning.strategy
-    attempts += [
-        (("learning", "options", key), taker, {key: value}) for key, value in learning.options.items()
-    ]
-    found = False
-    for path, name, options in attempts:
-        try:
-            FlowerStrategy(name, WEATHER, options)  # no option depends on the shape
-        except (ValueError, TypeError) as error:
-            found = True
-            problem, _, remedy = " ".join(str(error).split()).removeprefix(f"{name}: ").partition("; ")
-            yield path, problem, remedy or "correct it"
-            if path[-1] == "strategy" and not own:
-                return  # whose options they would be is not known
-    if not found:
-        try:
-            FlowerStrategy(taker, WEATHER, dict(learning.options))
-        except (ValueError, TypeError) as error:
-            yield ("learning", "options"), " ".join(str(error).split()), "together they cannot be; change one"
+    for path, problem, remedy in mistakes(learning.mode, learning.strategy, learning.options):
+        yield ("learning", *path), problem, remedy

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "CommandError", "ago", "local_time", "meant", "show_json", "show_table"]
+__all__ = [
+    "AsJson",
+    "CommandError",
+    "ago",
+    "finite",
+    "local_time",
+    "meant",
+    "show_json",
+    "show_table",
+]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
@@ -23,6 +33,13 @@ def meant(name: str, names: Sequence[str], what: str) -> str:
     """The advice behind a name that nobody knows: the nearest of `names`, or all of them."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"{what} are {', '.join(names)}"
+
+
+def finite(value: float | None) -> float | None:
+    """The callback of every option that is a number with a point: nan passes any minimum and maximum."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
 
 
 def show_json(document: Any) -> None:

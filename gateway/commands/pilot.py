@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.output import AsJson, CommandError, show_json
+from gateway.commands.output import AsJson, CommandError, finite, show_json
 
 __all__ = ["app"]
 
@@ -18,8 +18,12 @@ app = typer.Typer(help="Plan a pilot in the field, and provision its nodes.", no
 def plan(
     nodes: Path,
     gateways: Path,
-    rounds_per_day: Annotated[float, typer.Option(min=0.0, help="Learning rounds a day.")] = 1.0,
-    margin_db: Annotated[float, typer.Option(help="Spare dB in full leaf.")] = 10.0,
+    rounds_per_day: Annotated[
+        float, typer.Option(min=0.0, max=1000.0, callback=finite, help="Learning rounds a day.")
+    ] = 1.0,
+    margin_db: Annotated[
+        float, typer.Option(min=-50.0, max=100.0, callback=finite, help="Spare dB in full leaf.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """What each node may expect: gateway, margin, spreading factor, delivery, airtime, battery.

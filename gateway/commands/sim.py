@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.output import AsJson, CommandError, show_json, show_table
+from gateway.commands.output import AsJson, CommandError, finite, show_json, show_table
 
 if TYPE_CHECKING:
     from simulations.scenario import Scenario
@@ -101,7 +101,13 @@ def live(
         str, typer.Option(metavar="HOST:PORT", help="The UDP address of a gateway daemon.")
     ] = "127.0.0.1:1700",
     speed: Annotated[
-        float, typer.Option(min=0.001, help="Virtual seconds a second; the daemon's [lab] clock_speed.")
+        float,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            callback=finite,
+            help="Virtual seconds a second; the daemon's [lab] clock_speed.",
+        ),
     ] = 1.0,
     nodes: Nodes = None,
     seed: Seed = None,

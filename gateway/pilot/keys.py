@@ -50,6 +50,7 @@ _WIDTHS = {
     "mc_addr": 8,
 }
 _DEGREES = r"-?\d{1,3}(\.\d+)?(e-\d+)?"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
 _RESTORE = "restore this file from a backup"
 NWK_ADDR_BITS = 25
 """Addresses of an experimental network: NwkID 0 above 25 free bits."""
@@ -399,10 +400,19 @@ def _locked(out: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def _sweep(out: Path) -> None:
+    """Remove what a provisioning that was killed has left: half written, and with keys in it."""
+    for folder in (out, out / HEADERS):
+        for path in folder.glob(".*"):
+            if _TEMPORARY.fullmatch(path.name) and not path.is_dir():
+                path.unlink()
+
+
 def _write_all(out: Path, files: dict[str, str]) -> None:
     """Write all files beside their places, then rename them; on any failure before that, none is changed."""
     waiting: list[tuple[Path, Path]] = []
     try:
+        _sweep(out)
         for name, text in files.items():
             path = out / name
             path.parent.mkdir(mode=0o700, exist_ok=True)

@@ -182,8 +182,10 @@ def read_table(
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     names: list[str] = []
     lines: list[Line] = []
+    ended = 0
     try:
         for cells in reader:
+            ended = reader.line_num
             trimmed = [cell.strip() for cell in cells]
             if reader.line_num <= skipped or not any(trimmed):
                 continue
@@ -201,8 +203,9 @@ def read_table(
                 if line is not None:
                     lines.append(line)
     except csv.Error as error:
-        problems.add(path, reader.line_num, "file", f"not readable as CSV ({error}); look for a stray quote")
-        return empty
+        # Where the row began, for a stray quote swallows all to the end; the rows before it are judged too.
+        problems.add(path, ended + 1, "file", f"not readable as CSV ({error}); look for a stray quote")
+        return Table(path, tuple(names) if lines else (), tuple(lines))
     if not names:
         problems.add_file(path, f"is empty; start it with the header {','.join(columns)}")
         return empty

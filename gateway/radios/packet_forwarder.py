@@ -120,7 +120,7 @@ class PacketForwarder:
         speed: float = 1.0,
     ) -> None:
         self._region = region
-        self._known = frozenset(known)
+        self._known = set(known)
         self._allowed = frozenset(eui.lower() for eui in allowed)
         # Delays on the way are real time; at another speed of the core's clock they last longer.
         self._scale = max(1.0, speed)
@@ -186,11 +186,12 @@ class PacketForwarder:
             times.append(0)
         return min(times) if times else None
 
-    def accepted(self, gateway_id: str) -> None:
-        """A frame of this gateway was authentic: it is no stranger any more and stays in the table."""
+    def accepted(self, gateway_id: str, *, genuine: bool = True) -> None:
+        """This gateway proved itself: it is no stranger any more and stays in the table; or is one again."""
+        (self._known.add if genuine else self._known.discard)(gateway_id)
         gateway = self._gateways.get(gateway_id)
         if gateway is not None:
-            gateway.known = True
+            gateway.known = genuine or gateway_id in self._allowed
 
     def snapshot(self) -> list[dict[str, object]]:
         """The table of gateways, for people: one row each, sorted by id."""

@@ -113,11 +113,12 @@ class SqliteStore:
         order = "DESC" if newest_first else "ASC"
         with _one_line(self.path):
             rows = self._db.execute(
-                "SELECT sequence, at_us, kind, data FROM event WHERE sequence > ? AND (? IS NULL OR kind = ?)"
+                "SELECT sequence, at_us, CAST(kind AS BLOB), CAST(data AS BLOB) FROM event"
+                " WHERE sequence > ? AND (? IS NULL OR kind = ?)"
                 f" ORDER BY sequence {order} LIMIT ?",
                 (after or 0, kind, kind, limit),
             ).fetchall()
-        logged = [LoggedEvent(row[0], Event(row[2], row[1], json.loads(row[3]))) for row in rows]
+        logged = [_logged(*row) for row in rows]
         return logged[::-1] if newest_first else logged
 
     def daemon_value(self, key: str) -> Scalar:
@@ -263,6 +264,17 @@ def _describe(db: sqlite3.Connection, name: str) -> _Table:
     )
 
 
+def _logged(sequence: int, at_us: int | None, kind: bytes | None, data: bytes | None) -> LoggedEvent:
+    """A row of the log; what the disk has damaged says so, and does not hide the others."""
+    try:
+        said = json.loads(data or b"")
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        said = {"damaged": True}
+    return LoggedEvent(sequence, Event((kind or b"damaged").decode("utf-8", "replace"), at_us or 0, said))
+
+
 def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
@@ -284,6 +296,8 @@ def _one_line(path: Path) -> Iterator[None]:
         if str(error).startswith(_DAMAGE):
             raise StoreError(_damaged(path, str(error))) from error
         raise StoreError(f"{path}: cannot be written ({error}); check free space and permissions") from error
+    except UnicodeDecodeError as error:
+        raise StoreError(_damaged(path, "it holds text that is none")) from error
     except sqlite3.DatabaseError as error:
         raise StoreError(_damaged(path, str(error))) from error
     except OSError as error:

@@ -10,18 +10,6 @@
 
 enum { EXPERTS_EVERY = 7, EXPERTS_FIRST_S = 3600, SEEN_MAX = 60000 };
 
-/* The parameters' verdict on a hidden vector, whoever computed it. */
-static void verdict(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t *probabilities)
-{
-    const swn_model_t *model = node->config.model;
-    int8_t z[SWN_Z];
-    int32_t logits[SWN_CLASSES_MAX];
-
-    swn_hidden_to_z(model, node->parameters.adapter, hidden, z);
-    swn_head_logits(node->parameters.heads[context], model->classes, z, logits);
-    swn_softmax(logits, model->classes, probabilities);
-}
-
 static uint8_t best_of(const swn_node_t *node, const uint8_t *probabilities)
 {
     uint8_t best = 0;
@@ -75,6 +63,7 @@ void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *
                swn_judgement_t *out)
 {
     swn_ask_t *ask = &node->ask;
+    const uint8_t rule = swn_rule_said(node, x);
     swn_routing_t routing;
     int8_t hidden[SWN_HIDDEN];
 
@@ -82,7 +71,7 @@ void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *
     context = context < SWN_CONTEXT_MAX ? context : node->config.context;
     (void)swn_route(node->config.model, x, hidden, &routing);
     swn_count_experts(node, routing.picks);
-    verdict(node, context, hidden, out->probabilities);
+    swn_infer_hidden(node, context, hidden, rule, out->probabilities);
     out->missing = routing.missing;
     out->state = SWN_JUDGED_ALONE;
     if (routing.missing == 0 || deadline_s == 0 || ask->state == SWN_JUDGED_ASKING ||
@@ -95,6 +84,7 @@ void swn_judge(swn_node_t *node, int64_t now_us, uint8_t context, const int8_t *
     memcpy(ask->hidden, hidden, sizeof ask->hidden);
     ask->id++;
     ask->context = context;
+    ask->rule = rule;
     ask->missing = routing.missing;
     ask->tries = 0;
     ask->retry_s = node->config.ask_retry_s > 0 ? node->config.ask_retry_s : SWN_ASK_RETRY_S;
@@ -128,9 +118,34 @@ void swn_on_reply(swn_node_t *node, const swn_reply_t *reply)
         const int sum = ask->hidden[i] + contribution[i];
         ask->hidden[i] = (int8_t)(sum > INT8_MAX ? INT8_MAX : sum < INT8_MIN ? INT8_MIN : sum);
     }
-    verdict(node, ask->context, ask->hidden, ask->probabilities);
+    swn_infer_hidden(node, ask->context, ask->hidden, ask->rule, ask->probabilities);
     ask->missing = (uint8_t)(ask->missing & ~supplied);
     ask->state = SWN_JUDGED_TOGETHER;
+}
+
+/* A holder: what its experts add waits and goes like an answer. */
+void swn_on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query)
+{
+    int8_t contribution[SWN_HIDDEN];
+    swn_pending_answer_t *slot;
+    const uint8_t done = query->generation == node->config.model->generation
+                             ? swn_contribute(node->config.model, &query->routing, contribution)
+                             : 0;
+
+    if (done == 0) {
+        node->refused++;
+        return;
+    }
+    slot = swn_answer_slot(node, query->query_id);
+    if (slot == NULL) {
+        return;
+    }
+    slot->size = (uint8_t)swn_frame_output(query->query_id, query->generation, done, contribution, slot->frame,
+                                           sizeof slot->frame);
+    slot->waiting = (uint8_t)(slot->size > 0 && slot->size <= node->config.payload_max);
+    slot->query_id = query->query_id;
+    slot->due_us = now_us + swn_random_us(node, query->reply_in_s * 1000u);
+    slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
 }
 
 void swn_send_ask(swn_node_t *node, int64_t now_us)

@@ -45,6 +45,7 @@ typedef struct swn_ask {
     uint8_t state;    /* swn_judged_t; SWN_JUDGED_ASKING: in flight */
     uint8_t tries;
     uint8_t context;
+    uint8_t rule;     /* that the inputs gave */
     uint8_t missing;
     uint8_t probabilities[SWN_CLASSES_MAX];
     int8_t hidden[SWN_HIDDEN]; /* without what is missing */

@@ -91,7 +91,7 @@ size_t swn_frame_experts(const swn_experts_message_t *message, uint8_t *out, siz
         message->held >> message->count != 0) {
         return 0;
     }
-    out[0] = 2;
+    out[0] = 4;
     put16(out + 1, message->generation);
     out[3] = message->flags;
     put16(out + 4, message->held);

@@ -35,8 +35,7 @@ static int32_t round_divide(int32_t numerator, int32_t denominator)
     return twice % (2 * denominator) < 0 ? quotient - 1 : quotient;
 }
 
-/* The ring's slot of the reading `ago` hours before the newest (0: the newest). */
-static unsigned slot_of(const swn_history_t *history, unsigned ago)
+unsigned swn_history_slot(const swn_history_t *history, unsigned ago)
 {
     return (history->next + 2u * SWN_HISTORY_HOURS - 1u - ago) % SWN_HISTORY_HOURS;
 }
@@ -79,7 +78,7 @@ static int16_t lowest_of_day(const swn_history_t *history, int16_t lowest)
     unsigned ago;
 
     for (ago = 0; ago + 1 < SWN_DAY_HOURS; ago++) {
-        const int16_t temperature = history->temperature_centi[slot_of(history, ago)];
+        const int16_t temperature = history->temperature_centi[swn_history_slot(history, ago)];
         if (temperature != SWN_TEMPERATURE_MISSING && temperature < lowest) {
             lowest = temperature;
         }
@@ -96,6 +95,9 @@ void swn_history_add(swn_history_t *history, const swn_sample_t *sample)
     const int rain = sample->rain_tenth != SWN_RAIN_MISSING && sample->rain_tenth > 0;
     uint8_t flags = 0;
 
+    if (history->used == SWN_HISTORY_HOURS && (history->flags[slot] & SWN_HOUR_VALID)) {
+        (void)swn_spell_hour(&history->before, history->temperature_centi[slot], history->flags[slot] & SWN_HOUR_WET);
+    }
     history->progress[slot] = 0;
     if (valid) {
         int humid = humidity != SWN_HUMIDITY_MISSING && humidity >= HUMID_HALF;
@@ -113,6 +115,41 @@ void swn_history_add(swn_history_t *history, const swn_sample_t *sample)
     history->used = (uint8_t)(history->used < SWN_HISTORY_HOURS ? history->used + 1 : SWN_HISTORY_HOURS);
 }
 
+void swn_history_lend(swn_history_t *history, unsigned ago, uint8_t humidity_half, uint16_t rain_tenth)
+{
+    const unsigned slot = swn_history_slot(history, ago);
+    uint8_t flags = history->flags[slot];
+
+    if (humidity_half <= SWN_HUMIDITY_MAX) {
+        history->humidity_half[slot] = humidity_half;
+        flags = (uint8_t)(humidity_half >= HUMID_HALF ? flags | SWN_HOUR_HUMID : flags & ~SWN_HOUR_HUMID);
+    }
+    if (rain_tenth != SWN_RAIN_MISSING) {
+        history->rain_tenth[slot] = rain_tenth;
+    }
+    if (flags & SWN_HOUR_VALID) {
+        const int rain = history->rain_tenth[slot] != SWN_RAIN_MISSING && history->rain_tenth[slot] > 0;
+        flags = (uint8_t)((flags & SWN_HOUR_HUMID) || rain ? flags | SWN_HOUR_WET : flags & ~SWN_HOUR_WET);
+    }
+    history->flags[slot] = flags;
+}
+
+void swn_history_replay(swn_history_t *history)
+{
+    unsigned ago;
+
+    history->spell = history->before;
+    for (ago = history->used; ago-- > 0;) {
+        const unsigned slot = swn_history_slot(history, ago);
+        const uint8_t flags = history->flags[slot];
+
+        history->progress[slot] = (uint8_t)(
+            flags & SWN_HOUR_VALID
+                ? swn_spell_hour(&history->spell, history->temperature_centi[slot], flags & SWN_HOUR_WET)
+                : 0);
+    }
+}
+
 void swn_history_day(const swn_history_t *history, swn_day_t *day)
 {
     uint8_t run = 0;
@@ -120,7 +157,7 @@ void swn_history_day(const swn_history_t *history, swn_day_t *day)
 
     memset(day, 0, sizeof *day);
     for (ago = 0; ago < SWN_DAY_HOURS; ago++) {
-        const unsigned slot = slot_of(history, ago);
+        const unsigned slot = swn_history_slot(history, ago);
         const int16_t temperature = history->temperature_centi[slot];
         const uint8_t flags = history->flags[slot];
 
@@ -190,7 +227,7 @@ static void add_block(const swn_history_t *history, unsigned block, swn_block_su
 
     memset(sums, 0, sizeof *sums);
     for (hour = 0; hour < SWN_BLOCK_HOURS; hour++) {
-        const unsigned slot = slot_of(history, SWN_HISTORY_HOURS - 1u - (block * SWN_BLOCK_HOURS + hour));
+        const unsigned slot = swn_history_slot(history, SWN_HISTORY_HOURS - 1u - (block * SWN_BLOCK_HOURS + hour));
         if (history->temperature_centi[slot] != SWN_TEMPERATURE_MISSING) {
             sums->temperatures++;
             sums->temperature_centi += history->temperature_centi[slot];
@@ -256,7 +293,7 @@ void swn_features(const swn_history_t *history, swn_verdict_t verdict, uint8_t y
     memset(x, 0, SWN_WEATHER_FEATURES);
     fill_blocks(history, x, no_humidity, no_rain);
     swn_history_day(history, &day);
-    x[48 + (verdict.risk <= SWN_HIGH ? verdict.risk : SWN_HIGH)] = 64;
+    x[SWN_RULE_INPUT + (verdict.risk <= SWN_HIGH ? verdict.risk : SWN_HIGH)] = 64;
     x[51] = swn_sat8(verdict.index);
     x[52] = swn_sat8(40 * (int32_t)yesterday);
     x[53] = swn_sat8(5 * (int32_t)day.wet_hours);

@@ -24,7 +24,7 @@
 
 /* The shape of a model that judges these inputs; any other is for swn_observe(). */
 enum { SWN_WEATHER_FEATURES = 56, SWN_WEATHER_CLASSES = 3 };
-enum { SWN_HISTORY_HOURS = 48, SWN_DAY_HOURS = 24, SWN_BLOCK_HOURS = 3, SWN_BLOCKS = 16 };
+enum { SWN_HISTORY_HOURS = 48, SWN_DAY_HOURS = 24, SWN_BLOCK_HOURS = 3, SWN_BLOCKS = 16, SWN_RULE_INPUT = 48 };
 
 #define SWN_TEMPERATURE_MISSING INT16_MIN
 #define SWN_HUMIDITY_MISSING 255
@@ -44,6 +44,7 @@ enum { SWN_HOUR_VALID = 1, SWN_HOUR_WET = 2, SWN_HOUR_HUMID = 4 };
 /* A ring of 48 readings; `next` is the slot of the oldest once all are used. */
 typedef struct swn_history {
     swn_spell_t spell;
+    swn_spell_t before; /* as it was before the oldest of the 48 readings */
     int16_t temperature_centi[SWN_HISTORY_HOURS];
     uint16_t rain_tenth[SWN_HISTORY_HOURS];
     uint8_t humidity_half[SWN_HISTORY_HOURS];
@@ -57,6 +58,15 @@ void swn_history_init(swn_history_t *history);
 
 /* Adds the next hour; a reading out of its range counts as missing. */
 void swn_history_add(swn_history_t *history, const swn_sample_t *sample);
+
+/* The ring's slot of the reading `ago` hours before the newest (0: the newest). */
+unsigned swn_history_slot(const swn_history_t *history, unsigned ago);
+
+/* Puts in what an hour's own sensors did not say (MISSING: nothing); swn_history_replay() must follow. */
+void swn_history_lend(swn_history_t *history, unsigned ago, uint8_t humidity_half, uint16_t rain_tenth);
+
+/* Runs the wet spell through the ring again, after hours in it have changed. */
+void swn_history_replay(swn_history_t *history);
 
 /* What the rules need of the last 24 readings. */
 void swn_history_day(const swn_history_t *history, swn_day_t *day);

@@ -11,6 +11,7 @@ enum {
     BLOCK_HEADER = 14,
     QUERY_HEADER = 6,
     SCHEDULE_SIZE = 9,
+    SHARE_SIZE = 6,
     RICE_K_MAX = 9
 };
 
@@ -149,7 +150,9 @@ size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room)
 
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
 {
-    if (room < SWN_STATUS_SIZE || (message->humidity_half > 200 && message->humidity_half != 255)) {
+    const size_t size = message->serves == 0 ? SWN_STATUS_SIZE : SWN_STATUS_SIZE + 1;
+
+    if (room < size || (message->humidity_half > 200 && message->humidity_half != 255)) {
         return 0;
     }
     out[0] = 1;
@@ -164,7 +167,10 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
     put16(out + 12, message->rain_tenth);
     out[14] = message->risk;
     out[15] = message->multicast_received;
-    return SWN_STATUS_SIZE;
+    if (message->serves != 0) {
+        out[SWN_STATUS_SIZE] = message->serves;
+    }
+    return size;
 }
 
 static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)
@@ -277,6 +283,33 @@ static swn_downlink_kind_t read_asking(const uint8_t *data, size_t size, swn_dow
     }
 }
 
+static swn_downlink_kind_t read_share(const uint8_t *data, size_t size, swn_share_t *out)
+{
+    if (size != SHARE_SIZE || data[1] == 0 || data[1] > 15 || data[2] > 7 || data[3] > 7) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->id = data[1];
+    out->send = data[2];
+    out->use = data[3];
+    out->offset_half = (int8_t)(data[4] < 128 ? data[4] : data[4] - 256);
+    out->days = data[5];
+    return SWN_DOWNLINK_SHARE;
+}
+
+static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, swn_downlink_t *out)
+{
+    switch (data[0]) {
+    case 1:
+        return read_schedule(data, size, &out->schedule);
+    case 2:
+        return swn_readings_read(data, size, &out->readings) ? SWN_DOWNLINK_READINGS : SWN_DOWNLINK_MALFORMED;
+    case 3:
+        return read_share(data, size, &out->share);
+    default:
+        return SWN_DOWNLINK_MALFORMED;
+    }
+}
+
 swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t size, swn_downlink_t *out)
 {
     if (size == 0 || size > SWN_PAYLOAD_MAX) {
@@ -297,8 +330,8 @@ swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t s
     if (f_port == SWN_PORT_ASKING) {
         return read_asking(data, size, out);
     }
-    if (f_port == SWN_PORT_STATUS && data[0] == 1) {
-        return read_schedule(data, size, &out->schedule);
+    if (f_port == SWN_PORT_STATUS) {
+        return read_status_port(data, size, out);
     }
     return SWN_DOWNLINK_MALFORMED;
 }

@@ -11,8 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swn_borrow.h"
 #include "swn_expert.h"
 #include "swn_model.h"
+#include "swn_readings.h"
 
 enum { SWN_PORT_LEARNING = 10, SWN_PORT_ASKING = 11, SWN_PORT_STATUS = 12 };
 enum { SWN_PROTOCOL = 1 };
@@ -49,8 +51,10 @@ enum { SWN_BLOCK_HEADS = 0, SWN_BLOCK_DELTA = 1, SWN_BLOCK_FULL = 2 };
 enum { SWN_NO_BASE = 0xFFFF };
 enum { SWN_CONTEXT_OWN = 255 };
 enum { SWN_QUERY_OWN_READINGS = 1, SWN_QUERY_FEATURES = 2 };
-enum { SWN_ANSWER_OWN_READINGS = 1, SWN_ANSWER_NO_HUMIDITY = 2, SWN_ANSWER_NO_RAIN = 4 };
+enum { SWN_ANSWER_OWN_READINGS = 1, SWN_ANSWER_NO_HUMIDITY = 2, SWN_ANSWER_NO_RAIN = 4, SWN_ANSWER_BORROWED = 8 };
+enum { SWN_STATUS_SHARE_SHIFT = 4 }; /* the id of the SHARE in force in the upper half of the flags */
 enum { SWN_STATUS_NO_HUMIDITY = 1, SWN_STATUS_NO_RAIN = 2, SWN_STATUS_WANTS_SCHEDULE = 4, SWN_STATUS_FAULT = 8 };
+enum { SWN_STATUS_NO_GAIN = 8 }; /* in `serves`, beside swn_choice_t in bits 0 to 2 */
 
 /* Uplinks. */
 
@@ -123,6 +127,7 @@ typedef struct swn_report {
     uint8_t humidity_half;
     uint8_t risk; /* min(class, 3) << 6 | its probability >> 2 */
     uint8_t multicast_received;
+    uint8_t serves; /* 0: the fleet's newest head; it then takes no byte */
 } swn_report_t;
 
 size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room);
@@ -188,7 +193,9 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_QUERY,
     SWN_DOWNLINK_SCHEDULE,
     SWN_DOWNLINK_REPLY,
-    SWN_DOWNLINK_EXPERT_QUERY
+    SWN_DOWNLINK_EXPERT_QUERY,
+    SWN_DOWNLINK_READINGS,
+    SWN_DOWNLINK_SHARE
 } swn_downlink_kind_t;
 
 typedef union swn_downlink {
@@ -199,6 +206,8 @@ typedef union swn_downlink {
     swn_schedule_t schedule;
     swn_reply_t reply;
     swn_expert_query_t expert_query;
+    swn_readings_t readings;
+    swn_share_t share;
 } swn_downlink_t;
 
 /* What the gateway said; `out` is set for everything but SWN_DOWNLINK_MALFORMED. */

@@ -27,6 +27,18 @@ void swn_learner_add(swn_learner_t *learner, uint16_t id, const int8_t hidden[SW
     learner->next = (uint8_t)((learner->next + 1u) % SWN_SAMPLES_MAX);
 }
 
+void swn_learner_amend(swn_learner_t *learner, uint16_t id, const int8_t hidden[SWN_HIDDEN])
+{
+    unsigned i;
+
+    for (i = 0; i < learner->used; i++) {
+        swn_day_sample_t *sample = &learner->samples[i];
+        if (sample->id == id && sample->example.label == SWN_LABEL_NONE) {
+            memcpy(sample->example.hidden, hidden, SWN_HIDDEN);
+        }
+    }
+}
+
 uint8_t swn_learner_label(swn_learner_t *learner, uint16_t id, uint8_t label)
 {
     unsigned i;

@@ -50,6 +50,9 @@ void swn_learner_init(swn_learner_t *learner);
 /* A new sample, still without label; the oldest makes room. */
 void swn_learner_add(swn_learner_t *learner, uint16_t id, const int8_t hidden[SWN_HIDDEN]);
 
+/* The features of a sample have changed, before its label came. */
+void swn_learner_amend(swn_learner_t *learner, uint16_t id, const int8_t hidden[SWN_HIDDEN]);
+
 /* The true class of a sample, one of the model's; 0 when there is no such sample without a label. */
 uint8_t swn_learner_label(swn_learner_t *learner, uint16_t id, uint8_t label);
 

@@ -10,7 +10,6 @@
 enum {
     STATUS_PERIOD_MIN_S = 60,
     FLAT_TEMPERATURE_HOURS = 12,
-    FLAT_HUMIDITY_HOURS = 24,
     ABSENT_HOURS = 6,
     AGE_STEP_S = 600,
     AGE_UNKNOWN = 255,
@@ -26,7 +25,7 @@ static uint32_t random_below(swn_node_t *node, uint32_t range)
     return (uint32_t)((uint64_t)swn_xorshift32(&node->prng) * range >> 32);
 }
 
-static int64_t random_us(swn_node_t *node, uint32_t range_ms)
+int64_t swn_random_us(swn_node_t *node, uint32_t range_ms)
 {
     return (int64_t)random_below(node, range_ms) * 1000;
 }
@@ -35,13 +34,15 @@ static int64_t status_delay_us(swn_node_t *node)
 {
     const uint32_t period_s = node->config.status_period_s;
 
-    return (int64_t)random_below(node, period_s) * SECOND_US + random_us(node, 1000);
+    return (int64_t)random_below(node, period_s) * SECOND_US + swn_random_us(node, 1000);
 }
 
 /* Life --------------------------------------------------------------------------------------------- */
 
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us)
 {
+    swn_own_t own;
+
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
         config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
@@ -63,8 +64,11 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     node->window_until_us = now_us;
     node->status_due_us = now_us + status_delay_us(node);
     swn_history_init(&node->history);
+    swn_borrow_init(&node->borrow);
     swn_learner_init(&node->learner);
     swn_parameters_init(&node->parameters, config->model);
+    own = swn_node_own(node);
+    swn_serve_init(&node->serve, &own);
     swn_plan_experts(node, now_us);
     return 0;
 }
@@ -81,6 +85,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
+        return 1;
+    }
+    if (key == SWN_NVM_SERVE && size == sizeof node->serve) {
+        swn_serve_recall(&node->serve, data);
         return 1;
     }
     return 0;
@@ -160,7 +168,7 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     }
     node->update_mode = round->mode;
     node->update_heads_only = round->new_contexts;
-    node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + random_us(node, spread_s * 1000u);
+    node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + swn_random_us(node, spread_s * 1000u);
     node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
 }
 
@@ -178,8 +186,13 @@ static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 
 static void on_block(swn_node_t *node, const swn_piece_t *piece)
 {
+    swn_own_t own;
+
     switch (swn_block_take(&node->block, piece, &node->parameters)) {
     case SWN_BLOCK_APPLIED:
+        own = swn_node_own(node);
+        swn_serve_block(&node->serve, &own);
+        swn_node_keep_choice(node);
         if (node->port->nvm_write != NULL) {
             node->port->nvm_write(node->port->ctx, SWN_NVM_PARAMETERS, &node->parameters, sizeof node->parameters);
         }
@@ -193,7 +206,7 @@ static void on_block(swn_node_t *node, const swn_piece_t *piece)
     }
 }
 
-static swn_pending_answer_t *answer_slot(swn_node_t *node, uint16_t query_id)
+swn_pending_answer_t *swn_answer_slot(swn_node_t *node, uint16_t query_id)
 {
     swn_pending_answer_t *free_slot = NULL;
     unsigned i;
@@ -238,7 +251,7 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
         node->refused++;
         return;
     }
-    slot = answer_slot(node, query->query_id);
+    slot = swn_answer_slot(node, query->query_id);
     if (slot == NULL) {
         return;
     }
@@ -256,40 +269,16 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
         answer.flags = SWN_ANSWER_OWN_READINGS;
         if (!node->observed) {
             answer.flags = (uint8_t)(answer.flags |
-                                     (swn_history_no_humidity(&node->history) ? SWN_ANSWER_NO_HUMIDITY : 0) |
-                                     (swn_history_no_rain(&node->history) ? SWN_ANSWER_NO_RAIN : 0));
+                                     (swn_history_no_humidity(swn_judged_history(node)) ? SWN_ANSWER_NO_HUMIDITY : 0) |
+                                     (swn_history_no_rain(swn_judged_history(node)) ? SWN_ANSWER_NO_RAIN : 0) |
+                                     (swn_judged_history(node) != &node->history ? SWN_ANSWER_BORROWED : 0));
         }
     }
     swn_infer_context(node, answer.context, x, answer.probabilities);
     slot->size = (uint8_t)swn_frame_answer(&answer, slot->frame, sizeof slot->frame);
     slot->waiting = (uint8_t)(slot->size > 0);
     slot->query_id = query->query_id;
-    slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
-    slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
-}
-
-/* A holder: what its experts add waits and goes like an answer. */
-static void on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query)
-{
-    int8_t contribution[SWN_HIDDEN];
-    swn_pending_answer_t *slot;
-    const uint8_t done = query->generation == node->config.model->generation
-                             ? swn_contribute(node->config.model, &query->routing, contribution)
-                             : 0;
-
-    if (done == 0) {
-        node->refused++;
-        return;
-    }
-    slot = answer_slot(node, query->query_id);
-    if (slot == NULL) {
-        return;
-    }
-    slot->size = (uint8_t)swn_frame_output(query->query_id, query->generation, done, contribution, slot->frame,
-                                           sizeof slot->frame);
-    slot->waiting = (uint8_t)(slot->size > 0 && slot->size <= node->config.payload_max);
-    slot->query_id = query->query_id;
-    slot->due_us = now_us + random_us(node, query->reply_in_s * 1000u);
+    slot->due_us = now_us + swn_random_us(node, query->reply_in_s * 1000u);
     slot->until_us = slot->due_us + SWN_ANSWER_LIFE_S * SECOND_US;
 }
 
@@ -329,7 +318,15 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
         swn_on_reply(node, &message.reply);
         break;
     case SWN_DOWNLINK_EXPERT_QUERY:
-        on_expert_query(node, now_us, &message.expert_query);
+        swn_on_expert_query(node, now_us, &message.expert_query);
+        break;
+    case SWN_DOWNLINK_READINGS:
+        if (swn_borrow_take(&node->borrow, &message.readings, node->hours_in_day)) {
+            swn_amend_day(node);
+        }
+        break;
+    case SWN_DOWNLINK_SHARE:
+        swn_borrow_share(&node->borrow, &message.share, &node->history);
         break;
     case SWN_DOWNLINK_MALFORMED:
         node->refused++;
@@ -347,7 +344,7 @@ uint8_t swn_transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uin
         node->sent++;
         return 1;
     }
-    node->busy_until_us = now_us + (result > 0 ? result : SWN_RETRY_S) * SECOND_US + random_us(node, SWN_RETRY_S * 1000u);
+    node->busy_until_us = now_us + (result > 0 ? result : SWN_RETRY_S) * SECOND_US + swn_random_us(node, SWN_RETRY_S * 1000u);
     return 0;
 }
 
@@ -444,16 +441,37 @@ static void send_update(swn_node_t *node, int64_t now_us)
     node->update_fragment++;
     if (size < node->update_size && (size_t)node->update_fragment * node->update_slice < node->update_size) {
         /* Two nodes whose fragments met once should not meet again. */
-        node->update_due_us = now_us + SWN_FRAGMENT_GAP_S * SECOND_US + random_us(node, SWN_RETRY_S * 1000u);
+        node->update_due_us = now_us + SWN_FRAGMENT_GAP_S * SECOND_US + swn_random_us(node, SWN_RETRY_S * 1000u);
         return;
     }
     node->update_due_us = SWN_NEVER_US;
     node->update_size = 0;
 }
 
+static void send_readings(swn_node_t *node, int64_t now_us)
+{
+    uint8_t frame[SWN_READINGS_SIZE_MAX];
+    const size_t size = swn_borrow_readings(&node->borrow, &node->history, node->hours_in_day, now_us, frame,
+                                            node->config.payload_max);
+
+    if (size == 0 || swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+        node->borrow.readings_due_us = SWN_NEVER_US;
+    }
+}
+
+static void send_request(swn_node_t *node, int64_t now_us)
+{
+    uint8_t frame[SWN_STATUS_SIZE];
+    const size_t size = swn_borrow_request(&node->borrow, now_us, frame, sizeof frame);
+
+    if (swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+        swn_borrow_asked(&node->borrow, now_us, &node->prng);
+    }
+}
+
 static uint8_t suspects_fault(const swn_node_t *node)
 {
-    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= FLAT_HUMIDITY_HOURS ||
+    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= SWN_FLAT_HUMIDITY_HOURS ||
                      node->absent >= ABSENT_HOURS);
 }
 
@@ -484,7 +502,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
     const swn_history_t *history = &node->history;
     const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
     const int64_t period_us = (int64_t)node->config.status_period_s * SECOND_US;
-    uint8_t frame[SWN_STATUS_SIZE];
+    uint8_t frame[SWN_STATUS_SIZE + 1];
     swn_report_t report;
     size_t size;
 
@@ -503,9 +521,14 @@ static void send_status(swn_node_t *node, int64_t now_us)
     report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
                              (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
                              (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
-                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0));
+                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
+                             node->borrow.share.id << SWN_STATUS_SHARE_SHIFT);
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
+    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
+    if (node->config.payload_max == SWN_STATUS_SIZE) {
+        report.serves = 0; /* no room to say so */
+    }
     size = swn_frame_status(&report, frame, sizeof frame);
     if (swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;
@@ -530,6 +553,12 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->update_due_us <= now_us && node->busy_until_us <= now_us) {
         send_update(node, now_us);
     }
+    if (node->borrow.readings_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_readings(node, now_us);
+    }
+    if (node->borrow.request_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_request(node, now_us);
+    }
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
         send_status(node, now_us);
     }
@@ -538,6 +567,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->ask.state == SWN_JUDGED_ASKING) {
         next_us = earlier(next_us, node->ask.due_us);
     }
+    next_us = earlier(next_us, earlier(node->borrow.readings_due_us, node->borrow.request_due_us));
     for (i = 0; i < SWN_ANSWERS_MAX; i++) {
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);

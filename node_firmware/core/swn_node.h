@@ -16,6 +16,7 @@
  * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). An update
  * that is larger than a frame goes out in fragments, one after another as the port takes them. A round for
  * new contexts is for nodes alone whose crop the model was shipped without; they train their head only.
+ * Lending: a SHARE makes it send its day's readings after noon, or ask for a neighbour's (swn_borrow.h).
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
  * ROUND is the last frame of a window's programme: the first one that is heard closes the open window.
  *
@@ -30,11 +31,13 @@
 
 #include "swn_ask.h"
 #include "swn_block.h"
+#include "swn_borrow.h"
 #include "swn_features.h"
 #include "swn_frame.h"
 #include "swn_learn.h"
 #include "swn_model.h"
 #include "swn_rules.h"
+#include "swn_serve.h"
 
 #define SWN_NEVER_US INT64_MAX
 
@@ -46,6 +49,7 @@ enum {
     SWN_FRAGMENT_GAP_S = 1,      /* between the fragments of an update, plus up to SWN_RETRY_S at random */
     SWN_VALID_HOURS_MIN = 36,    /* readings of 48 that a sample needs */
     SWN_NOON_HOUR = 12,
+    SWN_FLAT_HUMIDITY_HOURS = 24, /* without any change: the sensor is suspected */
     SWN_CROPS = 4,               /* contexts with a rule */
     SWN_GENERAL_RULE = 1,        /* whose class serves crops that the model does not know, */
     SWN_SEASON_RULE = 3          /* and whose index */
@@ -54,7 +58,7 @@ enum {
 /* swn_config_t.flags. Always on: the receiver is on whenever the node does not send (class C). Holder: the node says
  * which experts it holds even when it lacks none. */
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2, SWN_ALWAYS_ON = 4, SWN_HOLDER = 8 };
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2 };       /* keys of port->nvm_write */
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3 }; /* keys of port->nvm_write */
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {
@@ -146,20 +150,29 @@ typedef struct swn_node {
     swn_experience_t experience;
     swn_history_t history;
     swn_learner_t learner;
+    swn_serve_t serve;
     swn_parameters_t parameters;
     swn_block_t block;
+    swn_borrow_t borrow;
 } swn_node_t;
 
 /* 0, or -1 when a field of the config is out of its range or the port lacks tx or listen. */
 int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *port, int64_t now_us);
 
-/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day (day_x is new). With a model
- * of another shape than weather's (56 features, 3 classes) a day makes no sample. */
+/* One hourly reading. Hours that were left out count as missing. 1 when it closed a day: day_x is new, and
+ * swn_poll() is to be called, because a noon makes things due that it did not know of. With a model of another shape
+ * than weather's (56 features, 3 classes) a day makes no sample. */
 uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample);
 
 /* One more sample, not labelled yet, from features that the application computed: int8, as many as the model takes.
  * `id` is the application's name for it. What is own now is judged by the last observation. */
 void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x);
+
+/* A neighbour's day was put beside the own readings: judges the last closed day again. */
+void swn_amend_day(swn_node_t *node);
+
+/* The history that the node judges by: its own, or with what it borrowed. */
+const swn_history_t *swn_judged_history(const swn_node_t *node);
 
 /* The true class of a day or an observation; 0 when the node has no unlabelled sample of it, or the model no such
  * class. */
@@ -178,6 +191,12 @@ uint8_t swn_node_knows_crop(const swn_node_t *node);
 /* Features and rule of the last 48 h as they stand, for a context's rule; without rule (low, 0) the last observation,
  * or zeros, where the model is not weather's. x has room for the model's features. */
 swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *x);
+
+/* The part of the node that swn_serve looks at. */
+swn_own_t swn_node_own(const swn_node_t *node);
+
+/* Hands what the node serves to the port's non-volatile memory. */
+void swn_node_keep_choice(swn_node_t *node);
 
 /* Probabilities of the model's classes in 1/255 (sum 255) by the node's own readings (last observation), or by given
  * features, of its own crop. */
@@ -210,9 +229,22 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
 /* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */
 uint8_t swn_transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size);
 
-/* swn_ask.c: what the gate chose is counted; a REPLY came; an ASK, or EXPERTS, is sent when it is due. */
+/* A free place for an answer; NULL: there is none (`dropped` counts it), or that question waits already. */
+swn_pending_answer_t *swn_answer_slot(swn_node_t *node, uint16_t query_id);
+
+/* Evenly in [0, range_ms), in us. */
+int64_t swn_random_us(swn_node_t *node, uint32_t range_ms);
+
+/* swn_sense.c: the class that the inputs say the crop's rule gives (SWN_RULE_NONE where they hold none), and the
+ * judgement on a hidden vector, whoever computed it: as the node's own labels support it, or by another context's head. */
+uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x);
+void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
+                      uint8_t *probabilities);
+
+/* swn_ask.c: what the gate chose is counted; a REPLY or an EXPERT_QUERY came; an ASK, or EXPERTS, is sent when it is due. */
 void swn_count_experts(swn_node_t *node, const uint8_t *picks);
 void swn_on_reply(swn_node_t *node, const swn_reply_t *reply);
+void swn_on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query);
 void swn_send_ask(swn_node_t *node, int64_t now_us);
 void swn_plan_experts(swn_node_t *node, int64_t now_us);
 void swn_send_experts(swn_node_t *node, int64_t now_us);

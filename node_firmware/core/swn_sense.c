@@ -45,35 +45,95 @@ static int is_weather(const swn_node_t *node)
     return node->config.model->features == SWN_WEATHER_FEATURES && node->config.model->classes == SWN_WEATHER_CLASSES;
 }
 
-static void close_day(swn_node_t *node)
+const swn_history_t *swn_judged_history(const swn_node_t *node)
+{
+    return swn_borrow_in_use(&node->borrow) ? &node->borrow.lent : &node->history;
+}
+
+/* The class of the 24 hours at the end of a history, whose memory is that of the noon before. */
+static uint8_t class_by(const swn_node_t *node, const swn_history_t *history)
+{
+    swn_day_t day;
+
+    swn_history_day(history, &day);
+    return verdict_of(node, node->config.context, &day,
+                      swn_mildew_next(node->season_before.mildew, day.warm_run, day.hot)).risk;
+}
+
+/* What the inputs themselves say of the rule: they hold its class. */
+uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x)
+{
+    uint8_t risk;
+
+    for (risk = 0; is_weather(node) && risk < SWN_WEATHER_CLASSES; risk++) {
+        if (x[SWN_RULE_INPUT + risk] > 0) {
+            return risk;
+        }
+    }
+    return SWN_RULE_NONE;
+}
+
+/* Judges the day at the end of a history: the season's memory, day_x, and what the trunk makes of it. */
+static void judge_day(swn_node_t *node, const swn_history_t *history, int8_t hidden[SWN_HIDDEN])
 {
     swn_season_t *season = &node->season;
-    int8_t hidden[SWN_HIDDEN];
     uint8_t experts[SWN_TOP_K];
     swn_verdict_t verdict;
     swn_day_t day;
     const uint8_t rule = rule_of(node, node->config.context);
     uint8_t crop;
 
-    node->season_before = *season;
-    swn_history_day(&node->history, &day);
-    season->mildew = swn_mildew_next(season->mildew, day.warm_run, day.hot);
+    swn_history_day(history, &day);
+    season->mildew = swn_mildew_next(node->season_before.mildew, day.warm_run, day.hot);
     for (crop = 0; crop < SWN_CROPS; crop++) {
         season->yesterday[crop] = swn_rule(crop, &day, season->mildew).risk;
     }
     verdict = verdict_of(node, node->config.context, &day, season->mildew);
-    node->day_sampled = (uint8_t)(is_weather(node) && swn_history_valid(&node->history) >= SWN_VALID_HOURS_MIN);
+    node->day_sampled = (uint8_t)(is_weather(node) && swn_history_valid(history) >= SWN_VALID_HOURS_MIN);
     if (is_weather(node)) {
-        swn_features(&node->history, verdict, node->season_before.yesterday[rule], node->day_x);
+        swn_features(history, verdict, node->season_before.yesterday[rule], node->day_x);
     }
     if (node->day_sampled) {
         (void)swn_features_to_hidden(node->config.model, node->day_x, hidden, experts);
         swn_count_experts(node, experts);
+    }
+}
+
+static void close_day(swn_node_t *node)
+{
+    int8_t hidden[SWN_HIDDEN];
+
+    node->season_before = node->season;
+    judge_day(node, swn_judged_history(node), hidden);
+    if (node->day_sampled) {
+        swn_serve_sample(&node->serve, node->learner.next, swn_rule_said(node, node->day_x));
         swn_learner_add(&node->learner, node->day, hidden);
     }
+    node->borrow.served = 0;
+    swn_borrow_judged(&node->borrow, node->day, class_by(node, &node->history), class_by(node, swn_judged_history(node)));
     node->day++;
     node->days_closed++;
     node->hours_in_day = 0;
+}
+
+void swn_amend_day(swn_node_t *node)
+{
+    const uint16_t day = (uint16_t)(node->day - 1u);
+    int8_t hidden[SWN_HIDDEN];
+    swn_day_verdict_t *verdict = &node->borrow.verdicts[day % SWN_VERDICT_DAYS];
+
+    swn_borrow_judged(&node->borrow, day, verdict->own, class_by(node, &node->borrow.noon));
+    if (!swn_borrow_in_use(&node->borrow)) {
+        return; /* the own readings were right more often: the loan only goes on being compared */
+    }
+    judge_day(node, &node->borrow.noon, hidden);
+    if (node->day_sampled) {
+        const uint8_t newest = (uint8_t)((node->learner.next + SWN_SAMPLES_MAX - 1u) % SWN_SAMPLES_MAX);
+        if (node->learner.used > 0 && node->learner.samples[newest].id == day) {
+            swn_serve_sample(&node->serve, newest, swn_rule_said(node, node->day_x));
+        }
+        swn_learner_amend(&node->learner, day, hidden);
+    }
 }
 
 static uint8_t hours_of_same(uint8_t count, int same)
@@ -100,6 +160,7 @@ static uint8_t take_hour(swn_node_t *node, const swn_sample_t *sample)
 {
     watch_sensors(node, sample);
     swn_history_add(&node->history, sample);
+    swn_borrow_hour(&node->borrow, sample, node->flat_humidity >= SWN_FLAT_HUMIDITY_HOURS);
     node->hours_in_day = (uint8_t)(node->hours_in_day < UINT8_MAX ? node->hours_in_day + 1 : UINT8_MAX);
     if (sample->hour != SWN_NOON_HOUR) {
         return 0;
@@ -158,6 +219,9 @@ uint8_t swn_sense(swn_node_t *node, int64_t now_us, const swn_sample_t *sample)
     }
     node->sensed_us = now_us;
     node->readings++;
+    if (closed) {
+        swn_borrow_noon(&node->borrow, now_us - (int64_t)node->hours_in_day * HOUR_US, &node->prng);
+    }
     return closed;
 }
 
@@ -169,6 +233,7 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
     memcpy(node->day_x, x, node->config.model->features);
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
     swn_count_experts(node, experts);
+    swn_serve_sample(&node->serve, node->learner.next, SWN_RULE_NONE);
     swn_learner_add(&node->learner, id, hidden);
     node->observed = 1;
     node->valid_us = now_us;
@@ -176,7 +241,35 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
 
 uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
 {
-    return (uint8_t)(label < node->config.model->classes && swn_learner_label(&node->learner, id, label));
+    swn_own_t own;
+
+    if (label >= node->config.model->classes || !swn_learner_label(&node->learner, id, label)) {
+        return 0;
+    }
+    swn_borrow_label(&node->borrow, id, label);
+    own = swn_node_own(node);
+    swn_serve_label(&node->serve, &own);
+    swn_node_keep_choice(node);
+    return 1;
+}
+
+void swn_node_keep_choice(swn_node_t *node)
+{
+    if (node->port->nvm_write != NULL) {
+        node->port->nvm_write(node->port->ctx, SWN_NVM_SERVE, &node->serve, sizeof node->serve);
+    }
+}
+
+swn_own_t swn_node_own(const swn_node_t *node)
+{
+    swn_own_t own;
+
+    own.model = node->config.model;
+    own.parameters = &node->parameters;
+    own.learner = &node->learner;
+    own.seed = node->config.seed;
+    own.context = node->config.context;
+    return own;
 }
 
 /* Inference ---------------------------------------------------------------------------------------- */
@@ -185,6 +278,7 @@ uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
 swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *x)
 {
     const swn_season_t *season = node->hours_in_day < 12 ? &node->season_before : &node->season;
+    const swn_history_t *history = swn_judged_history(node);
     const uint8_t rule = rule_of(node, context);
     swn_verdict_t verdict = {SWN_LOW, 0};
     swn_day_t day;
@@ -193,23 +287,35 @@ swn_verdict_t swn_own_features(const swn_node_t *node, uint8_t context, int8_t *
         memcpy(x, node->day_x, node->config.model->features);
         return verdict;
     }
-    swn_history_day(&node->history, &day);
+    swn_history_day(history, &day);
     verdict = verdict_of(node, context, &day, swn_mildew_next(season->mildew, day.warm_run, day.hot));
-    swn_features(&node->history, verdict, season->yesterday[rule], x);
+    swn_features(history, verdict, season->yesterday[rule], x);
     return verdict;
+}
+
+void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
+                      uint8_t *probabilities)
+{
+    int8_t z[SWN_Z];
+    int32_t logits[SWN_CLASSES_MAX];
+
+    swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
+    if (context == node->config.context) {
+        const swn_own_t own = swn_node_own(node);
+        swn_serve_infer(&node->serve, &own, z, rule, probabilities);
+        return;
+    }
+    swn_head_logits(node->parameters.heads[context], node->config.model->classes, z, logits);
+    swn_softmax(logits, node->config.model->classes, probabilities);
 }
 
 void swn_infer_context(const swn_node_t *node, uint8_t context, const int8_t *x, uint8_t *probabilities)
 {
     int8_t hidden[SWN_HIDDEN];
-    int8_t z[SWN_Z];
-    int32_t logits[SWN_CLASSES_MAX];
     uint8_t experts[SWN_TOP_K];
 
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
-    swn_hidden_to_z(node->config.model, node->parameters.adapter, hidden, z);
-    swn_head_logits(node->parameters.heads[context], node->config.model->classes, z, logits);
-    swn_softmax(logits, node->config.model->classes, probabilities);
+    swn_infer_hidden(node, context, hidden, swn_rule_said(node, x), probabilities);
 }
 
 void swn_infer(const swn_node_t *node, const int8_t *x, uint8_t *probabilities)

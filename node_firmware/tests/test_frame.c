@@ -185,6 +185,69 @@ static void test_blocks_queries_and_schedules(void)
     }
 }
 
+/* Days of readings travel both ways: the same bytes are written and read. */
+static void test_readings_and_shares(void)
+{
+    swn_downlink_t got;
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_READINGS); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_READINGS[i].raw;
+        const swn_readings_vector_t *wanted = &VECTORS_READINGS[i].value;
+        uint8_t out[SWN_PAYLOAD_MAX];
+
+        EXPECT_EQ(read_vector(raw, &got), SWN_DOWNLINK_READINGS);
+        EXPECT_EQ(memcmp(&got.readings, &wanted->readings, sizeof got.readings), 0);
+        expect_bytes(raw, out,
+                     swn_readings_pack(&wanted->readings, wanted->humidity_step, wanted->temperature_step, out, raw->size));
+        EXPECT_EQ(swn_readings_pack(&wanted->readings, wanted->humidity_step, wanted->temperature_step, out, raw->size - 1),
+                  0);
+    }
+    for (i = 0; i < COUNT(VECTORS_SHARE); i++) {
+        const swn_share_t *wanted = &VECTORS_SHARE[i].value;
+
+        EXPECT_EQ(read_vector(&VECTORS_SHARE[i].raw, &got), SWN_DOWNLINK_SHARE);
+        EXPECT_EQ(got.share.id, wanted->id);
+        EXPECT_EQ(got.share.send, wanted->send);
+        EXPECT_EQ(got.share.use, wanted->use);
+        EXPECT_EQ(got.share.offset_half, wanted->offset_half);
+        EXPECT_EQ(got.share.days, wanted->days);
+    }
+}
+
+/* However wild the day: something of it fits into the largest frame, and the humidity always does. */
+static void test_readings_always_fit(void)
+{
+    uint32_t prng = 7;
+    unsigned day;
+
+    for (day = 0; day < 2000; day++) {
+        uint8_t out[SWN_READINGS_SIZE_MAX];
+        swn_readings_t wild;
+        swn_readings_t back;
+        size_t size;
+        unsigned hour;
+
+        memset(&wild, 0, sizeof wild);
+        wild.content = SWN_READINGS_HUMIDITY | SWN_READINGS_RAIN | SWN_READINGS_TEMPERATURE;
+        wild.hours = day % 2 ? SWN_READINGS_ALL : 0xFFFFFE;
+        wild.rainy = swn_xorshift32(&prng) & wild.hours;
+        wild.rain_tenth = (uint8_t)(wild.rainy ? 5 : 0);
+        for (hour = 0; hour < SWN_READINGS_HOURS; hour++) {
+            const int high = day % 3 ? (int)(hour % 2) : (int)(swn_xorshift32(&prng) >> 31);
+            wild.humidity[hour] = (uint8_t)(high ? SWN_READINGS_HUMIDITY_TOP : 0);
+            wild.temperature[hour] = (uint8_t)(high ? 0 : SWN_READINGS_TEMPERATURE_TOP);
+        }
+        size = swn_readings_write(&wild, out, sizeof out);
+        EXPECT(size > 0 && swn_readings_read(out, size, &back));
+        EXPECT(back.content & SWN_READINGS_HUMIDITY);
+        EXPECT_EQ(back.hours, wild.hours);
+        for (hour = 0; hour < SWN_READINGS_HOURS; hour++) {
+            EXPECT((wild.hours >> hour & 1u) == 0 || abs(back.humidity[hour] - wild.humidity[hour]) <= 4 + 1);
+        }
+    }
+}
+
 static void test_refused(void)
 {
     swn_downlink_t got;
@@ -246,6 +309,8 @@ int main(void)
     test_dense_and_fragments();
     test_rounds_and_acks();
     test_blocks_queries_and_schedules();
+    test_readings_and_shares();
+    test_readings_always_fit();
     test_refused();
     test_writers_refuse();
     test_lots();

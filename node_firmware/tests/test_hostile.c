@@ -15,8 +15,8 @@ static uint32_t crc_of_zeros(size_t size)
 static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_t *f_port)
 {
     const unsigned version = (unsigned)(n / 64 % 5); /* a burst of pieces belongs to one block */
-    static const uint8_t PORTS[8] = {10, 10, 10, 11, 12, 11, 11, 10};
-    const uint32_t choice = swn_xorshift32(prng) % 8;
+    static const uint8_t PORTS[10] = {10, 10, 10, 11, 12, 11, 11, 12, 12, 10};
+    const uint32_t choice = swn_xorshift32(prng) % 10;
     size_t size;
     size_t i;
 
@@ -63,6 +63,23 @@ static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_
         frame[7] %= 140;
         frame[8] %= 4;
         return 10 + SWN_COARSE_SIZE;
+    case 7: /* a SHARE that lends and borrows */
+        frame[0] = 3;
+        frame[1] = (uint8_t)(1 + frame[1] % 15);
+        frame[2] &= 7;
+        frame[3] &= 7;
+        return 6;
+    case 8: /* a day without any change, sometimes */
+        frame[0] = 2;
+        frame[1] = (uint8_t)(frame[1] % 40);
+        frame[2] = (uint8_t)(frame[2] % 3 == 0 ? 1 : frame[2] % 16);
+        if (frame[2] == 1) {
+            frame[3] = 0;
+            frame[4] = (uint8_t)(frame[4] % 101);
+            memset(frame + 5, 0, 3);
+            return 8;
+        }
+        return 3 + frame[5] % 40;
     default:
         *f_port = (uint8_t)(swn_xorshift32(prng) % 14);
         return swn_xorshift32(prng) % (SWN_PAYLOAD_MAX + 10);

@@ -23,6 +23,12 @@ NEW_CONTEXTS = 0x80
 HEAD = """/* Made by vectors_to_header.py from tests/vectors/app_frames.json: do not edit. */
 #include "swn_frame.h"
 
+typedef struct swn_readings_vector {
+    swn_readings_t readings;
+    uint8_t humidity_step;
+    uint8_t temperature_step;
+} swn_readings_vector_t;
+
 typedef struct swn_vector_bytes {
     const char *name;
     size_t size;
@@ -110,9 +116,30 @@ def announcement(fields: Case) -> str:
     return f"{designated(fields, names)}, {mode}"
 
 
+def readings(fields: Case) -> str:
+    """`swn_readings_vector_t`: values in the quantities' units, at their hours."""
+    parts, steps, content = [], [], 0 if fields["rainy"] is None else 2
+    for name, bit, top in (("humidity", 1, 100), ("temperature", 4, 180)):
+        series = fields[name] or {"step": 0, "values": []}
+        content |= bit if fields[name] else 0
+        steps.append(series["step"])
+        values = iter(min(value << series["step"], top) for value in series["values"])
+        hours = range(24) if fields[name] else ()
+        at = [next(values) if fields["hours"] >> hour & 1 else 0 for hour in hours]
+        parts.append(f".{name} = {braces(at or [0])}")
+    head = f".age = {fields['age']}, .hours = {fields['hours']}, .rainy = {fields['rainy'] or 0}"
+    head += f", .rain_tenth = {fields['rain_tenth'] or 0}, .content = {content}"
+    return f"{{{head}, {', '.join(parts)}}}, {steps[0]}, {steps[1]}"
+
+
+def share(fields: Case) -> str:
+    """`swn_share_t`."""
+    return f".id = {fields['share_id']}, {designated(fields, ['send', 'use', 'offset_half', 'days'])}"
+
+
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
 DENSE = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
-STATUS += ("rain_tenth", "risk", "multicast_received")
+STATUS += ("rain_tenth", "risk", "multicast_received", "serves")
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "prototypes": ("swn_prototypes_t", prototypes),
     "top_k_sign": ("swn_top_k_vector_t", top_k),
@@ -126,6 +153,8 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "block_piece": ("swn_piece_t", piece),
     "query": ("swn_query_t", plain("query_id", "flags", "context", "reply_in_s")),
     "schedule": ("swn_schedule_t", plain("next_window_s", "window_s", "status_period_min")),
+    "readings": ("swn_readings_vector_t", readings),
+    "share": ("swn_share_t", share),
 }
 
 

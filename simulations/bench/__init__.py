@@ -1,1 +1,1 @@
-"""Benchmarks: real firmware, real frames, measured against their baselines."""
+"""Benchmarks of what the swarm does for its user: real firmware, real frames, against baselines."""

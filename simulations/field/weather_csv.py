@@ -23,10 +23,12 @@ import logging
 import math
 import zlib
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,8 @@ PROBLEMS_MAX = 10
 GAP_H_MAX = 6
 ROWS_MAX = 5_000_000
 STATIONS_MAX = 200
+LINE_MAX = 10_000
+YEARS = (1900, 2199)
 SAME_SHARE = 0.5  # two stations with so many equal temperatures are one record under two names
 
 # Column, accepted names, lowest and highest plausible value.
@@ -91,6 +95,13 @@ class _Station:
     hours: array[int] = field(default_factory=lambda: array("q"))
     lines: array[int] = field(default_factory=lambda: array("q"))
 
+    def covers(self, first: int, last: int) -> bool:
+        """Whether a window has no gap of more than 6 h; cheap where the station has hardly a record."""
+        there = bisect_right(self.hours, last) - bisect_left(self.hours, first)
+        if (there + 1) * (GAP_H_MAX + 1) <= last - first + 1:
+            return False
+        return self.gap_within(first, last) is None
+
     def gap_within(self, first: int, last: int) -> tuple[int, int, int] | None:
         """(line before, first missing hour, hours missing) of the first gap of more than 6 h in a window,
         or None.
@@ -122,7 +133,7 @@ def _rows(path: Path, problems: _Problems) -> Iterator[tuple[int, list[str]]]:
             problems.stop()
         unpack = gzip.open if packed else open
         with unpack(path, "rt", encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text)
+            reader = csv.reader(_lines(text))
             for cells in reader:
                 line = reader.line_num
                 if line > ROWS_MAX:
@@ -147,6 +158,14 @@ def _rows(path: Path, problems: _Problems) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         problems.add(line, "file", f"is not CSV ({error})", "export it as comma-separated text")
     problems.stop()
+
+
+def _lines(text: TextIO) -> Iterator[str]:
+    """The lines of the file; one without an end is not read to its end."""
+    while line := text.readline(LINE_MAX):
+        if len(line) == LINE_MAX and not line.endswith(("\n", "\r")):
+            raise csv.Error(f"a line has more than {LINE_MAX} characters")
+        yield line
 
 
 def _columns(header: list[str], problems: _Problems) -> dict[str, int]:
@@ -178,6 +197,8 @@ def _hour_of(text: str) -> int | str:
         return f"{text[:30]!r} has a time zone"
     if moment.minute or moment.second or moment.microsecond:
         return f"{text[:30]!r} is not on the full hour"
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        return f"{text[:30]!r} is not within {YEARS[0]} to {YEARS[1]}"
     return moment.toordinal() * 24 + moment.hour
 
 
@@ -186,7 +207,9 @@ def _named(hour: int) -> str:
     return f"{date.fromordinal(hour // 24)} {hour % 24:02d}:00"
 
 
-def _survey(path: Path, problems: _Problems) -> tuple[dict[str, int], dict[str, _Station]]:
+def _survey(
+    path: Path, problems: _Problems, only: Sequence[str]
+) -> tuple[dict[str, int], dict[str, _Station]]:
     """First pass: the columns, and where each station's hours stand; times are checked here."""
     columns: dict[str, int] = {}
     stations: dict[str, _Station] = {}
@@ -203,6 +226,8 @@ def _survey(path: Path, problems: _Problems) -> tuple[dict[str, int], dict[str, 
             )
             continue
         name = cells[columns["station"]].strip()
+        if only and name not in only:
+            continue
         hour = _hour_of(cells[columns["time"]])
         if isinstance(hour, str):
             problems.add(line, "time", hour, "write local time as 2014-06-01 13:00")
@@ -246,7 +271,7 @@ def _first_hour(stations: dict[str, _Station], hours: int, start: date | None, p
     if start is None:
         for year in range(date.fromordinal(begin // 24).year, date.fromordinal(end // 24).year + 1):
             first = date(year, 6, 1).toordinal() * 24 + 13
-            if not gaps(first):
+            if all(station.covers(first, first + hours - 1) for station in stations.values()):
                 return first
         problems.add(
             1,
@@ -305,6 +330,8 @@ def _values(
         if isinstance(hour, str) or not 0 <= hour - first < hours:
             continue
         name = cells[columns["station"]].strip()
+        if name not in stations:
+            continue
         lines[name][hour - first] = line
         for column, at, low, high in numbers:
             value = _number(cells[at], low, high)
@@ -372,14 +399,17 @@ def _distinct(temperature: dict[str, F64]) -> tuple[list[str], list[str]]:
     return kept, notes
 
 
-def read_weather_csv(path: Path, hours: int, start: date | None = None) -> Weather:
+def read_weather_csv(
+    path: Path, hours: int, start: date | None = None, *, only: Sequence[str] = ()
+) -> Weather:
     """The weather of `hours` hours (at least 24) from noon of `start` at each distinct station of a file.
 
+    only: the stations to read, the others' rows are passed over; empty: all.
     start None: 1 June of the first year in which every station covers the whole window. Raises
     WeatherCsvError.
     """
     problems = _Problems(path)
-    columns, stations = _survey(path, problems)
+    columns, stations = _survey(path, problems, only)
     first = _first_hour(stations, hours, start, problems)
     values, lines = _values(path, columns, stations, first, hours, problems)
     filled = {

@@ -5,6 +5,7 @@ time is over (`close_us`); then `close` hands the updates to a Flower strategy a
 
     OPEN --on_update--> OPEN        Accepted (store the row, then go on) or Refused(reason)
     OPEN --due, close--> CLOSED     Closed(vector | None, ...): None keeps the old model
+    OPEN --due, close_gathered--> CLOSED    the updates stay, for whoever claimed the round
 
 What counts, per node: one update.
 - Of this round: accepted if the node is in the cohort and the frame is plausible.  A second one is refused
@@ -20,6 +21,9 @@ Staleness is counted in model versions (a late update is at least 1 stale).  Wha
 means do not depend on the head, so any past version is welcome and counts in full.
 
 An update larger than a frame comes in fragments (`federation.reassembly`), in its own round only.
+A claimed round (`gather`) belongs to somebody outside: `close_gathered` closes it without a strategy, and
+`gathered` hands out the same changes that the cell's own strategy would have seen, as often as asked.
+
 
 The round survives a restart: `to_row` and one row per update hold everything, and `from_row` on the same
 rows closes to the same bits (updates are sorted by node before anything is summed).
@@ -33,10 +37,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from swarm.effects import Row
+import numpy as np
+
+from swarm.effects import Row, integers
 from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.modes import MODES, Held, Mode, mode_of
+from swarm.federation.outside import Change, Gathered
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.strategy import FlowerStrategy, ReplyError
 from swarm.model.layout import Shape
@@ -136,7 +143,7 @@ class Closed:
 class Round:
     """One round; `quorum` counts replies, `shape` and `contexts` are the model's, times are core time.
 
-    `previous_accepted` are the node indices that the round before had counted.
+    `previous_accepted` are the node indices that the round before had counted.  `gather`: it is claimed.
     """
 
     number: int
@@ -150,6 +157,7 @@ class Round:
     contexts: int
     staleness_max: int = 4
     previous_accepted: frozenset[int] = frozenset()
+    gather: bool = False
     state: RoundState = RoundState.OPEN
     closed_us: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
@@ -227,7 +235,7 @@ class Round:
 
     def close(self, now_us: int, strategy: FlowerStrategy, master: Float64) -> Closed:
         """Aggregate what counts into the current `master` (float64[d]); the round is closed afterwards."""
-        assert self.state is RoundState.OPEN
+        assert self.state is RoundState.OPEN and not self.gather
         assert strategy.name == (self._mode.strategy or strategy.name)
         assert self._mode.strategy is not None or strategy.name != PROTOTYPES
         held = sorted(self._held.values(), key=lambda update: update.node_index)
@@ -251,6 +259,28 @@ class Round:
         self._forget(left_out)
         return closed
 
+    def close_gathered(self, now_us: int) -> Closed:
+        """Close a claimed round: all that counts is handed out, so all of it is acknowledged."""
+        assert self.state is RoundState.OPEN and self.gather
+        examples = sum(held.message.num_examples for held in self._held.values())
+        closed = Closed(None, self.updates, self.late, examples, (), None)
+        self.state, self.closed_us, self.result = RoundState.CLOSED, now_us, closed.metrics()
+        return closed
+
+    def gathered(self) -> Gathered | None:
+        """The updates of a claimed round that is closed, by node index; None for any other round."""
+        if not self.gather or self.state is RoundState.OPEN:
+            return None
+        held = sorted(self._held.items(), key=lambda item: item[1].node_index)
+        # Replies to the zero vector are the changes alone.
+        zero = np.zeros(self.shape.vector_size(self.contexts))
+        replies = self._mode.replies([update for _, update in held], zero, self.shape, self.contexts)
+        changes = (
+            Change(dev_eui, reply.num_examples, reply.vector)
+            for (dev_eui, _), reply in zip(held, replies, strict=True)
+        )
+        return Gathered(self.number, tuple(changes))
+
     def _forget(self, left_out: Collection[int]) -> None:
         """What did not get into the model is not acknowledged: its nodes keep it and send it again."""
         self._held = {key: held for key, held in self._held.items() if held.node_index not in left_out}
@@ -268,7 +298,12 @@ class Round:
 
     def to_row(self) -> Row:
         """The row of table `round` (key: the number)."""
-        settings = {"quorum": self.quorum, "contexts": self.contexts, "staleness_max": self.staleness_max}
+        settings = {
+            "quorum": self.quorum,
+            "contexts": self.contexts,
+            "staleness_max": self.staleness_max,
+            "gather": self.gather,
+        }
         metrics = {**settings, "refused": self.refused, "result": self.result}
         return {
             "round": self.number,
@@ -291,6 +326,7 @@ class Round:
 
         Rows of the round before tell which late updates would be duplicates.
         """
+        integers(row, "round", "model_version", "cohort", "opened_us", "close_us")
         metrics = json.loads(row["metrics"])
         made = cls(
             number=row["round"],
@@ -303,6 +339,7 @@ class Round:
             shape=shape,
             contexts=metrics["contexts"],
             staleness_max=metrics["staleness_max"],
+            gather=metrics.get("gather", False),
             state=RoundState(row["state"]),
             closed_us=row["closed_us"],
             refused=metrics["refused"],

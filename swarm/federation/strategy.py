@@ -41,9 +41,10 @@ from numpy.typing import NDArray
 from swarm.federation import prototypes
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.learner import Learner
+from swarm.federation.modes import strategy_of
 from swarm.federation.prototypes import Options, Prior
 from swarm.federation.reply import PROTOTYPES, Reply
-from swarm.model.layout import ADAPTER_SIZE, Shape
+from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Float64
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Prior",
     "Reply",
     "ReplyError",
+    "mistakes",
     "option_names",
     "strategy_names",
 ]
@@ -307,6 +309,38 @@ class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follo
 
     def summary(self) -> None:
         """Flower's start() logs this; the fence never calls it."""
+
+
+def mistakes(
+    mode: str, strategy: str, options: Mapping[str, OptionValue]
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """What is wrong with these settings of `[learning]`: a key's path in there, the problem, the remedy.
+
+    A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
+    """
+    own = strategy_of(mode)
+    if own is None and mode != "none" and strategy == PROTOTYPES:
+        what = f"{PROTOTYPES} makes heads of class means, which mode {mode} does not send"
+        yield ("strategy",), what, "name a Flower strategy, as FedAvg"
+        return
+    taker = own or strategy
+    attempts: list[tuple[tuple[str, ...], str, dict[str, OptionValue]]] = [(("strategy",), strategy, {})]
+    attempts += [(("options", key), taker, {key: value}) for key, value in options.items()]
+    found = False
+    for path, name, chosen in attempts:
+        try:
+            FlowerStrategy(name, WEATHER, chosen)  # no option depends on the shape
+        except (ValueError, TypeError) as error:
+            found = True
+            problem, _, remedy = " ".join(str(error).split()).removeprefix(f"{name}: ").partition("; ")
+            yield path, problem, remedy or "correct it"
+            if path == ("strategy",) and not own:
+                return  # whose options they would be is not known
+    if not found:
+        try:
+            FlowerStrategy(taker, WEATHER, options)
+        except (ValueError, TypeError) as error:
+            yield ("options",), " ".join(str(error).split()), "together they cannot be; change one"
 
 
 class _NoGrid:

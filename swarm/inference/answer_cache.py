@@ -17,7 +17,7 @@ SECOND_US = 1_000_000
 
 def question_key(query: Query) -> Query:
     """Equal for two questions that ask the same of the same nodes, whoever asks and however long he waits."""
-    return replace(query, query_id=0, deadline_s=None)
+    return replace(query, query_id=0, deadline_s=None, reference=None)
 
 
 class AnswerCache:

@@ -60,6 +60,7 @@ MAC_SIZE = 13
 """LoRaWAN bytes around a payload without options."""
 ANSWER_SIZE = 11
 EARTH_M = 6_371_000.0
+REFERENCE_MAX = 80
 _KINDS = ("node", "place", "features")
 
 
@@ -69,7 +70,8 @@ class Query:
 
     `node` needs `dev_eui`; `place` needs `plot` or `lat` and `lon` (degrees); `features` needs the
     model's int8 inputs and a context.  `context` narrows a place to one crop (None: any).  `k` and
-    `deadline_s` override the configuration.
+    `deadline_s` override the configuration.  `reference` is the asker's own name for the question; its
+    answer carries it.
     """
 
     kind: Kind
@@ -82,6 +84,7 @@ class Query:
     features: tuple[int, ...] | None = None
     k: int | None = None
     deadline_s: int | None = None
+    reference: str | None = None
 
     def fault(self) -> str | None:
         """What is missing or out of range, as a sentence; None when the question can be put."""
@@ -104,6 +107,8 @@ class Query:
             return "k must be at least 1"
         if self.deadline_s is not None and self.deadline_s < 1:
             return "deadline_s must be at least 1"
+        if self.reference is not None and len(self.reference) > REFERENCE_MAX:
+            return f"reference: {REFERENCE_MAX} characters at most"
         return None
 
     def to_json(self) -> str:

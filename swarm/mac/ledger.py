@@ -199,6 +199,10 @@ class _Band:
             if spent_us > 0:
                 yield grant.purpose, spent_us
 
+    def last_end_us(self) -> int | None:
+        """When the last transmission ends; None: there is none."""
+        return self._ends[-1] if self._ends else None
+
     def since(self, from_us: int) -> Iterator[Grant]:
         """The grants that end after `from_us`, by start."""
         return (grant for grant in self._grants if grant.at_us + grant.airtime_us > from_us)
@@ -269,6 +273,11 @@ class AirtimeLedger:
                 0.0 if band is None else band.on_air(now_us - HOUR_US, now_us) / band.budget_us
             )
         return shares
+
+    def idle(self, now_us: int) -> bool:
+        """Whether nothing lies in the hour up to `now_us` or ahead: forgetting it then forgets no law."""
+        ends = (band.last_end_us() for band in self._bands.values())
+        return all(end_us is None or end_us <= now_us - HOUR_US for end_us in ends)
 
     @staticmethod
     def to_row(grant: Grant) -> Row:

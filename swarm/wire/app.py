@@ -20,7 +20,7 @@ FPort, way  type  layout (sizes in bytes)
 11 up       01    type 1, query_id 2, context 1, probability 1 per class (sum 255), head_version 2,
                   age 1, flags 1
 12 up       01    type 1, protocol 1, model_version 2, model_id 2, battery 1, labelled 1, flags 1,
-                  temperature i2, humidity 1, rain 2, risk 1, multicast_received 1
+                  temperature i2, humidity 1, rain 2, risk 1, multicast_received 1, [serves 1, if not 0]
 10 down     01    type 1, round 2, model_version 2, mode 1, cohort 1, spread_s 2, close_in_s 4,
                   next_window_s 4, window_s 2
 10 down     02    type 1, round 2, first_index 2, bitmap 1..
@@ -28,6 +28,7 @@ FPort, way  type  layout (sizes in bytes)
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
 11, 12            expert questions: `swarm.wire.expert`
+12 both     02    and 12/03: days of readings, see `swarm.wire.readings`
 ==========  ====  ==================================================================================
 
 Reserved flag bits are sent as zero and kept, not refused, by the receiver.
@@ -41,7 +42,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from swarm.effects import Malformed
-from swarm.wire import expert, learning
+from swarm.wire import expert, learning, readings
 from swarm.wire.learning import rice_bits, rice_k_for
 from swarm.wire.messages import (
     BLOCK_HEADER_SIZE,
@@ -86,6 +87,7 @@ from swarm.wire.messages import (
     UplinkMessage,
     f_port_of,
 )
+from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
     "BLOCK_HEADER_SIZE",
@@ -120,10 +122,13 @@ __all__ = [
     "Message",
     "Prototypes",
     "Query",
+    "Readings",
+    "ReadingsRequest",
     "RoundAck",
     "RoundAnnounce",
     "RoundMode",
     "Schedule",
+    "Share",
     "Status",
     "TopKInt4",
     "TopKSign",
@@ -231,7 +236,7 @@ def encode(message: Message) -> bytes:
     return payload
 
 
-def _encode(message: PlainMessage) -> bytes | None:
+def _encode(message: PlainMessage) -> bytes | None:  # noqa: PLR0911 - one for each kind
     match message:
         case Prototypes():
             return learning.encode_prototypes(message) if learning.prototypes_ok(message) else None
@@ -247,7 +252,7 @@ def _encode(message: PlainMessage) -> bytes | None:
             tail = bytes(probabilities) + _ANSWER_TAIL.pack(head_version, age, flags)
             return _ANSWER.pack(1, query_id, context) + tail if _answer_ok(message) else None
         case Status():
-            return _STATUS.pack(1, PROTOCOL, *_fields(message)) if _status_ok(message) else None
+            return _encode_status(message) if _status_ok(message) else None
         case RoundAnnounce():
             return _ROUND.pack(1, *_fields(message)) if _round_ok(message) else None
         case RoundAck(number, first, bitmap):
@@ -260,6 +265,8 @@ def _encode(message: PlainMessage) -> bytes | None:
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
         case Schedule():
             return _SCHEDULE.pack(1, *_fields(message))
+        case _:
+            return readings.encode(message)
 
 
 def _fields(message: Message) -> list[Any]:
@@ -283,11 +290,18 @@ def _decode_answer(payload: bytes) -> Answer | Malformed:
     return message if _answer_ok(message) else _VALUE
 
 
+def _encode_status(message: Status) -> bytes:
+    *head, serves = _fields(message)
+    return _STATUS.pack(1, PROTOCOL, *head) + (bytes((serves,)) if serves else b"")
+
+
 def _decode_status(payload: bytes) -> Status | Malformed:
-    if len(payload) != _STATUS.size:
+    if len(payload) not in (_STATUS.size, _STATUS.size + 1):
         return _SIZE
-    _, protocol, *rest = _STATUS.unpack(payload)
-    message = Status(*rest)
+    _, protocol, *rest = _STATUS.unpack_from(payload)
+    message = Status(*rest, *payload[_STATUS.size :])
+    if len(payload) > _STATUS.size and message.serves == 0:
+        return _VALUE  # it would take no byte
     return message if protocol == PROTOCOL and _status_ok(message) else _VALUE
 
 
@@ -338,12 +352,17 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
         RoundMode.DENSE_INT8: learning.decode_dense_int8,
     },
     F_PORT_ASKING: {1: _decode_answer, 2: expert.decode_ask, 3: expert.decode_output},
-    F_PORT_STATUS: {1: _decode_status, 2: expert.decode_experts},
+    F_PORT_STATUS: {
+        1: _decode_status,
+        2: readings.decode_readings,
+        3: readings.decode_request,
+        4: expert.decode_experts,
+    },
 }
 _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] = {
     F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block},
     F_PORT_ASKING: {1: _decode_query, 2: expert.decode_reply, 3: expert.decode_query},
-    F_PORT_STATUS: {1: _decode_schedule},
+    F_PORT_STATUS: {1: _decode_schedule, 2: readings.decode_readings, 3: readings.decode_share},
 }
 
 

@@ -10,7 +10,7 @@ FPort, way  type  layout (sizes in bytes)
 11 up       02    ASK: type 1, ask_id 2, generation 2, picks 2x1, weight 1, missing 1, label 1,
                   probability 1, input 34
 11 up       03    OUTPUT: type 1, query_id 2, generation 2, done 1, contribution 34
-12 up       02    EXPERTS: type 1, generation 2, flags 1, held 2, count 1, seen count x1
+12 up       04    EXPERTS: type 1, generation 2, flags 1, held 2, count 1, seen count x1
 11 down     02    REPLY: type 1, ask_id 2, flags 1, contribution 34
 11 down     03    EXPERT_QUERY: type 1, query_id 2, generation 2, picks 2x1, weight 1, wanted 1,
                   reply_in_s 1, input 34
@@ -106,7 +106,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Uplink 12/02: the experts a node holds (bit e of `held`) and its gate's choices so far, in 1/255
+    """Uplink 12/04: the experts a node holds (bit e of `held`) and its gate's choices so far, in 1/255
     each."""
 
     generation: int
@@ -197,7 +197,7 @@ def encode(message: Uplink | Downlink) -> bytes | None:
             raw = _OUTPUT.pack(3, query_id, generation, done, vector)
             return raw if _output_ok(message) else None
         case Experts(generation, flags, held, seen):
-            raw = _EXPERTS.pack(2, generation, flags, held, len(seen)) + bytes(seen)
+            raw = _EXPERTS.pack(4, generation, flags, held, len(seen)) + bytes(seen)
             return raw if _experts_ok(message) else None
         case Reply(ask_id, flags, vector):
             raw = _REPLY.pack(2, ask_id, flags, vector)

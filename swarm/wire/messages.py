@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.wire import expert
+from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
     "BLOCK_HEADER_SIZE",
@@ -24,12 +25,15 @@ __all__ = [
     "LOCAL_SIZE_MAX",
     "MODES",
     "NO_BASE",
+    "NO_GAIN",
     "PROTOCOL",
     "QUERY_FEATURES_FOLLOW",
     "QUERY_FEATURES_MAX",
     "QUERY_OWN_READINGS",
     "RICE_K_MAX",
     "ROUND_NEW_CONTEXTS",
+    "SERVES",
+    "SERVES_MASK",
     "Z_SIZE",
     "Answer",
     "BlockKind",
@@ -75,6 +79,9 @@ BLOCK_HEADER_SIZE = 14
 NO_BASE = 0xFFFF
 ROUND_NEW_CONTEXTS = 0x80
 """Flag in a round's mode: only nodes whose context the model was shipped without take part."""
+SERVES = ("fleet's head", "fleet's head before", "shipped head", "own head", "rule", "last label")
+"""What a node answers with (`Status.serves`, bits 0..2); docs/SPEC.md section 2.4."""
+SERVES_MASK, NO_GAIN = 7, 8
 QUERY_OWN_READINGS = 1
 QUERY_FEATURES_FOLLOW = 2
 
@@ -197,7 +204,7 @@ class Status:
 
     `battery` as LoRaWAN DevStatus (0 external, 255 unknown), `humidity_half` in 0.5 % (255 missing),
     `rain_tenth` in 0.1 mm since the last status (65535 missing), `risk` min(class, 3) << 6 |
-    probability >> 2.
+    probability >> 2.  `serves`: bits 0..2 an index into `SERVES`, bit 3 `NO_GAIN`.
     """
 
     model_version: int
@@ -210,6 +217,7 @@ class Status:
     rain_tenth: int
     risk: int
     multicast_received: int
+    serves: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +283,24 @@ class Schedule:
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
 """Whole updates."""
 PlainMessage = (
-    LearningMessage | Fragment | Answer | Status | RoundAnnounce | RoundAck | BlockPiece | Query | Schedule
+    LearningMessage
+    | Fragment
+    | Answer
+    | Status
+    | RoundAnnounce
+    | RoundAck
+    | BlockPiece
+    | Query
+    | Schedule
+    | Readings
+    | ReadingsRequest
+    | Share
 )
 """All but expert questions, which have a codec of their own."""
-UplinkMessage = LearningMessage | Fragment | Answer | Status | expert.Uplink
-DownlinkMessage = RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | expert.Downlink
+UplinkMessage = LearningMessage | Fragment | Answer | Status | Readings | ReadingsRequest | expert.Uplink
+DownlinkMessage = (
+    RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | Readings | Share | expert.Downlink
+)
 Message = UplinkMessage | DownlinkMessage
 
 
@@ -287,5 +308,5 @@ def f_port_of(message: Message) -> int:
     """The FPort on which this kind of message travels."""
     if isinstance(message, (Answer, Query, expert.Ask, expert.Output, expert.Reply, expert.ExpertQuery)):
         return F_PORT_ASKING
-    about_itself = isinstance(message, (Status, Schedule, expert.Experts))
-    return F_PORT_STATUS if about_itself else F_PORT_LEARNING
+    status = (Status, Schedule, Readings, ReadingsRequest, Share, expert.Experts)
+    return F_PORT_STATUS if isinstance(message, status) else F_PORT_LEARNING

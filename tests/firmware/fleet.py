@@ -86,6 +86,11 @@ class Fleet:
             assert np.array_equal(self.nodes.adapters[index], self.mirror.adapter)
 
     def accuracy(self) -> float:
+        """Of what the fleet learned together, not of the heads that nodes tune for themselves."""
         x, labels = self.draw(self.nodes.count * 20)
-        said = self.nodes.infer(x, np.repeat(np.arange(self.nodes.count), 20)).argmax(axis=1)
+        context = np.repeat(np.arange(self.nodes.count) % 2, 20)
+        said = np.empty_like(labels)
+        for own, head in enumerate(self.mirror.heads):
+            at = context == own
+            said[at] = self.model.infer(x[at], head, self.mirror.adapter).argmax(axis=1)
         return float((said == labels).mean())

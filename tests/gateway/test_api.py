@@ -322,9 +322,9 @@ def test_one_reader_too_many_is_told_so_and_the_others_go_on(fresh: Served) -> N
     for stream in streams:
         assert stream.__enter__().status_code == 200
     until(lambda: fresh.http.get("/api/events").status_code == 503, "the refusal of one reader more")
-    refused = fresh.http.post("/api/ask", json={"features": [0] * WEATHER.features, "crop": "apple"})
-    assert refused.status_code == 503
-    assert "close one" in refused.json()["detail"]
+    assert "close one" in fresh.http.get("/api/events").json()["detail"]
+    asked = fresh.http.post("/api/ask", json={"features": [0] * WEATHER.features, "crop": "apple"})
+    assert asked.status_code == 200, "a question needs no reader's place"
     for stream, client in zip(streams, readers, strict=True):
         stream.__exit__(None, None, None)
         client.close()
@@ -425,6 +425,21 @@ def test_a_daemon_that_stops_lets_go_of_those_who_wait(fresh: Served, cell: Cell
     assert answers[0].status_code == 503
 
 
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    fresh: Served, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: whoever asks gets a word.  Method: the request's deadline has passed, the core's not."""
+    monkeypatch.setattr("gateway.api.app.GONE_S", 0.05)
+    monkeypatch.setattr("gateway.api.app.LATE_US", -3_600_000_000)
+    cell.uplink(cell.nodes[0], 12, cell.nodes[0].status())
+    until(lambda: fresh.http.get("/api/state").json()["nodes_heard"], "a node to be heard")
+    question = {"near": cell.nodes[0].row["name"], "deadline_s": 3_600}
+    answer = fresh.http.post("/api/ask", json=question)
+    assert answer.status_code == 504
+    assert "too busy" in answer.json()["detail"]
+    assert fresh.alive()
+
+
 # -- rounds -------------------------------------------------------------------------------------------
 
 
@@ -461,7 +476,7 @@ def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:
 
 # -- hostile senders ----------------------------------------------------------------------------------
 
-POSTS = ("/api/nodes", "/api/ask", "/api/rounds")
+POSTS = ("/api/nodes", "/api/ask", "/api/rounds", "/api/model")
 HOSTILE = {
     "nothing": b"",
     "no JSON": b"}{",

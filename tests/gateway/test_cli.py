@@ -18,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from typer.main import get_command
 
-from gateway.cli import run
-from gateway.commands.nodes import read_nodes
+from gateway.cli import app, run
+from gateway.commands.node_files import read_nodes
 from gateway.commands.output import ago
 from swarm.security.lorawan import AesKey, cipher_payload, data_mic
 from swarm.wire.lorawan import encode_data
@@ -40,6 +42,9 @@ NODE = {
     "nwk_s_key": "01" * 16,
     "app_s_key": "02" * 16,
 }
+
+
+ADD = "nodes add 70b3d57ed0000001 --name a --crop grape"
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +118,12 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("nodes list", "swarm.toml: there is no such file here; give the daemon's with -c"),
         ("nodes list -c empty.toml", "there is no token; start the daemon"),
         ("nodes list -c other.toml", "other.toml: there is no such file"),
-        ("nodes add 123 --name a --crop grape --app-key 00", "123: is no DevEUI"),
+        ("nodes add 123 --name a --crop grape", "123: is no DevEUI"),
         ("nodes add 70b3d57ed0000001 --name a --crop hops", "crop has to be apple, tomato, potato or grape"),
-        ("nodes add 70b3d57ed0000001 --name a --crop grape", "give --app-key (OTAA), or --dev-addr, --nwk-s"),
+        (ADD, "give the keys with --keys-file FILE, or - for standard input: lines app_key = ..."),
         (
-            "nodes add 70b3d57ed0000001 --name a --crop grape --dev-addr 00010001",
-            "give --nwk-s-key and --app-s-key too: an ABP node needs its address and both session keys",
+            f"{ADD} --dev-addr 00010001",
+            "give the keys with --keys-file FILE, or - for standard input: lines nwk_s_key = ..., app_s_key",
         ),
         ("nodes import missing.csv", "missing.csv: there is no such file; check the path"),
         (
@@ -147,6 +152,15 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("sim live smoke --gateway nowhere", "'nowhere' is no address"),
         ("sim run smoke --nodes 0", "nodes"),
         ("pilot plan missing.csv gateways.csv", "missing.csv"),
+        ("pilot plan a.csv b.csv --rounds-per-day inf", "'--rounds-per-day': inf is not in the range"),
+        ("pilot plan a.csv b.csv --rounds-per-day nan", "'--rounds-per-day': nan is no finite number"),
+        ("pilot plan a.csv b.csv --rounds-per-day 1e308", "'--rounds-per-day': 1e+308 is not in the range"),
+        ("pilot plan a.csv b.csv --margin-db nan", "'--margin-db': nan is no finite number"),
+        ("sim live smoke --speed nan", "'--speed': nan is no finite number"),
+        ("sim live smoke --speed inf", "'--speed': inf is not in the range"),
+        ("demo --http-port 70000", "'--http-port': 70000 is not in the range"),
+        (f"{ADD} --lat nan", "'--lat': nan is no finite number"),
+        (f"{ADD} --lon 181", "'--lon': 181.0 is not in the range"),
         ("model inspect missing.swm", "missing.swm: No such file"),
     ],
 )
@@ -164,6 +178,44 @@ def test_each_mistake_is_one_line_and_exit_code_2(
     assert all(line.startswith("swarm: ") for line in lines)
     assert says in lines[0]
     assert "Traceback" not in "".join(lines)
+
+
+def options_of(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Option]]:
+    """Every option of every command below this one."""
+    for option in command.params:
+        if isinstance(option, click.Option):
+            yield f"{name} {option.name}", option
+    for word, below in getattr(command, "commands", {}).items():
+        yield from options_of(below, f"{name} {word}")
+
+
+def test_no_option_takes_a_number_that_is_none() -> None:
+    """nan passes every comparison, so each option with a point needs the callback, and a range."""
+    found = {name: option for name, option in options_of(get_command(app)) if "float" in option.type.name}
+    assert len(found) >= 5
+    for name, option in found.items():
+        assert getattr(option.type, "max", None) is not None, name
+        with pytest.raises(click.BadParameter):
+            option.process_value(click.Context(click.Command("x")), "nan")
+
+
+INTERRUPTED = """
+import os, signal, sys
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gateway.config":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, CtrlC())
+from gateway.cli import main
+main(["gateway", "check"])
+"""
+
+
+def test_ctrl_c_while_the_program_is_still_loading_is_no_traceback() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (130, "")
 
 
 def test_a_daemon_that_is_not_there(

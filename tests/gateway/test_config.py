@@ -127,6 +127,26 @@ def test_syntax_mistakes_do_not_hide_the_others(tmp_path: Path) -> None:
             "swarm.toml:2: not TOML: the list that begins here has no end; close it with",
         ),
         ('[gateway]\ndata_dir = """\n[udp]\nport = 0\n', "swarm.toml:4: not TOML: "),
+        ('[mqtt]\nname = "a/b"\n', "swarm.toml:2: mqtt.name: 'a/b' is not usable here; give letters, digits"),
+        ('[mqtt]\nprefix = "a//b"\n', "swarm.toml:2: mqtt.prefix: 'a//b' is not usable here; give letters"),
+        (
+            '[mqtt]\ntls = true\nkey_file = "k"\n',
+            "swarm.toml:3: mqtt.key_file: 'k' is given and cert_file is not",
+        ),
+        (
+            '[mqtt]\nca_file = "c"\n',
+            "swarm.toml:2: mqtt.ca_file: 'c' is given and tls is off; set tls = true",
+        ),
+        (
+            '[mqtt]\npassword_file = "p"\n',
+            "swarm.toml:2: mqtt.password_file: 'p' is given and username is not",
+        ),
+        (
+            '[mqtt]\npassword = "p"\n',
+            "swarm.toml:2: mqtt.password: unknown key; did you mean `password_file`?",
+        ),
+        (f'[mqtt]\nhost = "{"a" * 70}"\n', "swarm.toml:2: mqtt.host: 'aaaaa"),
+        ("[mqtt]\nport = 0\n", "swarm.toml:2: mqtt.port: 0 is too small; give a whole number from 1"),
         ("[[udp]]\nport = 1\n", "swarm.toml:1: udp: this is a section"),
     ],
 )
@@ -183,6 +203,13 @@ def test_a_list_in_the_environment(tmp_path: Path) -> None:
         "environment SWARM_UDP_GATEWAYS: udp.gateways: 'aa555a0000000000' is not usable here;"
         ' give a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'
     ]
+
+
+def test_the_files_of_mqtt_start_at_the_directory_of_the_file(tmp_path: Path) -> None:
+    text = '[mqtt]\ntls = true\nca_file = "ca.pem"\nusername = "u"\npassword_file = "/run/secret"\n'
+    mqtt = config.read(write(tmp_path, text), {}).mqtt
+    assert (mqtt.ca_file, mqtt.password_file) == (str(tmp_path / "ca.pem"), "/run/secret")
+    assert (mqtt.cert_file, mqtt.key_file) == ("", "")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

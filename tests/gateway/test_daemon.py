@@ -14,7 +14,7 @@ import pytest
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig, GatewaySection, HttpSection, UdpSection
-from gateway.daemon import INBOX_MAX, SUBSCRIBER_EVENTS_MAX, SUBSCRIBERS_MAX, Daemon, SubscribersFull
+from gateway.daemon import INBOX_MAX, SUBSCRIBER_EVENTS_MAX, SUBSCRIBERS_MAX, Asked, Daemon, SubscribersFull
 from gateway.data_dir import DataDirError
 from gateway.store.sqlite import SqliteStore, StoreError
 from swarm.config import SwarmConfig
@@ -37,6 +37,7 @@ class SmallCore:
         self.gateways: list[str] = []
         self.wake_us: int | None = None
         self.polled_us: list[int] = []
+        self.noise: list[Effect] = []
 
     def on_uplink(self, now_us: int, rx: RxFrame) -> list[Effect]:
         self.frames += 1
@@ -51,7 +52,8 @@ class SmallCore:
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         self.acks.append(ack)
-        return [Event("acknowledged", now_us, {"error": ack.error})]
+        known = Store("gateway", EUI, {"last_seen_us": now_us})
+        return [known, Event("acknowledged", now_us, {"error": ack.error})]
 
     def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
         self.gateways.append(gateway_id)
@@ -68,6 +70,7 @@ class SmallCore:
         return [
             Store("gateway", str(command), {"last_seen_us": now_us}),
             Event("done", now_us, {"what": command}),
+            *self.noise,
         ]
 
     def poll(self, now_us: int) -> list[Effect]:
@@ -258,7 +261,7 @@ async def test_commands_and_questions_are_answered_after_they_are_on_the_disk(tm
             reader = SqliteStore(tmp_path / "data")
             assert "gateway-1" in reader.load()["gateway"]
             assert await daemon.command(cast("Any", "no")) == Refused("because")
-            assert await daemon.ask(cast("Any", "rain?")) == 5
+            assert cast("Asked", await daemon.ask(cast("Any", "rain?"))).query_id == 5
             assert reader.load()["query"]["5"]["text"] == "rain?"
             with pytest.raises(ValueError, match="no question"):
                 await daemon.ask(cast("Any", "nonsense"))
@@ -270,6 +273,23 @@ async def test_commands_and_questions_are_answered_after_they_are_on_the_disk(tm
     kinds = [events.get_nowait().kind for _ in range(events.qsize())]
     assert kinds == ["done", "query_asked", "done", "stopping"]
     assert [logged.event.kind for logged in SqliteStore(tmp_path / "data").events()] == kinds[:-1]
+
+
+async def test_an_answer_is_not_lost_in_a_flood_of_other_events(tmp_path: Path) -> None:
+    """Goal: junk on the radio cannot make a question hang.  Method: more events than a queue holds."""
+    daemon, core = open_daemon(tmp_path)
+    noise: list[Effect] = [Event("dropped", 1, {"reason": "mic"})] * (2 * SUBSCRIBER_EVENTS_MAX)
+    answer = Event("query_answered", 1, {"query_id": 5, "label": "low"})
+    async with running(daemon):
+        asked = cast("Asked", await daemon.ask(cast("Any", "rain?")))
+        gone = cast("Asked", await daemon.ask(cast("Any", "sun?")))
+        gone.answer.cancel()
+        core.noise = [*noise, answer, *noise]
+        assert await daemon.command(cast("Any", "gateway-1")) is None
+        assert await asyncio.wait_for(asked.answer, WITHIN_S) == answer
+        last = cast("Asked", await daemon.ask(cast("Any", "snow?")))
+        daemon.stop()
+        assert (await asyncio.wait_for(last.answer, WITHIN_S)).kind == "stopping"
 
 
 async def test_after_stop_requests_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.nodes import NodesFile, read_nodes
+from gateway.commands.node_files import NodesFile, read_nodes
 from gateway.commands.output import CommandError
 from swarm.config import MulticastChannel
 

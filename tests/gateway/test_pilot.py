@@ -159,6 +159,16 @@ def test_wrong_files(tables: tuple[Path, Path], content: bytes, part: str) -> No
     assert part in "\n".join(errors_of(nodes, gateways))
 
 
+def test_a_stray_quote_hides_no_mistake_before_it(tables: tuple[Path, Path]) -> None:
+    """The quote swallows all lines to the end; it is named where it stands."""
+    nodes, gateways = tables
+    rows = ["a,47,8,2,apple,loam", "b,97,8,2,apple,loam", 'c,47,8,2,apple,"loam', "d,47,8,2,apple,loam"]
+    nodes.write_text("\n".join(["id,lat,lon,height_m,crop,soil", *rows]), encoding="utf-8")
+    found = errors_of(nodes, gateways)
+    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in found] == ["4", "3"]
+    assert "look for a stray quote" in found[0] and "lat" in found[1]
+
+
 def test_absent_files_and_unknown_columns(tables: tuple[Path, Path], tmp_path: Path) -> None:
     nodes, gateways = tables
     with pytest.raises(CsvErrors) as caught:

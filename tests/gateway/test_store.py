@@ -46,7 +46,7 @@ def test_rows_come_back_after_reopening_exactly_as_stored(tmp_path: Path) -> Non
     store.close()
     rows = SqliteStore(tmp_path).load()
     assert rows["session"] == {EUI: {"dev_eui": EUI, **SESSION, "f_cnt_down": 8}}
-    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5}}
+    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5, "proved_us": None}}
     assert rows["round"]["12"]["round"] == 12
     assert rows["round"]["12"]["state"] == "open"
     assert rows["model"] == {}
@@ -61,7 +61,8 @@ def test_deleting_and_the_last_word_of_a_batch(tmp_path: Path) -> None:
     assert list(store.load()["gateway"]) == ["c"]
     store.commit([Store("gateway", "a", {"last_seen_us": 3}), Store("gateway", "c", {"last_seen_us": 4})])
     # In the order of first storing: the core sees the same order as a dict in memory would give.
-    assert [tuple(row.values()) for row in store.load()["gateway"].values()] == [("c", 4), ("a", 3)]
+    rows = store.load()["gateway"]
+    assert [(key, row["last_seen_us"]) for key, row in rows.items()] == [("c", 4), ("a", 3)]
 
 
 def test_a_value_of_a_wrong_type_is_a_programming_error(tmp_path: Path) -> None:
@@ -206,6 +207,20 @@ def test_an_unusable_directory_gives_one_line(tmp_path: Path) -> None:
             SqliteStore(data_dir)
 
 
+@pytest.mark.parametrize(
+    "change", ["data = '{\"number\":1'", "data = NULL", "data = '[]'", "data = CAST(x'ff22' AS TEXT)"]
+)
+def test_a_damaged_event_does_not_hide_the_others(tmp_path: Path, change: str) -> None:
+    store = SqliteStore(tmp_path)
+    store.commit([], [event(number) for number in range(1, 4)])
+    store._db.execute(f"UPDATE event SET {change}, at_us = NULL WHERE sequence = 2")
+    logged = store.events(limit=10)
+    assert [each.event.data.get("number") for each in logged] == [1, None, 3]
+    assert logged[1].event == Event("uplink", 0, {"damaged": True})
+    store._db.execute("UPDATE event SET kind = CAST(x'ff' AS TEXT) WHERE sequence = 2")
+    assert [each.sequence for each in store.events(limit=10)] == [1, 2, 3]
+
+
 KILLED = """
 import sys
 from contextlib import closing
@@ -251,5 +266,5 @@ def test_a_directory_of_before_fragments_is_brought_up_to_date(tmp_path: Path) -
     store.commit([Store("fragment", f"3/{EUI}/1", row)])
     store.close()
     rows = SqliteStore(tmp_path).load()
-    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5}}
+    assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5, "proved_us": None}}
     assert rows["fragment"] == {f"3/{EUI}/1": {"key": f"3/{EUI}/1", **row}}

@@ -14,11 +14,12 @@ nodes = 2
 days = 1
 
 [learning]
+mode = "top_k_sign"
 period_s = 3600
 close_s = 600
 
 [learning.options]
-server_learning_rate = 0.01
+eta = 0.01
 
 [hardship]
 fading_db = 0
@@ -43,7 +44,7 @@ def test_a_scenario_is_its_file_and_the_defaults() -> None:
     scenario = parse(GOOD, "farm.toml", "farm")
     assert (scenario.name, scenario.nodes, scenario.days, scenario.seed) == ("farm", 2, 1, 1)
     assert scenario.hardship.fading_db == 0.0
-    assert scenario.learning.options == {"server_learning_rate": 0.01}
+    assert scenario.learning.options == {"eta": 0.01}
     assert scenario.multicast == Scenario("x").multicast
 
 
@@ -102,6 +103,28 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line_and_what_to_do() -
             "farm.toml:3: radio.data_rate_min: 0 of us915 carries 11 B, a status needs 17; choose a faster",
         ),
         ("[multicast]\ndata_rate = 15\n", "farm.toml:2: multicast.data_rate: 15 is no downlink data rate"),
+        (
+            "[multicast]\ndata_rate = 7\n",
+            "farm.toml:2: multicast.data_rate: 7 is no downlink data rate of eu868 for LoRa; choose one",
+        ),
+        ("[learning]\ncohort = 0\n", "farm.toml:2: learning.cohort: 0.0 is outside 0.00390625..1"),
+        ('[learning]\nstrategy = "Foo"\n', "farm.toml:2: learning.strategy: unknown strategy Foo; usable: "),
+        (
+            '[learning]\nmode = "none"\nstrategy = "QFedAvg"\n',
+            "farm.toml:3: learning.strategy: strategy QFedAvg needs each node's training loss",
+        ),
+        (
+            '[learning]\nmode = "prototypes"\n[learning.options]\ngain_min = 5\n',
+            "farm.toml:4: learning.options.gain_min: gain_min = 5: must be 0..1; correct it",
+        ),
+        (
+            '[learning]\nmode = "top_k_sign"\noptions = { eta = nan }\n',
+            "farm.toml:3: learning.options.eta: option eta of strategy FedAdam must be a finite number",
+        ),
+        (
+            '[learning]\nmode = "top_k_sign"\noptions = { eta = "x" }\n',
+            "farm.toml:3: learning.options.eta: option eta of strategy FedAdam must be a finite number",
+        ),
         ('weather = "none.csv"\n', "farm.toml:1: weather: none.csv is no file"),
         ("seed = true\n", "farm.toml:1: seed: True is no whole number; write one"),
         (

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import tracemalloc
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from simulations.field import Field, WeatherCsvError
-from simulations.field.weather_csv import read_weather_csv
+from simulations.field.weather_csv import _Station, read_weather_csv
 
 BEIJING = (
     Path(__file__).resolve().parents[2]
@@ -235,6 +236,42 @@ def test_short_rows_are_named(write: Callable[..., Path]) -> None:
     rows[60] = "hill,2024-06-01 12:00,12.0"
     (problem,) = problems(write(rows))
     assert ":62: row: has 3 cells, needs 6" in problem
+
+
+def test_a_mistyped_year_is_named(write: Callable[..., Path]) -> None:
+    rows = records()
+    rows[5] = rows[5].replace("2024-", "0024-")
+    assert problems(write(rows))[0].split(": ", 1)[1] == (
+        "time: '0024-05-30 05:00' is not within 1900 to 2199; write local time as 2014-06-01 13:00"
+    )
+
+
+def test_a_window_is_covered_exactly_when_it_has_no_long_gap(write: Callable[..., Path]) -> None:
+    """Goal: the cheap answer is the exact one.  Method: records thinned to every k-th hour, all windows."""
+    for step in range(1, 10):
+        station = _Station("hill")
+        station.hours.extend(range(100, 300, step))
+        station.lines.extend(range(len(station.hours)))
+        for first in range(80, 320, 7):
+            for last in range(first, first + 60):
+                assert station.covers(first, last) == (station.gap_within(first, last) is None)
+
+
+def test_a_line_without_an_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    """A few kB of gzip hold a line of 100 MB; the memory stays that of a short one."""
+    path = tmp_path / "met.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(HEADER.encode() + b"\n")
+        for _ in range(100):
+            file.write(b"a," * 500_000)
+    tracemalloc.start()
+    found = problems(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found[0].endswith(
+        ":1: file: is not CSV (a line has more than 10000 characters); export it as comma-separated text"
+    )
+    assert peak < 5_000_000
 
 
 def test_files_that_are_no_csv_are_refused(tmp_path: Path, write: Callable[..., Path]) -> None:

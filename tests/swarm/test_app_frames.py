@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from swarm.effects import Malformed
 from swarm.wire import app, expert
+from swarm.wire.readings import Series
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "app_frames.json"
 CASES: list[dict[str, Any]] = json.loads(VECTORS.read_text(encoding="utf-8"))
@@ -36,6 +37,9 @@ KINDS = {
     "experts": expert.Experts,
     "reply": expert.Reply,
     "expert_query": expert.ExpertQuery,
+    "readings": app.Readings,
+    "readings_request": app.ReadingsRequest,
+    "share": app.Share,
 }
 C_HASHES = [45, 165, 23, 29]  # printed by a C program with the expression of the specification
 PORTS = st.sampled_from([0, 9, 10, 11, 12, 13, 255])
@@ -61,6 +65,9 @@ def message_of(entry: dict[str, Any]) -> Any:
     for name in ("indices", "probabilities", "features", "levels", "steps", "picks", "seen"):
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
+    for name in ("humidity", "temperature"):
+        if isinstance(entry.get(name), dict):
+            entry[name] = Series(**{**entry[name], "values": tuple(entry[name]["values"])})
     if "negative" in entry:
         entry["negative"] = tuple(map(bool, entry["negative"]))
     return KINDS[kind](**entry)

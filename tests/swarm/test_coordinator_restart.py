@@ -198,3 +198,31 @@ def test_open_questions_survive_a_restart() -> None:
     answered = cell.told("query_answered")
     assert [event.data["query_id"] for event in answered] == [query_id]
     assert ask(cell, Query("node", dev_eui=dev_eui(0))) == query_id + 1
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        *(
+            ("round", column, None)
+            for column in ("round", "cohort", "opened_us", "close_us", "mode", "state")
+        ),
+        ("round", "metrics", 4_294_967_296),
+        ("round", "metrics", "[]"),
+        *(("node", column, None) for column in ("node_index", "context", "join_nonce", "created_us")),
+        ("node", "context", "x"),
+        ("status", "uplinks", None),
+        ("status", "lost", None),
+        ("session", "f_cnt_down", None),
+        ("gateway", "last_seen_us", "x"),
+    ],
+)
+def test_a_damaged_row_is_refused_at_the_start_and_not_later(table: str, column: str, value: object) -> None:
+    """A restart with an open round; what is wrong is said before anything is done."""
+    cell = Cell()
+    heard_from_all(cell)
+    open_round(cell)
+    row = next(iter(cell.rows[table].values()))
+    row[column] = value  # type: ignore[assignment]
+    with pytest.raises((ValueError, LookupError, TypeError, AttributeError)):
+        cell.restart()

@@ -87,6 +87,34 @@ def test_many_copies_and_many_frames_stay_bounded(monkeypatch: pytest.MonkeyPatc
     assert gathering.overflowed == 21
 
 
+def test_one_gateways_flood_does_not_push_out_what_another_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: fair shares when windows run out.  Method: two floods, the third gateway's few frames stay."""
+    monkeypatch.setattr(dedup, "FRAMES_MAX", 12)
+    gathering = Deduplicator(1_000)
+    lost = [
+        gathering.on_frame(n, copy("ab"[n % 2], payload=bytes([n])), stranger=n % 2 == 1) for n in range(20)
+    ]
+    assert [rx.payload[0] for rx in lost if rx is not None] == list(range(12, 20)), "the newest"
+    gave_way = [gathering.on_frame(20, copy("c", payload=bytes([n]))) for n in range(20, 24)]
+    assert sorted(rx.gateway_id for rx in gave_way if rx is not None) == ["a", "a", "b", "b"]
+    heard = [each.best.payload[0] for each in gathering.poll(2_000)]
+    assert heard == [0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23]
+    assert gathering.overflowed == 12
+    assert gathering.on_frame(2_001, copy("c", payload=bytes([11]))) is None, "its windows are free again"
+    assert len(gathering.poll(4_000)) == 1, "what was given up is not remembered as heard"
+
+
+def test_strangers_share_one_place_and_come_last() -> None:
+    """Goal: a made-up signal does not take the answer away.  Method: 30 strangers, all loud."""
+    gathering = Deduplicator(1_000)
+    gathering.on_frame(0, copy("honest", -9.0))
+    for number in range(30):
+        gathering.on_frame(1, copy(f"stranger-{number:02}", 99.0), stranger=True)
+    (heard,) = gathering.poll(1_000)
+    assert heard.best.gateway_id == heard.first.gateway_id == "honest"
+    assert len(heard.copies) == dedup.COPIES_MAX
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 3_000_000), st.integers(0, 3), st.sampled_from("abc")), max_size=40),
     st.sampled_from([0, 200_000, 800_000]),

@@ -17,7 +17,8 @@ from swarm.federation.prototypes import (
     reply_size,
     row_of,
 )
-from swarm.federation.strategy import FlowerStrategy, Reply
+from swarm.federation.reply import Reply
+from swarm.federation.strategy import FlowerStrategy
 from swarm.model.layout import HEAD_ROW, WEATHER, Z_ONE, Z
 from swarm.model.vector import Mirror
 from swarm.wire import app

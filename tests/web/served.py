@@ -22,12 +22,15 @@ from typing import Any
 import httpx
 
 from gateway.api.app import WEB, create_app
+from gateway.commands.gateway import mqtt_faces
 from gateway.config import (
     AskingSection,
     GatewayConfig,
     GatewaySection,
     HttpSection,
     LearningSection,
+    MqttSection,
+    NodesSection,
     UdpSection,
 )
 from gateway.daemon import Daemon
@@ -57,18 +60,28 @@ def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -
 class Served:
     """`with Served(folder) as served:` a daemon serves; `http` is a client that has the token."""
 
-    def __init__(self, folder: Path, *, deadline_s: int = 60, web: Path = WEB) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadline_s: int = 60,
+        web: Path = WEB,
+        mqtt: MqttSection | None = None,
+        status_period_min: int = 60,
+    ) -> None:
         self.web = web
         self._make_app = partial(create_app, web=web)
-        self.daemon = Daemon(
-            GatewayConfig(
-                gateway=GatewaySection(data_dir=str(folder / "data")),
-                udp=UdpSection(host="127.0.0.1", port=0),
-                http=HttpSection(port=0),
-                learning=LearningSection(period_s=3600, close_s=1800, spread_s=60, window_s=60),
-                asking=AskingSection(k=3, deadline_s=deadline_s),
-            )
+        settings = GatewayConfig(
+            gateway=GatewaySection(data_dir=str(folder / "data")),
+            udp=UdpSection(host="127.0.0.1", port=0),
+            http=HttpSection(port=0),
+            mqtt=mqtt or MqttSection(),
+            nodes=NodesSection(status_period_min=status_period_min),
+            learning=LearningSection(period_s=3600, close_s=1800, spread_s=60, window_s=60),
+            asking=AskingSection(k=3, deadline_s=deadline_s),
         )
+        self._beside = mqtt_faces(settings)
+        self.daemon = Daemon(settings)
         self.failure: BaseException | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="daemon")
@@ -104,7 +117,7 @@ class Served:
     def _run(self) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
-            running = asyncio.create_task(self.daemon.run(self._make_app))
+            running = asyncio.create_task(self.daemon.run(self._make_app, beside=self._beside))
             started = asyncio.create_task(self.daemon.started.wait())
             await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
             self._ready.set()

@@ -157,6 +157,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     swn_node_t *node = &host->nodes[index];
     const swn_config_t config = node->config;
     const swn_parameters_t parameters = node->parameters;
+    const swn_serve_t serve = node->serve;
     int16_t residual[SWN_LOCAL_SIZE_MAX];
 
     memcpy(residual, node->learner.residual, sizeof residual);
@@ -165,6 +166,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     }
     (void)swn_recall(node, SWN_NVM_PARAMETERS, &parameters, sizeof parameters);
     (void)swn_recall(node, SWN_NVM_RESIDUAL, residual, sizeof residual);
+    (void)swn_recall(node, SWN_NVM_SERVE, &serve, sizeof serve);
     return 0;
 }
 
@@ -283,6 +285,18 @@ uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint
     done = swn_contribute(model, &routing, sum);
     swn_coarse_put(sum, contribution);
     return done;
+}
+
+void swn_host_verdicts(const swn_host_t *host, uint8_t *own, uint8_t *judged)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->count; i++) {
+        const swn_node_t *node = &host->nodes[i];
+        const swn_day_verdict_t *verdict = &node->borrow.verdicts[(node->day - 1u) % SWN_VERDICT_DAYS];
+        own[i] = verdict->own;
+        judged[i] = verdict->judged;
+    }
 }
 
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts)

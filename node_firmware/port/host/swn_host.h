@@ -107,6 +107,9 @@ void swn_host_own_features(const swn_host_t *host, int8_t *x);
 uint8_t swn_host_contribute(const swn_model_t *model, const uint8_t *picks, uint8_t weight, uint8_t wanted,
                             const uint8_t *input, uint8_t *contribution);
 
+/* The class of the last closed day, by the node's own readings and with what it borrowed. */
+void swn_host_verdicts(const swn_host_t *host, uint8_t *own, uint8_t *judged);
+
 /* The model without a node: hidden[64] and the two experts; z[32] (adapter may be NULL); probabilities[classes]. */
 void swn_host_hidden(const swn_model_t *model, uint32_t n, const int8_t *x, int8_t *hidden, uint8_t *experts);
 void swn_host_project(const swn_model_t *model, const int16_t *adapter, uint32_t n, const int8_t *hidden, int8_t *z);

@@ -1,4 +1,4 @@
-"""What a case of tests/vectors/app_frames.json is made of: bytes laid out by hand, and their fields."""
+"""What every case of tests/vectors/app_frames.json is made with: bytes by hand, and the form of a case."""
 
 from __future__ import annotations
 
@@ -41,3 +41,23 @@ def refused(name: str, f_port: int, direction: str, text: str, reason: str) -> C
         "fields": None,
         "reason": reason,
     }
+
+
+def packed(bits: str) -> str:
+    """Bits, MSB first, with zero bits up to the next byte, as hex."""
+    while len(bits) % 8:
+        bits += "0"
+    return "".join(f"{int(bits[i : i + 8], 2):02x}" for i in range(0, len(bits), 8))
+
+
+def fixed(name: str, way: str, text: str, kind: str, layout: list[tuple[str, int, int]]) -> Case:
+    """A frame of plain numbers: `text` is `f_port:type`, the layout is (field, size, value)."""
+    f_port, kind_byte = text.split(":")
+    body = kind_byte + "".join(le(value, size) for _, size, value in layout)
+    fields: Case = {"kind": kind, **{field: value for field, _, value in layout}}
+    return case(name, int(f_port), way, body, fields)
+
+
+def numbers(layout: list[tuple[str, int]], values: list[int]) -> list[tuple[str, int, int]]:
+    """A layout filled with values."""
+    return [(name, size, value) for (name, size), value in zip(layout, values, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.vector_case import Case, case, le, noise, refused
+from app_vector_bytes import Case, case, le, noise, refused
 
 COARSE = (-3, 7, noise(64, 16, 17))
 """A coarse vector: floor, step, 64 nibbles."""
@@ -31,8 +31,8 @@ def output(name: str, query_id: int, generation: int, done: int) -> Case:
 
 
 def experts(name: str, head: list[int], seen: list[int]) -> Case:
-    """Uplink 12/02; `head` = generation, flags, held."""
-    text = "02" + le(head[0], 2) + le(head[1], 1) + le(head[2], 2) + le(len(seen), 1)
+    """Uplink 12/04; `head` = generation, flags, held."""
+    text = "04" + le(head[0], 2) + le(head[1], 1) + le(head[2], 2) + le(len(seen), 1)
     names = ("generation", "flags", "held")
     fields: Case = {"kind": "experts", **dict(zip(names, head, strict=True)), "seen": seen}
     return case(name, 12, "up", text + "".join(le(share, 1) for share in seen), fields)
@@ -53,7 +53,7 @@ def expert_query(name: str, head: list[int], picks: list[int], tail: list[int]) 
     return case(name, 11, "down", text + coarse(COARSE), {**fields, "input": coarse(COARSE)})
 
 
-def malformed_expert_frames() -> list[Case]:
+def malformed_experts() -> list[Case]:
     """Expert questions that are refused, both ways."""
     v = coarse(COARSE)
     up_ask, down_query = "02" + "0100" + "0100", "03" + "0100" + "0100"
@@ -68,11 +68,11 @@ def malformed_expert_frames() -> list[Case]:
         refused("output_short", 11, "up", "03" + "0100" + "0100" + "01" + v[:-2], "size"),
         refused("output_nothing_done", 11, "up", "03" + "0100" + "0100" + "00" + v, "value"),
         refused("output_done_4", 11, "up", "03" + "0100" + "0100" + "04" + v, "value"),
-        refused("experts_header_only", 12, "up", "02" + "0100" + "00" + "0300", "size"),
-        refused("experts_count_differs", 12, "up", "02" + "0100" + "00" + "0300" + "03" + "0000", "size"),
-        refused("experts_none", 12, "up", "02" + "0100" + "00" + "0000" + "00", "value"),
-        refused("experts_17", 12, "up", "02" + "0100" + "00" + "0000" + "11" + "00" * 17, "value"),
-        refused("experts_holds_a_ninth_of_eight", 12, "up", "020100000001" + "08" + "00" * 8, "value"),
+        refused("experts_header_only", 12, "up", "04" + "0100" + "00" + "0300", "size"),
+        refused("experts_count_differs", 12, "up", "04" + "0100" + "00" + "0300" + "03" + "0000", "size"),
+        refused("experts_none", 12, "up", "04" + "0100" + "00" + "0000" + "00", "value"),
+        refused("experts_17", 12, "up", "04" + "0100" + "00" + "0000" + "11" + "00" * 17, "value"),
+        refused("experts_holds_a_ninth_of_eight", 12, "up", "040100000001" + "08" + "00" * 8, "value"),
         refused("reply_short", 11, "down", "02" + "0100" + "01" + v[:-2], "size"),
         refused("reply_long", 11, "down", "02" + "0100" + "01" + v + "00", "size"),
         refused("expert_query_short", 11, "down", down_query + "0102100100" + v[:-2], "size"),
@@ -82,4 +82,24 @@ def malformed_expert_frames() -> list[Case]:
         refused("expert_query_weight_129", 11, "down", down_query + "0102810100" + v, "value"),
         refused("expert_query_wants_nothing", 11, "down", down_query + "0102100000" + v, "value"),
         refused("expert_query_wants_4", 11, "down", down_query + "0102100400" + v, "value"),
+    ]
+
+
+def valid_experts(way: str) -> list[Case]:
+    """Expert questions as they go up, or down."""
+    if way == "up":
+        return [
+            ask("ask_one_missing", [513, 2], [5, 0], [90, 2, 7, 128]),
+            ask("ask_both_missing", [65535, 65535], [15, 14], [128, 3, 9, 255]),
+            output("output_first", 32768, 2, 1),
+            output("output_both", 65535, 65535, 3),
+            experts("experts_two_of_eight", [2, 1, 0b1000_0001], [100, 0, 20, 5, 0, 0, 30, 100]),
+            experts("experts_all_of_sixteen", [65535, 0xFF, 65535], [255, *[0] * 15]),
+        ]
+    return [
+        reply("reply_from_replica", 513, 7),
+        reply("reply_nobody_could_help", 65535, 0),
+        reply("reply_reserved_flags_kept", 0, 0xFA),
+        expert_query("expert_query_first", [32768, 2], [5, 0], [90, 1, 0]),
+        expert_query("expert_query_both", [65535, 65535], [14, 15], [0, 3, 255]),
     ]

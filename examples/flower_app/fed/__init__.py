@@ -1,0 +1,1 @@
+"""A Flower app whose clients are the nodes of a LoRa cell."""

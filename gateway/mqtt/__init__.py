@@ -1,0 +1,1 @@
+"""The daemon on MQTT: events out, questions in and answers out, and Home Assistant's discovery."""
