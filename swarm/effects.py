@@ -137,6 +137,7 @@ EVENT_KINDS = {
     "programme_sent": "all frames of a multicast window are sent",
     "query_answered": "a question has its answer, or its deadline came",
     "query_asked": "a question was put to nodes",
+    "query_repeated": "a question came again under the same name while it waits: it is put once",
     "query_refused": "a question was not taken; reason says why",
     "round_closed": "a learning round ended: updates, model version, score",
     "round_opened": "a learning round began: who is invited, until when",
