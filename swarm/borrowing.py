@@ -24,7 +24,7 @@ from dataclasses import dataclass, fields
 
 from swarm.config import Borrowing as Settings
 from swarm.downlinks import Downlinks, Payload, Pending
-from swarm.effects import Effect, Event, Purpose, Row, Store
+from swarm.effects import Effect, Event, Purpose, Row, Store, integers
 from swarm.inference.loan import composed, text_of
 from swarm.inference.pairing import Defect, Match, Witness, defect_of, match, rainy_hours, together
 from swarm.inference.plan import distance_m
@@ -83,6 +83,7 @@ class _Member:
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> _Member:
+        integers(row, *(each.name for each in fields(cls) if each.type == "int"))
         return cls(**{each.name: row[each.name] for each in fields(cls)})  # type: ignore[arg-type]
 
 
