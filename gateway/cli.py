@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands import asking, backup, demo, federation, flower, gateway, model, nodes, pilot, sim
+from gateway.commands import (
+    asking,
+    backup,
+    bench,
+    demo,
+    federation,
+    flower,
+    gateway,
+    model,
+    nodes,
+    pilot,
+    sim,
+)
 from gateway.commands.output import CommandError
 
 __all__ = ["app", "main"]
@@ -27,6 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
+app.add_typer(bench.app, name="bench")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(asking.rounds, name="rounds")
 app.command()(demo.demo)

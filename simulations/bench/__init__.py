@@ -1,1 +1,1 @@
-"""Benchmarks of what the swarm does for its user, on data that were measured in the field."""
+"""Benchmarks of what the swarm does for its user: learning modes on learning tasks, neighbours' readings."""
