@@ -8,7 +8,7 @@ C_FILES := $(wildcard node_firmware/core/*.[ch] node_firmware/port/host/*.[ch]) 
 WEB_DIR := gateway/web/vendor
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all test-firmware test-web bench bench-ask lint setup web system clean
+.PHONY: help run test test-all test-firmware test-web bench bench-ask bench-learn lint setup web system clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -30,6 +30,11 @@ bench: setup  ## measured tables: uplinks/s, a simulated month, microseconds per
 bench-ask: setup  ## asking for experts: score, frames, airtime, latency (pip install -e .[bench] for the digits)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/swarm bench ask $(ARGS)
+
+bench-learn: setup  ## learning modes on learning tasks beside every baseline (about half an hour; ARGS=--quick: a minute)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench,report]'
+	@command -v espeak-ng >/dev/null || echo "note: espeak-ng is missing, the voice tasks need it (apt-get install espeak-ng)"
+	@$(BIN)/swarm bench learn $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check .

@@ -15,6 +15,7 @@ import typer
 from gateway.commands import (
     asking,
     backup,
+    bench,
     bench_ask,
     demo,
     experts,
@@ -40,10 +41,11 @@ app = typer.Typer(
 )
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
+bench.app.command()(bench_ask.ask)
+app.add_typer(bench.app, name="bench")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(asking.rounds, name="rounds")
 app.add_typer(experts.app, name="experts")
-app.add_typer(bench_ask.app, name="bench")
 app.command()(demo.demo)
 app.command()(asking.ask)
 app.command()(asking.airtime)

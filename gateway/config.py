@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.toml_source import GIVEN_UP, Source, parse
-from swarm.config import Asking, Learning, Multicast, SwarmConfig
+from swarm.config import Asking, Borrowing, Learning, Multicast, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
 from swarm.phy.regions import REGION_NAMES, region
 
@@ -176,11 +176,27 @@ class AskingSection(_Section):
     fresh_s: Annotated[
         int, Field(ge=0, le=86_400, description="whole seconds from 0 (never) to 86400 (a day)")
     ] = 600
-    replica: bool = True
+    replica: Annotated[bool, Field(description="true or false, without quotes")] = True
     holders: Annotated[int, Field(ge=1, le=4, description="a whole number from 1 to 4")] = 1
     expert_deadline_s: Annotated[
         int, Field(ge=1, le=86_400, description="whole seconds from 1 to 86400 (a day)")
     ] = 3600
+
+
+class BorrowingSection(_Section):
+    """[borrowing]"""
+
+    enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
+    survey_days: Annotated[int, Field(ge=3, le=30, description="whole days from 3 to 30")] = 7
+    survey_every_days: Annotated[int, Field(ge=10, le=3650, description="whole days from 10 to 3650")] = 60
+    lease_days: Annotated[int, Field(ge=8, le=255, description="whole days from 8 to 255")] = 14
+    lenders: Annotated[int, Field(ge=1, le=8, description="a whole number from 1 to 8")] = 2
+    correlation_min: Annotated[
+        float, Field(ge=-1, le=1, allow_inf_nan=False, description="a number from -1 to 1")
+    ] = 0.6
+    airtime_ms_max: Annotated[
+        int, Field(ge=1, le=60_000, description="whole milliseconds from 1 to 60000")
+    ] = 3000
 
 
 class LabSection(_Section):
@@ -202,6 +218,7 @@ class GatewayConfig(_Section):
     learning: LearningSection = LearningSection()
     multicast: MulticastSection = MulticastSection()
     asking: AskingSection = AskingSection()
+    borrowing: BorrowingSection = BorrowingSection()
     lab: LabSection = LabSection()
 
     @property
@@ -274,6 +291,7 @@ def swarm_config(config: GatewayConfig) -> SwarmConfig:
         learning=Learning(**learning),
         multicast=Multicast(**config.multicast.model_dump()),
         asking=Asking(**config.asking.model_dump()),
+        borrowing=Borrowing(**config.borrowing.model_dump()),
         rx1_delay_s=config.nodes.rx1_delay_s,
         status_period_min=config.nodes.status_period_min,
     )

@@ -21,15 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import islice
 
 from swarm.config import Borrowing as Settings
 from swarm.downlinks import Downlinks, Payload, Pending
-from swarm.effects import Effect, Event, Purpose, Row, Store
+from swarm.effects import Effect, Event, Purpose, Row, Store, integers
 from swarm.inference.loan import composed, text_of
 from swarm.inference.pairing import Defect, Match, Witness, defect_of, match, rainy_hours, together
 from swarm.inference.plan import distance_m
 from swarm.phy.regions import Region
-from swarm.registry import Entry, Registry
+from swarm.registry import Entry, NodeRecord, Registry
 from swarm.wire import app
 from swarm.wire import readings as wire
 from swarm.wire.lorawan import DATA_OVERHEAD
@@ -38,6 +39,9 @@ __all__ = ["Borrowing"]
 
 DAY_US = 86_400_000_000
 KEPT_DAYS = 10
+PRIOR_PER_KM = 0.03
+"""What a kilometre costs in correlation: near nodes share showers and soil, which a week may not show."""
+UNPLACED_M = 5_000.0
 NEIGHBOURS_MAX = 8
 """Neighbours that are surveyed with a node, the nearest ones, and so many lenders are remembered."""
 SILENT_DAYS = 5
@@ -83,6 +87,7 @@ class _Member:
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> _Member:
+        integers(row, *(each.name for each in fields(cls) if each.type == "int"))
         return cls(**{each.name: row[each.name] for each in fields(cls)})  # type: ignore[arg-type]
 
 
@@ -264,7 +269,7 @@ class Borrowing:
         until_us = now_us + (self._settings.survey_days + LATE_DAYS) * DAY_US
         member.survey_us, member.survey_until_us = now_us, until_us
         effects: list[Effect] = []
-        for each in self._near(entry)[:NEIGHBOURS_MAX]:
+        for each in islice(self._near(entry), NEIGHBOURS_MAX):
             neighbour = self._members.setdefault(each, _Member())
             if now_us >= neighbour.survey_until_us:
                 neighbour.survey_us, neighbour.survey_until_us = now_us, until_us
@@ -284,18 +289,15 @@ class Borrowing:
             now_us >= member.survey_until_us or self._has_survey(dev_eui, member)
         )
 
-    def _near(self, entry: Entry) -> list[str]:
-        """Other nodes that were heard, the nearest first; those without a place behind."""
+    def _near(self, entry: Entry) -> dict[str, float]:
+        """Other nodes that were heard and how far away they are (m), the nearest first."""
         here = entry.record
-        found = []
-        for other in self._registry:
-            there = other.record
-            if other.session is None or other.status.data_rate is None or there.dev_eui == here.dev_eui:
-                continue
-            placed = None not in (here.lat, here.lon, there.lat, there.lon)
-            away = distance_m(here.lat, here.lon, there.lat, there.lon) if placed else float("inf")  # type: ignore[arg-type]
-            found.append((away, there.node_index, there.dev_eui))
-        return [dev_eui for _, _, dev_eui in sorted(found)]
+        found = [
+            (_away_m(here, other.record), other.record.node_index, other.record.dev_eui)
+            for other in self._registry
+            if other.session is not None and other.status.data_rate is not None and other is not entry
+        ]
+        return {dev_eui: away_m for away_m, _, dev_eui in sorted(found)}
 
     # -- decisions --------------------------------------------------------------------------------
 
@@ -361,15 +363,16 @@ class Borrowing:
         own = self._survey_days(entry.record.dev_eui, self._members[entry.record.dev_eui])
         found: list[tuple[str, Match]] = []
         compared = 0
-        near = [each for each in self._near(entry) if each in self._days][: 2 * NEIGHBOURS_MAX]
-        for each in near:
+        near = self._near(entry)
+        for each in islice((each for each in near if each in self._days), 2 * NEIGHBOURS_MAX):
             result = match(*together(own, self._days[each]))
             compared += result is not None
             if result is None or result.copy or result.correlation < self._settings.correlation_min:
                 continue
             if self._sound(each):
                 found.append((each, result))
-        return sorted(found, key=lambda pair: -pair[1].correlation) if compared else None
+        found.sort(key=lambda pair: near[pair[0]] / 1000 * PRIOR_PER_KM - pair[1].correlation)
+        return found if compared else None
 
     def _sound(self, dev_eui: str) -> bool:
         """Whether the node may lend: nothing is known against its sensors, and it can afford the airtime."""
@@ -465,6 +468,13 @@ class Borrowing:
 def _day(now_us: int, age: int) -> int:
     """The number of the day whose noon was `age` ten minutes ago."""
     return (now_us - age * wire.AGE_STEP_US + NOON_SLACK_US) // DAY_US
+
+
+def _away_m(here: NodeRecord, there: NodeRecord) -> float:
+    """How far apart two nodes stand; where a place is not known, as far as any."""
+    places = (here.lat, here.lon, there.lat, there.lon)
+    lat, lon, other_lat, other_lon = (0.0 if each is None else each for each in places)
+    return UNPLACED_M if None in places else distance_m(lat, lon, other_lat, other_lon)
 
 
 def _names(text: str) -> list[str]:

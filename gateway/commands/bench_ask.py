@@ -10,19 +10,11 @@ import typer
 
 from gateway.commands.output import AsJson, CommandError, show_json, show_table
 
-__all__ = ["app", "ask"]
-
-app = typer.Typer(help="Benchmarks against baselines: seeds, tables, JSON.", no_args_is_help=True)
+__all__ = ["ask"]
 
 SEEDS_MAX = 20
 
 
-@app.callback()
-def group() -> None:
-    """Benchmarks against baselines: seeds, tables, JSON."""
-
-
-@app.command()
 def ask(
     seeds: Annotated[int, typer.Option(min=1, max=SEEDS_MAX, help="So many seeds, from 1 on.")] = 3,
     nodes: Annotated[int, typer.Option(min=8, max=1000, help="A multiple of 8.")] = 48,

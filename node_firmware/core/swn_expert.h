@@ -1,4 +1,4 @@
-/* The frames of expert questions (docs/SPEC.md 2.13 to 2.18; twin of swarm/wire/expert.py), and the coarse vectors
+/* The frames of expert questions (docs/SPEC.md 2.16 to 2.21; twin of swarm/wire/expert.py), and the coarse vectors
  * in them: 64 int8 as floor i8, step u8 and 64 nibbles, value = min(127, floor + step * nibble). */
 #ifndef SWN_EXPERT_H
 #define SWN_EXPERT_H

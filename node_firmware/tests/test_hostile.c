@@ -11,6 +11,41 @@ static uint32_t crc_of_zeros(size_t size)
     return swn_crc32(0, ZEROS, size);
 }
 
+/* The same for expert questions and lent readings. */
+static size_t draw_newer(uint32_t choice, uint8_t *frame)
+{
+    switch (choice) {
+    case 5: /* a reply */
+        frame[0] = 2;
+        return 4 + SWN_COARSE_SIZE;
+    case 6: /* a question to a holder */
+        frame[0] = 3;
+        put16(frame + 3, 0);
+        frame[5] %= 10;
+        frame[6] %= 10;
+        frame[7] %= 140;
+        frame[8] %= 4;
+        return 10 + SWN_COARSE_SIZE;
+    case 7: /* a SHARE that lends and borrows */
+        frame[0] = 3;
+        frame[1] = (uint8_t)(1 + frame[1] % 15);
+        frame[2] &= 7;
+        frame[3] &= 7;
+        return 6;
+    default: /* a day without any change, sometimes */
+        frame[0] = 2;
+        frame[1] = (uint8_t)(frame[1] % 40);
+        frame[2] = (uint8_t)(frame[2] % 3 == 0 ? 1 : frame[2] % 16);
+        if (frame[2] == 1) {
+            frame[3] = 0;
+            frame[4] = (uint8_t)(frame[4] % 101);
+            memset(frame + 5, 0, 3);
+            return 8;
+        }
+        return 3 + frame[5] % 40;
+    }
+}
+
 /* A valid downlink of some kind, to be mutated: block pieces often complete, rounds often ask for an update. */
 static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_t *f_port)
 {
@@ -52,34 +87,11 @@ static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_
         return frame[3] & 2 ? 62 : 6;
     case 4:
         return 9;
-    case 5: /* a reply */
-        frame[0] = 2;
-        return 4 + SWN_COARSE_SIZE;
-    case 6: /* a question to a holder */
-        frame[0] = 3;
-        put16(frame + 3, 0);
-        frame[5] %= 10;
-        frame[6] %= 10;
-        frame[7] %= 140;
-        frame[8] %= 4;
-        return 10 + SWN_COARSE_SIZE;
-    case 7: /* a SHARE that lends and borrows */
-        frame[0] = 3;
-        frame[1] = (uint8_t)(1 + frame[1] % 15);
-        frame[2] &= 7;
-        frame[3] &= 7;
-        return 6;
-    case 8: /* a day without any change, sometimes */
-        frame[0] = 2;
-        frame[1] = (uint8_t)(frame[1] % 40);
-        frame[2] = (uint8_t)(frame[2] % 3 == 0 ? 1 : frame[2] % 16);
-        if (frame[2] == 1) {
-            frame[3] = 0;
-            frame[4] = (uint8_t)(frame[4] % 101);
-            memset(frame + 5, 0, 3);
-            return 8;
-        }
-        return 3 + frame[5] % 40;
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        return draw_newer(choice, frame);
     default:
         *f_port = (uint8_t)(swn_xorshift32(prng) % 14);
         return swn_xorshift32(prng) % (SWN_PAYLOAD_MAX + 10);

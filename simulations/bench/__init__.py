@@ -1,1 +1,1 @@
-"""Benchmarks of what the swarm does for its user: real firmware, real frames, against baselines."""
+"""Benchmarks of what the swarm does for its user: learning, neighbours' readings, asking for experts."""

@@ -100,15 +100,16 @@ class StationField(Field):
 
 
 def _plots(context: NDArray[np.uint8], station: NDArray[np.int_], prng: Prng) -> Plots:
-    """Places within a cell; only the distances count, which say nothing here: all lie on one ring."""
+    """Places within a cell: the lenders on a ring around the borrowers, so that distances say nothing."""
     nodes = len(context)
     angle = prng.numpy().uniform(0.0, 2.0 * np.pi, nodes)
+    radius_m = np.where(np.arange(nodes) < CROPS, 0.0, 600.0)
     zero, one = np.zeros(nodes, np.float32), np.ones(nodes, np.float32)
     return Plots(
         context=context,
         patch=station.astype(np.int32),
-        x_m=(600.0 * np.cos(angle)).astype(np.float32),
-        y_m=(600.0 * np.sin(angle)).astype(np.float32),
+        x_m=(radius_m * np.cos(angle)).astype(np.float32),
+        y_m=(radius_m * np.sin(angle)).astype(np.float32),
         altitude_m=zero,
         hollow=zero,
         south=zero,

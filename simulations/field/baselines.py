@@ -125,22 +125,22 @@ def _softmax(logits: Float) -> Float:
 def fit_heads(
     x: Float, labels: Classes, start: Float, strength: Float, *, iterations: int = 60, tolerance: float = 1e-3
 ) -> Float:
-    """Independent softmax regressions, all at once: heads [b, 3, 33] from x [b, n, 33] and labels [b, n]
-    (255 = unused).
+    """Independent softmax regressions, all at once: heads [b, classes, 33] from x [b, n, 33] and labels
+    [b, n] (255 = unused).
 
-    Each minimises its summed cross-entropy + strength/2 * |head - start|^2; start [b, 3, 33], strength [b]
-    > 0. Accelerated steps with the fixed curvature bound of Boehning (1992): one inverse per problem and no
-    line search. Stops when no weight moves more than `tolerance`.
+    Each minimises its summed cross-entropy + strength/2 * |head - start|^2; start [b, classes, 33],
+    strength [b] > 0. Accelerated steps with the fixed curvature bound of Boehning (1992): one inverse per
+    problem and no line search. Stops when no weight moves more than `tolerance`.
     """
     used = (labels != 255)[..., None]
-    target = ((labels[..., None] == np.arange(CLASSES)) & used).astype(np.float32)
+    target = ((labels[..., None] == np.arange(start.shape[1])) & used).astype(np.float32)
     weighted = x * used
     bound = 0.5 * weighted.transpose(0, 2, 1) @ x + strength[:, None, None] * np.eye(
         x.shape[-1], dtype=np.float32
     )
     inverse = np.linalg.inv(bound.astype(np.float64)).astype(np.float32)
     columns = weighted.transpose(0, 2, 1)
-    begin = start.transpose(0, 2, 1).astype(np.float32)  # [b, 33, 3]
+    begin = start.transpose(0, 2, 1).astype(np.float32)  # [b, 33, classes]
     head = ahead = begin
     momentum = 1.0
     for _ in range(iterations):

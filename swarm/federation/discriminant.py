@@ -107,17 +107,19 @@ def solve_heads(
     rows = [statistics.context(context) for context in range(len(base_heads))]
     moments = [_moments(own, options, _prior_of(prior, c, options)) for c, own in enumerate(rows)]
     heads = base_heads.copy()
+    public = _public_covariance(prior)
     for context, own in enumerate(rows):
         if len(own):
             others = _sum(moments[:context] + moments[context + 1 :], own.shape[2])
-            heads[context] = _solve(moments[context], others, options, base_heads[context])
+            heads[context] = _solve(moments[context], others, options, base_heads[context], public)
     return heads
 
 
 def solve_head(rows: Int64, options: Options) -> Float64:
     """The head of one context alone: float64[head_size] from rows int64[nodes, 2, classes, 32]."""
     classes = rows.shape[2]
-    return _solve(_moments(rows, options, None), _sum([], classes), options, np.zeros(classes * HEAD_ROW))
+    nothing = np.zeros(classes * HEAD_ROW)
+    return _solve(_moments(rows, options, None), _sum([], classes), options, nothing, np.eye(Z))
 
 
 def _macro_f1(confusion: Float64) -> float:
@@ -132,6 +134,18 @@ def _prior_of(prior: Prior | None, context: int, options: Options) -> tuple[Floa
     if prior is None or context >= len(prior.means):
         return None
     return prior.means[context] / Z_ONE, np.minimum(prior.counts[context], options.prior_weight)
+
+
+def _public_covariance(prior: Prior | None) -> Float64:
+    """Covariance within classes on the public data [32, 32]: z is white there, so: what the means leave."""
+    if prior is None or not prior.counts.any():
+        return np.eye(Z)
+    share = prior.counts.ravel() / prior.counts.sum()
+    means = prior.means.reshape(-1, Z) / Z_ONE
+    deviation = means - share @ means
+    values, vectors = np.linalg.eigh(np.eye(Z) - (deviation * share[:, np.newaxis]).T @ deviation)
+    within: Float64 = (vectors * np.maximum(values, 0.05)) @ vectors.T
+    return within
 
 
 def _means(rows: Int64) -> tuple[Float64, Float64]:
@@ -209,7 +223,7 @@ def _kept(mean: Float64, count: Float64, options: Options) -> Float64:
     return kept
 
 
-def _solve(own: _Moments, others: _Moments, options: Options, base: Float64) -> Float64:
+def _solve(own: _Moments, others: _Moments, options: Options, base: Float64, public: Float64) -> Float64:
     pooled_weight = own.weight + others.weight
     pooled_mean = _ratio(own.total + others.total, pooled_weight)
     shrink = np.where(pooled_weight > 0, options.mean_shrink, 0.0)
@@ -218,10 +232,11 @@ def _solve(own: _Moments, others: _Moments, options: Options, base: Float64) -> 
     identity = options.identity_shrink
     scatter = own.scatter + OTHER_CONTEXTS * others.scatter + identity * np.eye(Z)
     covariance = scatter / np.maximum(own.freedom + OTHER_CONTEXTS * others.freedom + identity, 1.0)
+    covariance += options.public_covariance * (public - covariance)
     reported = weight.max(axis=0)
     known = (reported > 0) & (reported >= 0.5 * reported.max())
-    head = base.reshape(-1, HEAD_ROW).copy()
-    # In dims that few nodes reported (slow data rates send the first ones) the shipped weights stay.
+    # Dims that few nodes reported (slow data rates send the first ones) are not solved.
+    head = base.reshape(-1, HEAD_ROW) * options.keep_shipped
     head[:, np.append(known, True)] = _discriminant(
         mean[:, known], covariance[np.ix_(known, known)], own, options
     )

@@ -53,22 +53,28 @@ class Options:
 
     `count_cap`: samples that one node's class mean is worth at most.  `mean_shrink`: samples of the mean
     over all contexts added to each class mean.  `identity_shrink`: samples of identity added to the
-    covariance.  `ridge`: share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the
-    fleet's class frequencies as prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a
-    context stands on its own; below, the head blends towards the shipped one, below `nodes_min` it stays.
-    `trim`: a mean farther from its class than this many median distances is left out (0: none is).
-    `prior_weight`: samples that the public means are worth at most.  `gain_min`: by how much (macro-F1 on
-    increments it has not seen) a new head must beat the shipped one; 0 takes every head at once, unjudged.
+    covariance.  `public_covariance`: share in it of the covariance within public classes (0 to 1); much
+    where public and fleet data are alike, none where they are not (other speakers, other fields).  `ridge`:
+    share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the fleet's class frequencies as
+    prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a context stands on its own;
+    below, the head blends towards the shipped one, below `nodes_min` it stays.  `trim`: a mean farther from
+    its class than this many median distances is left out (0: none is).  `keep_shipped`: share of the
+    shipped weights that stays in dimensions which few nodes reported (slow data rates send the first ones);
+    0 where the shipped head knows nothing of the context.  `prior_weight`: samples that the public means are
+    worth at most.  `gain_min`: by how much (macro-F1 on increments it has not seen) a new head
+    must beat the shipped one; 0 takes every head at once, unjudged.
     """
 
     count_cap: float = 6.0
     mean_shrink: float = 6.0
     identity_shrink: float = 20.0
+    public_covariance: float = 0.0
     ridge: float = 0.3
     balance: float = 0.5
     nodes_full: float = 15.0
     nodes_min: float = 5.0
     trim: float = 2.5
+    keep_shipped: float = 1.0
     prior_weight: float = 12.0
     gain_min: float = 0.2
 
@@ -77,11 +83,13 @@ class Options:
             "count_cap": (1.0, 255.0),
             "mean_shrink": (0.0, 1e6),
             "identity_shrink": (0.0, 1e6),
+            "public_covariance": (0.0, 1.0),
             "ridge": (1e-6, 1e3),
             "balance": (0.0, 1.0),
             "nodes_full": (1.0, 1e6),
             "nodes_min": (1.0, 1e6),
             "trim": (0.0, 1e6),
+            "keep_shipped": (0.0, 1.0),
             "prior_weight": (0.0, 1e6),
             "gain_min": (0.0, 1.0),
         }

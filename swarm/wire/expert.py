@@ -1,6 +1,6 @@
 """The frames of expert questions: a node lacks an expert, somebody else holds it.
 
-All numbers are little endian, the first byte is the type (docs/SPEC.md 2.13 to 2.18).  `swarm.wire.app` reads
+All numbers are little endian, the first byte is the type (docs/SPEC.md 2.16 to 2.21).  `swarm.wire.app` reads
 and writes these together with all other frames; its rules hold here: `encode` refuses what the protocol
 cannot say, decoders return `Malformed`.
 

@@ -106,12 +106,19 @@ class Season:
         assert np.array_equal(self.nodes.heads[:, : len(CONTEXTS)], np.stack([self.mirror.heads] * NODES))
 
     def right(self, crops: tuple[int, ...]) -> float:
-        """Balanced accuracy of the nodes' own inference on the test days, mean over these crops."""
+        """Balanced accuracy of the fleet's parameters on the test days, mean over these crops.
+
+        Not of what nodes answer with: those that the rounds do not help tune a head for themselves.
+        """
         self.live_until(self.field.hours // 24)
         days = [day for day in self.field.test_days if day in self.features]
         x = np.concatenate([self.features[day] for day in days]).reshape(-1, WEATHER.features)
-        owners = np.tile(np.arange(NODES), len(days))
-        said = self.nodes.infer(x, owners).argmax(axis=1)
+        owners = np.tile(self.field.context, len(days))
+        said = np.empty(len(x), np.int64)
+        for crop, head in enumerate(self.mirror.heads):
+            said[owners == crop] = self.model.infer(x[owners == crop], head, self.mirror.adapter).argmax(
+                axis=1
+            )
         truth = np.concatenate([self.labels[day] for day in days])
         recalls = []
         for crop in crops:

@@ -1,0 +1,251 @@
+"""A cell without LoRaWAN: the firmware's nodes, real frames, rounds and blocks, and their cost on the air.
+
+Theory of operation.  The nodes are C structs that observe a task's training rows and are told their labels.
+A round goes as in the field: ROUND is multicast, each invited node composes its update and sends it once,
+frames are lost by chance, the gateway's `Round` refuses or holds what arrives, the Flower strategy makes a
+new vector, and the block codec takes the nodes there; then come the acknowledgements.  What LoRaWAN adds is
+counted, not run: 13 bytes a frame.  All frames travel at one spreading factor, both ways.
+
+    cell = Cell(task, model, spreading_factor=7, seed=1)
+    cell.round(RoundMode.PROTOTYPES, strategy, cohort=1.0)
+    cell.answers(task.test)             # by the nodes themselves, uint8[n]
+    cell.costs()                        # frames, bytes, airtime, energy
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulations.energy import EnergyBook
+from simulations.tasks.public_model import PublicModel
+from simulations.tasks.task import Samples, Task
+from swarm.federation.cohort import cohort_byte
+from swarm.federation.reassembly import Reassembly
+from swarm.federation.round import Closed, Round
+from swarm.federation.strategy import FlowerStrategy
+from swarm.model import block
+from swarm.model.vector import Float64, Mirror
+from swarm.node import NodeConfig, Nodes
+from swarm.phy.airtime import airtime_us
+from swarm.phy.regions import region
+from swarm.prng import Prng
+from swarm.wire import app
+from swarm.wire.app import F_PORT_LEARNING, BlockKind, RoundMode
+
+__all__ = ["LORAWAN_SIZE", "Cell", "Costs", "payload_max"]
+
+LORAWAN_SIZE = 13
+"""MHDR, FHDR without options, FPort and MIC."""
+BANDWIDTH_HZ = 125_000
+POWER_DBM = 14.0
+RX2_AFTER_US = 2_000_000
+"""A node is awake from the end of its uplink to the end of RX2."""
+RX_WINDOW_SYMBOLS = 8
+REPEATS = 2
+"""How often a block is multicast, as in the scenarios."""
+FULL_EVERY = 4
+SPREAD_S, CLOSE_S = 600, 20_000
+POLL_US = 60_000_000
+DAY_US = 86_400_000_000
+YEARS_S = 10 * 365 * 86_400
+
+
+def payload_max(spreading_factor: int) -> int:
+    """Application bytes of an EU868 frame at this spreading factor (7..12)."""
+    return region("EU868").payload_max(12 - spreading_factor, uplink=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What some nodes spent so far, together; `energy_mj` is the mean of one of them."""
+
+    frames: int
+    bytes_up: int
+    bytes_down: int
+    airtime_up_us: int
+    airtime_down_us: int
+    energy_mj: float
+
+    @property
+    def airtime_s(self) -> float:
+        """Up and down."""
+        return (self.airtime_up_us + self.airtime_down_us) / 1e6
+
+
+class Cell:
+    """See the module.  `loss` is the chance of each frame to be lost, for each receiver by itself."""
+
+    def __init__(
+        self, task: Task, model: PublicModel, *, spreading_factor: int, seed: int, loss: float = 0.01
+    ) -> None:
+        prng = Prng(seed).child("cell")
+        self.task, self.model, self.spreading_factor = task, model, spreading_factor
+        self._payload_max = payload_max(spreading_factor)
+        self._loss = loss
+        self._chance = prng.child("loss").numpy()
+        self._now_us = DAY_US
+        self._energy = EnergyBook(task.nodes)
+        self._listened_us = np.zeros(task.nodes, np.int64)
+        self._sent = np.zeros((3, task.nodes), np.int64)  # frames, bytes, airtime in us
+        self._down = np.zeros(2, np.int64)  # bytes, airtime in us
+        self._number = 0
+        self._accepted: frozenset[int] = frozenset()
+        self.contexts = len(task.contexts)
+        shipped = np.stack([model.model.base_head(context) for context in range(self.contexts)])
+        self.base = self.mirror = Mirror(0, model.model.adapter(), shipped)
+        self.master: Float64 = self.mirror.master()
+        self.nodes = self._switched_on(prng.child("nodes"))
+        self._learning = np.array([node for node in range(task.nodes) if node not in task.silent])
+
+    def _switched_on(self, prng: Prng) -> Nodes:
+        """The nodes with their labelled samples."""
+        task = self.task
+        configs = [
+            NodeConfig(
+                node_index=node,
+                context=int(task.node_context[node]),
+                seed=prng.child(f"node-{node}").u64(),
+                payload_max=self._payload_max,
+                status_period_s=YEARS_S,
+            )
+            for node in range(task.nodes)
+        ]
+        nodes = Nodes(task.nodes, configs, self.model.image)
+        x, order = self.model.encode(task.train.x), np.argsort(task.train.node, kind="stable")
+        node = task.train.node[order]
+        place = np.arange(len(order)) - np.searchsorted(node, node)
+        for number in range(int(place.max()) + 1):
+            rows, who = order[place == number], node[place == number]
+            labels = np.full(task.nodes, 255, np.uint8)
+            labels[who] = task.train.label[rows]
+            nodes.observe(self._now_us, number, x[rows], who)
+            nodes.label(number, labels)
+        return nodes
+
+    # -- one round --------------------------------------------------------------------------------
+
+    def round(self, mode: RoundMode, strategy: FlowerStrategy, *, cohort: float = 1.0) -> Closed:
+        """Announce, gather, close, send the block and the acknowledgements; what the round came to."""
+        self._number += 1
+        self._now_us += DAY_US
+        made = Round(
+            number=self._number,
+            mode=mode,
+            model_version=self.mirror.version,
+            cohort=cohort_byte(cohort),
+            opened_us=self._now_us,
+            close_us=self._now_us + CLOSE_S * 1_000_000,
+            quorum=self.task.nodes,
+            contexts=self.contexts,
+            shape=self.model.model.shape,
+            previous_accepted=self._accepted,
+        )
+        announcement = app.RoundAnnounce(
+            made.number, made.model_version, mode, made.cohort, SPREAD_S, CLOSE_S, 0, 0
+        )
+        self._multicast(app.encode(announcement), self._learning)
+        self._gather(made)
+        closed = made.close(self._now_us, strategy, self.master)
+        self._accepted = made.accepted
+        for frame in made.ack_frames(self._payload_max):
+            self._multicast(frame, self._learning)
+        if closed.vector is not None:
+            self.master = closed.vector
+            self._send_block()
+        return closed
+
+    def roll_back(self, master: Float64) -> None:
+        """Return to an earlier vector and send it, if the nodes hold another one."""
+        self.master = master
+        self._send_block()
+
+    def _gather(self, made: Round) -> None:
+        """Let the nodes send until the round closes: an update may be many frames, one after another."""
+        reassembly = Reassembly(made.number)
+        following_us = self._now_us
+        while following_us < made.close_us:
+            self._now_us = max(self._now_us + POLL_US, following_us)
+            following_us = int(self.nodes.poll(self._now_us).min())
+            for node, f_port, payload in self.nodes.outbox():
+                if f_port == F_PORT_LEARNING:
+                    self._uplink(node, len(payload))
+                    if self._chance.random() >= self._loss:
+                        self._receive(made, reassembly, node, payload)
+
+    def _receive(self, made: Round, reassembly: Reassembly, node: int, payload: bytes) -> None:
+        """The gateway's part of `swarm.rounds`: fragments to updates, updates to the round."""
+        dev_eui = f"{node:016x}"
+        message = app.decode_uplink(F_PORT_LEARNING, payload)
+        if isinstance(message, app.Fragment):
+            if made.on_fragment(dev_eui, node, message) is not None:
+                return
+            whole, _ = reassembly.take(dev_eui, message)
+            if whole is None:
+                return
+            message = app.decode_uplink(F_PORT_LEARNING, whole)
+        assert isinstance(message, app.LearningMessage), message
+        context = int(self.task.node_context[node])
+        made.on_update(dev_eui, node, message, self._now_us, context=context)
+
+    def _send_block(self) -> None:
+        """As `swarm.rounds`: HEADS while the adapter is the shipped one, else DELTA, each fourth FULL."""
+        kind = block.choose(self.mirror, self.master)
+        if kind is None:
+            return
+        contexts = None
+        moved = not np.array_equal(self.mirror.adapter, self.base.adapter)
+        if kind is BlockKind.HEADS and moved:
+            kind = BlockKind.FULL
+        elif kind is BlockKind.HEADS:
+            differ = (self.mirror.heads != self.base.heads).any(axis=1)
+            contexts = sorted(
+                {*np.flatnonzero(differ).tolist(), *block.changed_contexts(self.mirror, self.master)}
+            )
+        elif (self.mirror.version + 1) % FULL_EVERY == 0:
+            kind = BlockKind.FULL
+        made = block.encode(self.mirror, self.master, kind, contexts)
+        self.mirror = made.mirror
+        for _ in range(REPEATS):
+            for frame in made.frames(self._payload_max):
+                self._multicast(frame, np.arange(self.task.nodes))
+
+    # -- the air ----------------------------------------------------------------------------------
+
+    def _uplink(self, node: int, size: int) -> None:
+        spent_us = airtime_us(self.spreading_factor, BANDWIDTH_HZ, size + LORAWAN_SIZE)
+        symbol_us = (1 << self.spreading_factor) * 1_000_000 // BANDWIDTH_HZ
+        self._sent[:, node] += (1, size + LORAWAN_SIZE, spent_us)
+        self._energy.uplink(node, spent_us, POWER_DBM, update=True)
+        self._energy.wait(node, RX2_AFTER_US)
+        self._energy.window(node, 2 * RX_WINDOW_SYMBOLS * symbol_us)
+
+    def _multicast(self, payload: bytes, receivers: NDArray[np.int64]) -> None:
+        """Nodes that take no part hear blocks only: they may look at a head, and are asked for nothing."""
+        size = len(payload) + LORAWAN_SIZE
+        spent_us = airtime_us(self.spreading_factor, BANDWIDTH_HZ, size, crc=False)
+        self._down += (size, spent_us)
+        self._listened_us[receivers] += spent_us
+        heard = self._chance.random(len(receivers)) >= self._loss
+        self.nodes.rx_many(receivers[heard], self._now_us, F_PORT_LEARNING, payload)
+
+    # -- results ----------------------------------------------------------------------------------
+
+    def answers(self, samples: Samples) -> NDArray[np.uint8]:
+        """The class that each row's own node says, by the parameters that it holds now: uint8[n]."""
+        said = np.empty(len(samples), np.uint8)
+        x = self.model.encode(samples.x)
+        said[:] = self.nodes.infer(x, samples.node).argmax(axis=1)
+        return said
+
+    def costs(self) -> Costs:
+        """All spent so far; of the nodes that take no part alone where it is them that the task judges."""
+        who = np.array(self.task.silent or range(self.task.nodes))
+        states = self._energy.by_state_mj(self._listened_us, 0)
+        energy = np.sum(list(states.values()), axis=0)[who].mean()
+        frames, bytes_up, up_us = self._sent[:, who].sum(axis=1).tolist()
+        # The multicast is on the account of those who learn together.
+        bytes_down, down_us = (0, 0) if self.task.silent else self._down.tolist()
+        return Costs(frames, bytes_up, bytes_down, up_us, down_us, float(energy))

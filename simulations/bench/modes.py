@@ -1,0 +1,107 @@
+"""The learning modes as a table: what a mode runs, and with which settings on which task.
+
+A mode is a list of steps; each step is so many rounds of one kind of update.  Settings were chosen on the
+seeds `VALIDATION_SEEDS`, by validation rows only; results are reported on others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from swarm.federation.strategy import OptionValue
+from swarm.wire.app import RoundMode
+
+__all__ = ["DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Mode", "Step", "solver_options"]
+
+VALIDATION_SEEDS = (101, 102, 103)
+POLICY = "policy"
+"""The product's own decision: whether to learn together at all, and how far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Rounds of one kind of update, to each of which about `per_round` nodes are invited (None: all).
+
+    As many rounds as make `frames` updates of each node, or `rounds` where that is not 0.  After every
+    `check_every` rounds the nodes judge their validation rows; the best version so far is what remains.
+    `strategy` None: the prototypes strategy with the task's solver options; contexts whose shipped head
+    validates better then keep that.
+    """
+
+    kind: RoundMode
+    frames: float = 0.0
+    rounds: int = 0
+    per_round: int | None = None
+    check_every: int = 1
+    strategy: str | None = None
+    options: dict[str, OptionValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A row of the table."""
+
+    name: str
+    about: str
+    steps: tuple[Step, ...]
+
+
+_PROTOTYPES = Step(RoundMode.PROTOTYPES, frames=1)
+_SIGNS = Step(RoundMode.TOP_K_SIGN, frames=3, per_round=100, check_every=5, strategy="FedAvg")
+_ROUNDS = replace(_SIGNS, rounds=60)
+
+MODES: dict[str, Mode] = {
+    mode.name: mode
+    for mode in (
+        Mode("prototypes", "class means, one frame a node", (_PROTOTYPES,)),
+        Mode("four_frames", "class means, then signs: four frames a node", (_PROTOTYPES, _SIGNS)),
+        Mode("top_k_sign", "class means, then 60 rounds of signs of about 100 nodes", (_PROTOTYPES, _ROUNDS)),
+        Mode(
+            "top_k_int4",
+            "the same with 4-bit levels",
+            (_PROTOTYPES, replace(_ROUNDS, kind=RoundMode.TOP_K_INT4)),
+        ),
+        Mode(
+            "dense_int8",
+            "everything in int8, 60 rounds of about 100 nodes, from the shipped heads: what others do",
+            (replace(_ROUNDS, kind=RoundMode.DENSE_INT8),),
+        ),
+    )
+}
+DENSE = "dense_int8"
+
+_GENERAL: dict[str, OptionValue] = {
+    "gain_min": 0.0,
+    "identity_shrink": 2.0,
+    "mean_shrink": 0.5,
+    "keep_shipped": 0.0,
+    "count_cap": 6.0,
+    "balance": 0.0,
+}
+_VOICE: dict[str, OptionValue] = {
+    "public_covariance": 0.5,
+    "ridge": 0.03,
+    "count_cap": 60.0,
+    "prior_weight": 0.0,
+}
+_DISEASE: dict[str, OptionValue] = {"public_covariance": 1.0, "ridge": 0.03, "prior_weight": 0.0}
+_SOLVER: dict[str, dict[str, OptionValue]] = {
+    "agri": {"public_covariance": 1.0, "ridge": 1.0},
+    "digits": {"public_covariance": 0.0, "ridge": 0.03, "balance": 0.5, "prior_weight": 0.0},
+    "disease": _DISEASE,
+    "disease_next": _DISEASE,
+    "disease_real": _DISEASE,
+    "disease_next_real": _DISEASE,
+    "soil": {"public_covariance": 0.0, "ridge": 0.1, "balance": 0.5},
+    "faults": {"public_covariance": 0.5, "ridge": 0.3},
+    "faults_known": {"public_covariance": 0.5, "ridge": 1.0},
+    "voice": _VOICE,
+    "wake": _VOICE,
+    "voice_left_out": _VOICE,
+}
+"""Found by `tools/choose_solver.py`."""
+
+
+def solver_options(task: str) -> dict[str, OptionValue]:
+    """Options of the prototypes strategy for a task; `gain_min` 0: nodes judge here, not the gateway."""
+    return {**_GENERAL, **_SOLVER.get(task, {})}
