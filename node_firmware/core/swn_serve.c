@@ -241,11 +241,16 @@ void swn_serve_sample(swn_serve_t *serve, uint8_t slot, uint8_t rule)
 
 void swn_serve_label(swn_serve_t *serve, const swn_own_t *own)
 {
-    serve->labels = (uint8_t)((serve->labels + 1u) % SWN_PERSONAL_EVERY);
-    if (serve->labels == 0 && own->learner->labelled >= SWN_PERSONAL_LABELS_MIN) {
+    const uint8_t labelled = own->learner->labelled;
+
+    serve->labels++;
+    if (labelled >= SWN_PERSONAL_LABELS_MIN && serve->labels >= SWN_SERVE_EVERY && serve->labels >= labelled / 4u) {
         train_personal(serve, own);
+        serve->labels = 0;
     }
-    choose(serve, own);
+    if (labelled < 4 * SWN_SERVE_EVERY || serve->labels % SWN_SERVE_EVERY == 0) {
+        choose(serve, own);
+    }
 }
 
 void swn_serve_recall(swn_serve_t *serve, const void *data)

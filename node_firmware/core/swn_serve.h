@@ -10,9 +10,10 @@
  * crop starts with the global one, for its shipped head was made for nothing in particular.  From there on each
  * candidate in turn has to beat the best so far: by more than a coin would on the samples that only one of the two
  * gets right (a sign test of 1.4 sd, samples weighing inversely to their class's frequency, so that a rare
- * class counts).  With fewer than three labels nothing is
- * compared: a crop that the model was shipped for keeps what it served.  "No gain": the fleet changed the node's head, and the node does not use it.
- * The personal head is trained anew with every fourth label.  What it would have said is asked of heads trained on
+ * class counts).  With fewer than three labels nothing is compared: a crop that the model was shipped for keeps
+ * what it served.  "No gain": the fleet changed the node's head, and the node does not use it.
+ * The personal head is trained anew when a quarter more labels came, four at least; from sixteen labels on the
+ * candidates are compared with every fourth.  What it would have said is asked of heads trained on
  * the other two thirds of the labels (thirds of consecutive samples, for days resemble their neighbours).
  */
 #ifndef SWN_SERVE_H
@@ -33,7 +34,7 @@ typedef enum swn_choice {
     SWN_SERVE_LAST_LABEL = 5
 } swn_choice_t;
 
-enum { SWN_CHOICES = 6, SWN_RULE_NONE = 255, SWN_SERVE_LABELS_MIN = 3, SWN_PERSONAL_EVERY = 4,
+enum { SWN_CHOICES = 6, SWN_RULE_NONE = 255, SWN_SERVE_LABELS_MIN = 3, SWN_SERVE_EVERY = 4,
        SWN_PERSONAL_LABELS_MIN = 8 };
 
 typedef struct swn_serve {
@@ -44,7 +45,7 @@ typedef struct swn_serve {
     uint8_t choice;                    /* swn_choice_t */
     uint8_t no_gain;
     uint8_t has_personal;
-    uint8_t labels;                    /* labels so far, modulo SWN_PERSONAL_EVERY */
+    uint8_t labels;                    /* since the personal head was trained */
 } swn_serve_t;
 
 /* Whose samples and heads are compared. */

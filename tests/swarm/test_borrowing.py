@@ -1,0 +1,185 @@
+"""Orders and loans at the core's door: sent until confirmed, bounded, refused, forgotten, kept in rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway.store.sqlite import SqliteStore
+from swarm.borrowing import KEPT_DAYS
+from swarm.commands import RemoveNode
+from swarm.config import Borrowing
+from swarm.coordinator import Coordinator
+from swarm.effects import Store
+from swarm.wire import app
+from swarm.wire.readings import AGE_STEP_US, ALL_HOURS, HUMIDITY, RAIN, TEMPERATURE, series
+from tests.swarm.cell import MODEL, Cell, dev_eui, messages, settings, status
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+BORROWER = 0
+NO_HUMIDITY = 1
+SURVEY = 3
+PORT = app.F_PORT_STATUS
+
+
+def cell(**changes: object) -> Cell:
+    """Four nodes; surveys of three days."""
+    chosen = Borrowing(enabled=True, survey_days=SURVEY, **changes)  # type: ignore[arg-type]
+    made = Cell(config=replace(settings(mode="none", dedup_us=0), borrowing=chosen))
+    made.run_until((made.now_us // DAY_US + 1) * DAY_US + 3 * HOUR_US)
+    return made
+
+
+def report(made: Cell, node: int, share_id: int = 0) -> list[app.Share]:
+    """A STATUS of a node that follows this order; the orders that come down on it."""
+    made.uplink(node, PORT, status((NO_HUMIDITY if node == BORROWER else 0) | share_id << 4))
+    found = messages(made.receive()[node])
+    return [message for message in found if isinstance(message, app.Share)]
+
+
+def day_of(node: int, number: int, age: int = 18) -> bytes:
+    """A day of common weather; the borrower has only a temperature."""
+    weather = [60 + 25 * ((hour * (number + 3) // 5) % 3 - 1) for hour in range(24)]
+    warm = series([90 + value // 5 + node % 2 for value in weather], 0)
+    humid = None if node == BORROWER else series([value + node for value in weather], 0)
+    rainy = None if node == BORROWER else 0b1000
+    return app.encode(app.Readings(age, ALL_HOURS, rainy, None if rainy is None else 4, humid, warm))
+
+
+def request(made: Cell, age: int = 18, told: tuple[int, int, int] = (0, 0, 0)) -> list[app.Readings]:
+    made.uplink(BORROWER, PORT, app.encode(app.ReadingsRequest(age, *told)))
+    return [message for message in messages(made.receive()[BORROWER]) if isinstance(message, app.Readings)]
+
+
+def surveyed(made: Cell) -> dict[int, int]:
+    """The survey, as nodes answer it; the order that each follows at its end."""
+    follows = dict.fromkeys(range(4), 0)
+    for number in range(SURVEY + 3):
+        for node in range(4):
+            for order in report(made, node, follows[node]):
+                follows[node] = order.share_id if order.days else 0
+            if number > 0 and (number <= SURVEY or node != BORROWER):
+                made.uplink(node, PORT, day_of(node, number))
+        made.run_until((made.now_us // DAY_US + 1) * DAY_US + 3 * HOUR_US)
+    return follows
+
+
+def test_an_order_goes_down_with_each_status_until_it_is_confirmed() -> None:
+    made = cell()
+    (order,) = report(made, 1)
+    assert order.send == HUMIDITY | RAIN | TEMPERATURE and order.use == 0
+    assert order.days == made.config.borrowing.lease_days
+    (again,) = report(made, 1)
+    assert (again.share_id, again.send) == (order.share_id, order.send)
+    assert report(made, 1, order.share_id) == []
+    (asked,) = report(made, BORROWER)
+    assert asked.send == RAIN | TEMPERATURE, "nobody asks for what a node has no sensor for"
+    airtime = [each for each in made.on_air if each.purpose == "lending"]
+    assert airtime and all(not each.multicast for each in airtime)
+
+
+def test_survey_pairing_and_the_lent_day() -> None:
+    made = cell()
+    follows = surveyed(made)
+    (paired,) = made.told("borrowing_paired")
+    assert paired.data["quantity"] == "humidity" and paired.data["node"] == "node-0"
+    borrowers, lenders = made.core.borrowing.parties()
+    assert borrowers == {dev_eui(BORROWER)} and len(lenders) == 2
+    assert follows[BORROWER] > 0
+    (lent,) = request(made, age=18 + 144)
+    assert lent.humidity is not None and lent.temperature is not None and lent.rainy is None
+    assert lent.hours == ALL_HOURS
+    assert 18 + 144 <= lent.age <= 18 + 145, "counted to the start of the frame that goes down"
+    assert made.told("readings_lent")
+    assert request(made, age=0) == [], "today's is not there yet"
+    assert made.told("readings_not_there")
+    # The order is renewed before it ends, and the lenders' too.
+    made.run_until(made.now_us + 8 * DAY_US)
+    (renewed,) = report(made, BORROWER, follows[BORROWER])
+    assert renewed.use == 1 and renewed.share_id != follows[BORROWER]
+    assert renewed.days == made.config.borrowing.lease_days
+
+
+def test_a_restart_keeps_orders_days_and_pairs() -> None:
+    made = cell()
+    follows = surveyed(made)
+    before = request(made, age=18 + 144)
+    made.restart()
+    assert made.core.borrowing.parties()[0] == {dev_eui(BORROWER)}
+    assert request(made, age=18 + 144) == before
+    assert report(made, BORROWER, follows[BORROWER]) == [], "nothing is ordered twice"
+
+
+def test_labels_end_a_loan() -> None:
+    made = cell()
+    surveyed(made)
+    assert request(made, 18 + 144, told=(9, 6, 5)) != [], "one day is chance"
+    assert request(made, 18 + 144, told=(9, 7, 5)) == []
+    (refused,) = made.told("borrowing_refused")
+    assert "right on 7, with the neighbour's on 5" in str(refused.data["reason"])
+    assert made.core.borrowing.parties()[0] == frozenset()
+    (order,) = report(made, BORROWER, 1)
+    assert order.days == 0
+
+
+def test_readings_that_nobody_asked_for_change_nothing_and_a_flood_is_bounded() -> None:
+    made = cell()
+    made.uplink(2, PORT, day_of(2, 1))
+    assert [event.data["dev_eui"] for event in made.told("readings_unasked")] == [dev_eui(2)]
+    assert "reading" not in made.rows
+    report(made, 2)
+    for number in range(3 * KEPT_DAYS):
+        made.uplink(2, PORT, day_of(2, number, age=(37 * number) % 256))
+        made.run_until(made.now_us + DAY_US)
+    assert len(made.rows["reading"]) <= KEPT_DAYS
+    made.restart()
+    report(made, 2)
+
+
+def test_a_removed_node_leaves_nothing() -> None:
+    made = cell()
+    surveyed(made)
+    lender = sorted(made.core.borrowing.parties()[1])[0]
+    assert made.command(RemoveNode(lender)) is None
+    assert lender not in made.rows["sharing"]
+    assert not any(row["dev_eui"] == lender for row in made.rows["reading"].values())
+    assert request(made, age=18 + 144) != [], "the other lender still lends"
+
+
+def test_nothing_happens_while_it_is_off() -> None:
+    made = Cell(config=settings(mode="none", dedup_us=0))
+    assert report(made, BORROWER) == [] and request(made) == []
+    made.uplink(1, PORT, day_of(1, 1))
+    assert "sharing" not in made.rows and "reading" not in made.rows
+    assert not [each for each in made.on_air if each.purpose == "lending"]
+
+
+def test_the_database_gives_back_what_the_core_stored(tmp_path: Path) -> None:
+    made = cell()
+    surveyed(made)
+    store = SqliteStore(tmp_path)
+    tables = ("sharing", "reading")
+    store.commit([Store(name, key, row) for name in tables for key, row in made.rows[name].items()])
+    store.close()
+    kept = SqliteStore(tmp_path).load()
+    rows = {**made.rows, **{name: kept[name] for name in tables}}
+    again = Coordinator(made.config, rows, MODEL)
+    assert again.borrowing.parties() == made.core.borrowing.parties()
+    damaged = {**rows, "sharing": {"x": {**next(iter(kept["sharing"].values())), "until_us": "soon"}}}
+    with pytest.raises(ValueError, match="until_us"):
+        Coordinator(made.config, damaged, MODEL)
+
+
+def test_a_noon_is_a_day_whatever_the_minute() -> None:
+    """Goal: days of nodes whose clocks differ by minutes are one day.  Method: noon at midnight UTC."""
+    made = cell()
+    for node in (1, 2, 3):
+        report(made, node)
+    noon_us = (made.now_us // DAY_US) * DAY_US
+    for node, at_us in ((1, noon_us + HOUR_US * 5), (2, noon_us + HOUR_US * 6 + 599_000_000)):
+        made.run_until(at_us)
+        made.uplink(node, PORT, day_of(node, 1, age=(made.now_us - noon_us) // AGE_STEP_US))
+    assert len({row["day"] for row in made.rows["reading"].values()}) == 1
