@@ -8,7 +8,8 @@ counted, not run: 13 bytes a frame.  All frames travel at one spreading factor, 
 
     cell = Cell(task, model, spreading_factor=7, seed=1)
     cell.round(RoundMode.PROTOTYPES, strategy, cohort=1.0)
-    cell.answers(task.test)             # by the nodes themselves, uint8[n]
+    cell.answers(task.test)             # by the fleet's head, as each node holds it, uint8[n]
+    cell.served(task.test)              # by the head that each node prefers on its own labels
     cell.costs()                        # frames, bytes, airtime, energy
 """
 
@@ -26,7 +27,7 @@ from swarm.federation.cohort import cohort_byte
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.round import Closed, Round
 from swarm.federation.strategy import FlowerStrategy
-from swarm.model import block
+from swarm.model import block, layout
 from swarm.model.vector import Float64, Mirror
 from swarm.node import NodeConfig, Nodes
 from swarm.phy.airtime import airtime_us
@@ -234,11 +235,22 @@ class Cell:
     # -- results ----------------------------------------------------------------------------------
 
     def answers(self, samples: Samples) -> NDArray[np.uint8]:
-        """The class that each row's own node says, by the parameters that it holds now: uint8[n]."""
+        """The class of each row by the fleet's parameters as its own node holds them now: uint8[n]."""
+        z = self.nodes.z(self.model.encode(samples.x), samples.node).astype(np.int32)
+        own = self.nodes.heads[np.arange(self.task.nodes), self.task.node_context].astype(np.int32)
+        heads = own.reshape(self.task.nodes, -1, layout.HEAD_ROW)
         said = np.empty(len(samples), np.uint8)
-        x = self.model.encode(samples.x)
-        said[:] = self.nodes.infer(x, samples.node).argmax(axis=1)
+        for begin in range(0, len(samples), 4096):
+            rows = slice(begin, begin + 4096)
+            head = heads[samples.node[rows]]
+            logits = np.einsum("nci,ni->nc", head[:, :, :-1], z[rows]) + layout.Z_ONE * head[:, :, -1]
+            said[rows] = logits.argmax(axis=1)
         return said
+
+    def served(self, samples: Samples) -> NDArray[np.uint8]:
+        """What the nodes answer: by the head that each serves after comparing on its own labels, uint8[n]."""
+        probabilities = self.nodes.infer(self.model.encode(samples.x), samples.node)
+        return np.asarray(probabilities.argmax(axis=1), dtype=np.uint8)
 
     def costs(self) -> Costs:
         """All spent so far; of the nodes that take no part alone where it is them that the task judges."""

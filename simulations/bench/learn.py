@@ -59,11 +59,16 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One mode in one cell: scores on validation and test, with each node's own tuning on top, and costs."""
+    """One mode in one cell: scores on validation and test, and costs.
+
+    `personal`: with each node's own tuning on top (float, its strength by validation); `served`: what the
+    firmware answers, choosing among the fleet's, the shipped and its personal head by its own training labels.
+    """
 
     score: float
     validation: float
     personal: float
+    served: float
     costs: Costs
     accepted: bool
     verdict: str
@@ -96,6 +101,7 @@ class Row:
     public: float | None
     majority: float | None
     personal: float
+    served: float
     relative: float
     gain_over_public_local: float
     gain_sd: float | None
@@ -198,6 +204,7 @@ def run_mode(setting: Setting, mode: Mode, spreading_factor: int) -> Outcome:
         score=task.score(said, task.test),
         validation=run.validate(),
         personal=task.score(personal.test, task.test),
+        served=task.score(run.cell.served(task.test), task.test),
         costs=run.cell.costs(),
         accepted=accepted,
         verdict=verdict,
@@ -260,20 +267,22 @@ def run_policy(setting: Setting, spreading_factor: int) -> Outcome:
     run = _Run(setting, spreading_factor)
     name, floor = _floor(setting)
     score = task.score(floor.validation, task.validation)
-    served = Outcome(
-        task.score(floor.test, task.test),
-        score,
-        task.score(floor.test, task.test),
-        run.cell.costs(),
-        False,
-        "",
+    floor_score = task.score(floor.test, task.test)
+    without = Outcome(
+        score=floor_score,
+        validation=score,
+        personal=floor_score,
+        served=task.score(run.cell.served(task.test), task.test),
+        costs=run.cell.costs(),
+        accepted=False,
+        verdict="",
     )
     if _need(setting) is None:
-        return replace(served, verdict=f"no gain to expect, nothing sent: {name} serves")
+        return replace(without, verdict=f"no gain to expect, nothing sent: {name} serves")
     run.step(MODES["prototypes"].steps[0])
     accepted, verdict = _judged(setting, run)
     if not accepted:
-        return replace(served, verdict=f"{verdict}; {name} serves", costs=run.cell.costs())
+        return replace(without, verdict=f"{verdict}; {name} serves", costs=run.cell.costs())
     before = run.cell.answers(task.validation)
     for frames in (PILOT_FRAMES, REST_FRAMES):
         run.step(replace(MODES["four_frames"].steps[1], frames=frames))
@@ -286,6 +295,7 @@ def run_policy(setting: Setting, spreading_factor: int) -> Outcome:
         score=task.score(personal.test if own else said, task.test),
         validation=run.validate(),
         personal=task.score(personal.test, task.test),
+        served=task.score(run.cell.served(task.test), task.test),
         costs=run.cell.costs(),
         accepted=True,
         verdict=_judged(setting, run)[1],
@@ -386,6 +396,7 @@ def _row(
         ratio_is_bound=any(bound for _, bound in known),
         ratio_to_whole_model=fmean(ratio for ratio, _ in known) * _whole(settings[0]) if known else None,
         personal=fmean(outcome.personal for outcome in outcomes),
+        served=fmean(outcome.served for outcome in outcomes),
         relative=fmean(score / own for score, own in zip(scores, central, strict=True)),
         gain_over_public_local=fmean(gains),
         gain_sd=pstdev(gains) if len(gains) > 1 else None,

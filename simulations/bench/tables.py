@@ -25,6 +25,7 @@ _COLUMNS = (
     ("sf", "SF"),
     ("score", "score"),
     ("personal", "tuned"),
+    ("served", "served"),
     ("relative", "of central"),
     ("public", "public"),
     ("public_local", "pub+local"),
