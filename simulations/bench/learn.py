@@ -62,7 +62,7 @@ class Outcome:
     """One mode in one cell: scores on validation and test, and costs.
 
     `personal`: with each node's own tuning on top (float, its strength by validation); `served`: what the
-    firmware answers, choosing among the fleet's, the shipped and its personal head by its own training labels.
+    firmware answers, which chooses among the fleet's, the shipped and its personal head by its own labels.
     """
 
     score: float
