@@ -377,7 +377,9 @@ def _row(
     gains = [score - other for score, other in zip(scores, floor, strict=True)]
     central = by_name["centralised"] or [math.nan] * len(scores)
     count = fmean(setting.task.nodes for setting in settings)
-    ratios = [_ratio(own, other) for own, other in zip(outcomes, dense or (), strict=False)]
+    pairs = list(zip(outcomes, dense or (), strict=False))
+    # Where the policy fell back to what needs no radio, its score is not the airtime's.
+    ratios = [_ratio(own, other) for own, other in pairs if mode != POLICY or own.accepted]
     known = [ratio for ratio in ratios if ratio is not None]
     costs = [outcome.costs for outcome in outcomes]
     return Row(
