@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.output import AsJson, CommandError, show_json, show_table
+from gateway.commands.output import AsJson, CommandError, finite, show_json, show_table
 
 __all__ = ["ask"]
 
@@ -20,7 +20,9 @@ def ask(
     nodes: Annotated[int, typer.Option(min=8, max=1000, help="A multiple of 8.")] = 48,
     room: Annotated[int, typer.Option(min=1, max=7, help="So many of eight experts fit in a node.")] = 2,
     data_rate: Annotated[int, typer.Option(min=0, max=5, help="Of the nodes' uplinks; 5 is SF7.")] = 5,
-    loss: Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of frames lost, each way.")] = 0.0,
+    loss: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames lost, each way.")
+    ] = 0.0,
     quick: Annotated[bool, typer.Option("--quick", help="One seed, less training.")] = False,
     output: Annotated[Path | None, typer.Option(help="Write the rows there as JSON.")] = None,
     as_json: AsJson = False,
