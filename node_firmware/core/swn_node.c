@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "swn_math.h"
+#include "swn_repair.h"
 
 #define SECOND_US ((int64_t)1000000)
 
@@ -44,7 +45,7 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
 {
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
-        config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
+        config->payload_max > SWN_PAYLOAD_MAX || (config->mask != NULL && !swn_mask_valid(config->mask)) || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
         port->listen == NULL) {
         return -1;
     }
@@ -77,6 +78,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
         }
         swn_parameters_init(&node->parameters, node->config.model);
         return 0;
+    }
+    if (key == SWN_NVM_MASKED && size == sizeof node->masked) {
+        memcpy(&node->masked, data, size);
+        return 1;
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
@@ -150,8 +155,11 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     forget_update(node);
     node->round = round->round;
     node->round_known = 1;
+    node->repair_received = 0;
+    node->repair_missing = 0;
     if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
-        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort) {
+        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort ||
+        (round->mode == SWN_MODE_MASKED_SUMS && !swn_masked_allowed(node, round))) {
         return;
     }
     if (spread_s > round->close_in_s - SWN_UPDATE_GUARD_S) {
@@ -159,6 +167,7 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     }
     node->update_mode = round->mode;
     node->update_heads_only = round->new_contexts;
+    node->sums = round->sums;
     node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + random_us(node, spread_s * 1000u);
     node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
 }
@@ -293,6 +302,12 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
     case SWN_DOWNLINK_BLOCK:
         on_block(node, &message.block);
         break;
+    case SWN_DOWNLINK_REPAIR:
+        if (swn_repair_asked(node, now_us, &message.repair)) {
+            forget_update(node);
+            swn_learner_drop(&node->learner);
+        }
+        break;
     case SWN_DOWNLINK_QUERY:
         on_query(node, now_us, &message.query);
         break;
@@ -348,6 +363,23 @@ static void give_up_late(swn_node_t *node, int64_t now_us)
     }
 }
 
+/* A key for this round's noise: the port's chance where there is one, beside the node's own. */
+static void draw_key(swn_node_t *node, uint8_t key[SWN_AES_BLOCK])
+{
+    unsigned i;
+
+    for (i = 0; i < SWN_AES_BLOCK; i += 4) {
+        uint32_t word = swn_xorshift32(&node->prng);
+        if (node->port->random32 != NULL) {
+            word ^= node->port->random32(node->port->ctx);
+        }
+        key[i] = (uint8_t)(word & 0xFFu);
+        key[i + 1] = (uint8_t)(word >> 8 & 0xFFu);
+        key[i + 2] = (uint8_t)(word >> 16 & 0xFFu);
+        key[i + 3] = (uint8_t)(word >> 24);
+    }
+}
+
 static void compose_update(swn_node_t *node)
 {
     swn_update_t update;
@@ -362,6 +394,12 @@ static void compose_update(swn_node_t *node)
     update.context = node->config.context;
     update.payload_max = node->config.payload_max;
     update.epochs = node->config.epochs;
+    if (node->update_mode == SWN_MODE_MASKED_SUMS) {
+        update.mask = node->config.mask;
+        update.sums = node->sums;
+        draw_key(node, update.noise_key);
+        swn_masked_use(node);
+    }
     node->update_size = (uint16_t)swn_learner_compose(&node->learner, &update, node->update);
     node->update_slice = (uint8_t)(node->config.payload_max - SWN_FRAGMENT_HEADER);
     node->update_fragment = 0;
@@ -483,6 +521,18 @@ static void send_status(swn_node_t *node, int64_t now_us)
     }
 }
 
+static void send_seeds(swn_node_t *node, int64_t now_us)
+{
+    uint8_t frame[SWN_PAYLOAD_MAX];
+    const size_t size = swn_repair_frame(node, frame);
+
+    if (size == 0) {
+        node->repair_missing = 0; /* not at this data rate */
+    } else if (transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
+        swn_repair_sent(node, now_us);
+    }
+}
+
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -498,6 +548,9 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->update_due_us <= now_us && node->busy_until_us <= now_us) {
         send_update(node, now_us);
     }
+    if (node->repair_missing != 0 && node->repair_due_us <= now_us && node->busy_until_us <= now_us) {
+        send_seeds(node, now_us);
+    }
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
         send_status(node, now_us);
     }
@@ -506,6 +559,9 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);
         }
+    }
+    if (node->repair_missing != 0) {
+        next_us = earlier(next_us, node->repair_due_us);
     }
     next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
     return next_us > now_us ? next_us : now_us + 1;
