@@ -26,7 +26,8 @@ typedef struct {
 typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
 typedef struct { uint16_t group; uint8_t position; uint8_t size; uint8_t keys[16][16]; ...; } swn_mask_t;
 typedef struct {
-    const swn_mask_t *mask; uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
+    const swn_mask_t *mask; uint64_t seed; uint32_t status_period_s; uint32_t guard_us;
+    uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs; ...;
 } swn_config_t;
 typedef struct {

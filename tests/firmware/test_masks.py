@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
-
 from swarm._node import ffi, lib
+
 from swarm.security.masks import mask_stream
 
 COUNT = 273
@@ -77,9 +77,7 @@ def test_aes_is_that_of_an_independent_library(key: bytes, block: bytes) -> None
 @given(st.integers(4, 16), st.integers(0, 65_535))
 def test_the_masks_of_a_whole_group_cancel(size: int, number: int) -> None:
     values = np.random.default_rng(size).integers(-3000, 3000, (size, COUNT))
-    total = sum(
-        masked(mask, row, number).astype(int) for mask, row in zip(group(size), values, strict=True)
-    )
+    total = sum(masked(mask, row, number).astype(int) for mask, row in zip(group(size), values, strict=True))
     assert np.array_equal(total % 65_536, values.sum(axis=0) % 65_536)
 
 
