@@ -126,6 +126,7 @@ EVENT_KINDS = {
     "answer_refused": "a node's answer does not count; reason says why",
     "downlink": "a frame was given to a gateway to be sent",
     "dropped": "a frame was refused; reason says why",
+    "fragment": "a slice of a node's update arrived",
     "joined": "a node joined over the air (OTAA) and has its session",
     "multicast_set": "the cell has another multicast group",
     "node_added": "a node was registered, or changed",

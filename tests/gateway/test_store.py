@@ -240,7 +240,7 @@ def test_kill_9_leaves_whole_batches(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_before_fragments_is_brought_up_to_date(tmp_path: Path) -> None:
-    """Schema 1 opens as schema 2: its rows are still there, and a slice can be kept."""
+    """Schema 1 opens as the newest: its rows are still there, and a slice can be kept."""
     script = resources.files("gateway.store") / "migrations" / "0001_initial.sql"
     with closing(sqlite3.connect(tmp_path / "swarm.db")) as db:
         db.executescript(script.read_text("utf-8") + "\nPRAGMA user_version = 1;")
