@@ -186,6 +186,8 @@ class Coordinator:
         ]
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
+            if accepted.f_port != app.F_PORT_LEARNING:  # seeds may be many frames: no word in between
+                self.rounds.on_heard(now_us, entry)
         effects.append(Store("status", dev_eui, status.to_row()))
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
@@ -214,6 +216,8 @@ class Coordinator:
                 return self._dropped(now_us, rx, message)
             case app.Fragment():
                 return self.rounds.on_fragment(now_us, entry, message)
+            case app.Seeds():
+                return self.rounds.on_seeds(now_us, entry, message)
             case app.Answer():
                 return self.asking.on_answer(now_us, entry, message)
             case app.Status():

@@ -11,8 +11,8 @@ new vector of them, and the block that takes the nodes there waits for the next 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
-Rows: `round`, `update` and `fragment` hold an open round, `model` the mirror and the float master, `strategy`
-the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
+Rows: `round`, `update`, `fragment` and `seeds` hold an open round, `model` the mirror and the float
+master, `strategy` the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from swarm.config import SwarmConfig
-from swarm.downlinks import Downlinks, Programme
+from swarm.downlinks import Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_of
@@ -34,6 +34,7 @@ from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import FlowerStrategy
+from swarm.federation.sums_plan import plan_of
 from swarm.model import block
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
@@ -69,6 +70,7 @@ class Rounds:
         model: bytes,
     ) -> None:
         self._learning = config.learning
+        self._sums = plan_of(config.learning.privacy)
         self._repeats = config.multicast.repeats
         self._registry = registry
         self._downlinks = downlinks
@@ -92,6 +94,7 @@ class Rounds:
         self._last: Round | None = None
         self._reassembly = Reassembly(0)
         self._update_keys: dict[int, list[str]] = {}
+        self._seeds_keys: list[str] = []
         self._restore_rounds(rows)
 
     # -- what others want to know -----------------------------------------------------------------
@@ -128,7 +131,7 @@ class Rounds:
         if self.next_open_us is None:
             effects += self._set_calendar(now_us + self._learning.period_s * SECOND_US)
         if self.current is not None and self.current.due(now_us):
-            effects += self._close(now_us)
+            effects += self._end(now_us)
         assert self.next_open_us is not None
         if now_us >= max(self.next_open_us, self._retry_us):
             effects += self._open_at_its_time(now_us, self.next_open_us)
@@ -141,7 +144,7 @@ class Rounds:
             return 0
         times = [max(self.next_open_us, self._retry_us)]
         if self.current is not None:
-            times.append(self.current.close_us)
+            times.append(self.current.due_us)
         if self._announce_us is not None:
             times.append(self._announce_us)
         return min(times)
@@ -226,6 +229,7 @@ class Rounds:
             contexts=self._mirror.contexts,
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
+            sums=self._sums if self._mode() is RoundMode.MASKED_SUMS else None,
         )
         self.last_round = number
         self._reassembly = Reassembly(number)
@@ -284,6 +288,27 @@ class Rounds:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "implausible")]
         return effects + self.on_update(now_us, entry, update)
 
+    def on_seeds(self, now_us: int, entry: Entry, message: app.Seeds) -> list[Effect]:
+        """Seeds of masks that a group is left with: stored before they count."""
+        dev_eui = entry.record.dev_eui
+        current = self.current
+        row = None if current is None else current.on_seeds(dev_eui, entry.record.node_index, message)
+        if current is None or row is None:
+            return [_refused(now_us, dev_eui, message.round, "seeds")]
+        key = f"{message.round}/{dev_eui}/{message.missing}"
+        self._seeds_keys.append(key)
+        data = {"round": message.round, "dev_eui": dev_eui, "missing": message.missing.bit_count()}
+        effects: list[Effect] = [Store("seeds", key, row), Event("seeds", now_us, data)]
+        return effects + (self._end(now_us) if current.due(now_us) else [])
+
+    def on_heard(self, now_us: int, entry: Entry) -> None:
+        """A node listens now: ask it for the seeds that it owes."""
+        asked = None if self.current is None else self.current.repair_of(entry.record.dev_eui)
+        if asked is not None and self.current is not None:
+            frame, until_us = app.encode(asked), self.current.due_us
+            pending = Pending(10, frame, len(frame), Purpose.ROUND, until_us, tag="repair")
+            self._downlinks.enqueue(entry.record.dev_eui, pending)
+
     def on_update(self, now_us: int, entry: Entry, message: LearningMessage) -> list[Effect]:
         """A node's update: stored before it counts, or refused with the reason."""
         record = entry.record
@@ -306,7 +331,20 @@ class Rounds:
             "late": result.late,
         }
         effects: list[Effect] = [Store("update", result.key, result.row), Event("update", now_us, data)]
-        return effects + (self._close(now_us) if self.current.due(now_us) else [])
+        return effects + (self._end(now_us) if self.current.due(now_us) else [])
+
+    def _end(self, now_us: int) -> list[Effect]:
+        """Close the round that is due, or first ask its masking groups for what is missing."""
+        current = self.current
+        assert current is not None and self.next_open_us is not None
+        if not current.needs_repair or now_us >= self.next_open_us:
+            return self._close(now_us)
+        # Fragments of a vector that is missing must not stay: its masks are about to be told.
+        effects: list[Effect] = [*self._reassembly.expire()]
+        current.begin_repair(self.next_open_us)
+        data = {"round": current.number, "updates": current.updates, "until_us": self.next_open_us}
+        effects.append(Store("round", str(current.number), current.to_row()))
+        return [*effects, Event("round_repair", now_us, data)]
 
     def _close(self, now_us: int) -> list[Effect]:
         current = self.current
@@ -330,6 +368,8 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         data["incomplete"] = self._reassembly.incomplete()
         effects += self._reassembly.expire()
+        effects += [Store("seeds", key, None) for key in self._seeds_keys]
+        self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]
 
     def _new_version(self, now_us: int, current: Round) -> list[Effect]:
@@ -422,6 +462,7 @@ class Rounds:
             close_in_s=close_in_s,
             next_window_s=self._next_window_s(at_us),
             window_s=self._window_s,
+            sums=current.sums,
         )
 
     def _next_window_s(self, at_us: int) -> int:
@@ -509,7 +550,8 @@ class Rounds:
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))
-        updates = rows.get("update", {})
+        updates, seeds = rows.get("update", {}), rows.get("seeds", {})
+        self._seeds_keys = list(seeds)
         for key, row in updates.items():
             self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
         stored = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
@@ -518,8 +560,8 @@ class Rounds:
             if summary is not None:
                 self._history.append(summary)
         for row in stored[-2:]:
-            restored = Round.from_row(row, updates.values(), self.replica.shape)
-            if restored.state is RoundState.OPEN:
+            restored = Round.from_row(row, updates.values(), self.replica.shape, seeds.values())
+            if restored.state is not RoundState.CLOSED:
                 self.current = restored
             else:
                 self._last = restored

@@ -55,6 +55,9 @@ uint8_t swn_repair_asked(swn_node_t *node, int64_t now_us, const swn_repair_t *r
         node->refused++;
         return 0;
     }
+    if (node->repair_missing != 0) {
+        return 0; /* at it: the request was repeated */
+    }
     node->repair_received = repair->received;
     node->repair_missing = (uint16_t)(all & ~(uint32_t)repair->received);
     node->repair_due_us = now_us + SECOND_US;

@@ -15,6 +15,7 @@ comes once repair began is refused.  What a lying gateway could do is in docs/PR
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -56,7 +57,7 @@ class Groups:
         self._groups: dict[int, dict[int, _Member]] = {}
 
     def clashes(self, message: MaskedSums) -> bool:
-        """Whether a vector cannot be of the group that its number says: another has its place, or its form."""
+        """Whether a vector cannot be of the group that it names: its place is taken, or its form another."""
         members = self._groups.get(message.group, {})
         if message.position in members:
             return True
@@ -97,13 +98,15 @@ class Groups:
         for members in self._groups.values():
             message = next(iter(members.values())).message
             values = _unmasked(members)
-            if values is None or not _is_possible(
-                sums := _scaled(values, message.classes, plan), members, plan
-            ):
+            if values is None:
+                continue
+            sums = _scaled(values, message.classes, plan)
+            if not _is_possible(sums, len(members), plan):
                 continue
             indices = tuple(sorted(member.node_index for member in members.values()))
-            parts = [[message.context, len(members)], sums.counts, sums.z.ravel(), sums.squares]
-            made.append(Reply(indices[0], np.concatenate(parts).astype(float), 1, len(indices), indices))
+            head = np.array([message.context, len(members)])
+            flat = np.concatenate([head, sums.counts, sums.z.ravel(), sums.squares]).astype(np.float64)
+            made.append(Reply(indices[0], flat, 1, float(len(indices)), indices))
         return sorted(made, key=lambda reply: reply.node_index)
 
 
@@ -144,19 +147,17 @@ def _scaled(values: Int64, classes: int, plan: SumsPlan) -> Sums:
     return Sums(counts, z.reshape(classes, SUMS_DIMS) << plan.shift_linear, squares << plan.shift_square)
 
 
-def _is_possible(sums: Sums, members: Mapping[int, _Member], plan: SumsPlan) -> bool:
+def _is_possible(sums: Sums, people: int, plan: SumsPlan) -> bool:
     """Whether samples can have these sums, give or take rounding and noise; a wrong seed makes none such."""
-    people = len(members)
 
     def slack(sigma: int, shift: int) -> float:
-        return (people + NOISE_DEVIATIONS * sigma * people**0.5) * (1 << shift)
+        return (people + NOISE_DEVIATIONS * sigma * math.sqrt(people)) * (1 << shift)
 
     counted, loose = sums.counts, slack(plan.sigma_count, 0) if plan.sigma_count else 0.0
     if counted.min() < -loose or counted.sum() > people * plan.samples_max + loose * len(counted):
         return False
-    reach = (np.maximum(counted, 0) + loose)[:, np.newaxis] * Z_LIMIT + slack(
-        plan.sigma_linear, plan.shift_linear
-    )
+    reach = (np.maximum(counted, 0) + loose)[:, np.newaxis] * Z_LIMIT
+    reach = reach + slack(plan.sigma_linear, plan.shift_linear)
     diagonal, rough = sums.squares[_DIAGONAL], slack(plan.sigma_square, plan.shift_square)
     most = (max(int(counted.sum()), 0) + loose * len(counted)) * Z_LIMIT**2 + rough
     return bool((np.abs(sums.z) <= reach).all() and diagonal.min() >= -rough and diagonal.max() <= most)

@@ -336,7 +336,7 @@ def _decode_round(payload: bytes) -> RoundAnnounce | Malformed:
         return _SIZE
     tail = payload[_ROUND.size :]
     plan = sums.unpack_plan(tail) if tail else None
-    message = RoundAnnounce(*_ROUND.unpack_from(payload)[1:], plan)
+    message = RoundAnnounce(*(*_ROUND.unpack_from(payload)[1:], plan))
     return message if _round_ok(message) else _VALUE
 
 

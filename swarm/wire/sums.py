@@ -107,7 +107,8 @@ def decode_masked_sums(payload: bytes) -> MaskedSums | Malformed:
     """Type 08."""
     if len(payload) <= _MASKED.size:
         return _SIZE
-    _, *head, classes, bits = _MASKED.unpack_from(payload)
+    head = _MASKED.unpack_from(payload)[1:]
+    classes, bits = head[-2:]
     if not (2 <= classes <= CLASSES_MAX and SUMS_BITS[0] <= bits <= SUMS_BITS[1]):
         return _VALUE
     count = values_of(classes)
@@ -119,7 +120,7 @@ def decode_masked_sums(payload: bytes) -> MaskedSums | Malformed:
         return _VALUE
     rows = unpacked[: count * bits].reshape(count, bits)
     values = rows @ (1 << np.arange(bits, dtype=np.int64))
-    message = MaskedSums(*head, classes, bits, tuple(values.tolist()))
+    message = MaskedSums(*(*head, tuple(values.tolist())))
     return message if masked_sums_ok(message) else _VALUE
 
 
@@ -133,9 +134,8 @@ def decode_seeds(payload: bytes) -> Seeds | Malformed:
     """Type 09."""
     if len(payload) <= _SEEDS.size or (len(payload) - _SEEDS.size) % SEED_SIZE:
         return _SIZE
-    _, *head = _SEEDS.unpack_from(payload)
     seeds = tuple(payload[at : at + SEED_SIZE] for at in range(_SEEDS.size, len(payload), SEED_SIZE))
-    message = Seeds(*head, seeds)
+    message = Seeds(*(*_SEEDS.unpack_from(payload)[1:], seeds))
     return message if seeds_ok(message) else _VALUE
 
 
