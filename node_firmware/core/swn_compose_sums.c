@@ -100,7 +100,7 @@ static uint16_t *coarse(uint16_t *out, const int32_t *sums, size_t count, uint8_
     size_t i;
 
     for (i = 0; i < count; i++) {
-        const int32_t up = (int32_t)swn_noise_below(noise, (uint64_t)1 << shift);
+        const int32_t up = (int32_t)swn_noise_below(noise, 1u << shift);
         *out++ = (uint16_t)((uint32_t)(((sums[i] + up) >> shift) + swn_noise_gaussian(noise, sigma)) & 0xFFFFu);
     }
     return out;

@@ -155,7 +155,7 @@ size_t swn_frame_seeds(const swn_seeds_t *message, uint8_t *out, size_t room)
     unsigned peer;
 
     for (peer = 0; peer < SWN_GROUP_MAX; peer++) {
-        size += (message->missing >> peer & 1u) * (size_t)SWN_SEED_SIZE;
+        size += ((unsigned)message->missing >> peer & 1u) * (size_t)SWN_SEED_SIZE;
     }
     if (size == 0 || SWN_SEEDS_HEADER + size > room || message->position >= SWN_GROUP_MAX) {
         return 0;

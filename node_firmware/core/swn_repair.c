@@ -45,7 +45,7 @@ uint8_t swn_repair_asked(swn_node_t *node, int64_t now_us, const swn_repair_t *r
         repair->round != node->round || !node->round_known || (repair->received & ~all) != 0) {
         return 0;
     }
-    if ((repair->received >> mask->position & 1u) == 0) {
+    if (((unsigned)repair->received >> mask->position & 1u) == 0) {
         node->repair_missing = 0;
         return (uint8_t)(node->repair_received == 0); /* unless it gave seeds as a survivor already */
     }
@@ -72,7 +72,7 @@ static uint16_t next_peers(const swn_node_t *node)
     unsigned peer;
 
     for (peer = 0; peer < SWN_GROUP_MAX && room > 0; peer++) {
-        if (node->repair_missing >> peer & 1u) {
+        if ((unsigned)node->repair_missing >> peer & 1u) {
             chosen = (uint16_t)(chosen | 1u << peer);
             room--;
         }
@@ -89,7 +89,7 @@ size_t swn_repair_frame(const swn_node_t *node, uint8_t out[SWN_PAYLOAD_MAX])
 
     message.missing = next_peers(node);
     for (peer = 0; peer < SWN_GROUP_MAX; peer++) {
-        if (message.missing >> peer & 1u) {
+        if ((unsigned)message.missing >> peer & 1u) {
             swn_mask_seed(node->config.mask, peer, node->round, next);
             next += SWN_SEED_SIZE;
         }

@@ -50,6 +50,7 @@ from swarm.model.vector import Float64
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "MASKED_SUMS",
     "PROTOTYPES",
     "Aggregated",
     "FlowerStrategy",

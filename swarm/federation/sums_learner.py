@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from swarm.federation.discriminant import ContextResult, Judge, Moments, prior_of, solve_moments
 from swarm.federation.groups import Sums, sums_of
 from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior
-from swarm.model.layout import Z_ONE, Shape, Z
+from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 from swarm.wire.app import SUMS_DIMS, SUMS_SQUARES
 
@@ -62,7 +62,13 @@ class SumsLearner:
                 self._judge.tally(np.stack(own), context, *heads_of, self._options)
         self._members, self._totals = members, totals
         moments = [self._moments(context) for context in range(len(shipped))]
-        self._solved = solve_moments(moments, [bool(count) for count in members], shipped, self._options)
+        # The dimensions that sums leave out belong to the shipped discriminant: beside a new one they mislead.
+        start = shipped.reshape(len(shipped), -1, HEAD_ROW).copy()
+        start[:, :, SUMS_DIMS:Z] = 0.0
+        solved = solve_moments(
+            moments, [bool(n) for n in members], start.reshape(shipped.shape), self._options
+        )
+        self._solved = np.where(members[:, np.newaxis] > 0, solved, shipped)
         self.results = [self._judge.result(c, int(members[c]), self._options) for c in range(len(shipped))]
         shares = np.array([[result.share] for result in self.results])
         used: Float64 = shipped * (1.0 - shares) + self._solved * shares

@@ -156,7 +156,7 @@ def test_a_part_of_a_vector_is_forgotten_before_seeds_are_asked_for() -> None:
 
 
 def test_the_gateways_data_hold_no_single_nodes_sums() -> None:
-    """Rows, events and the strategy's memory of a repaired round: group sums, and masked vectors that are noise."""
+    """Rows, events and memory of a repaired round: group sums, and masked vectors that are noise."""
     cell = MaskedCell()
     cell.observe()
     cell.open()
