@@ -249,25 +249,6 @@ def announce(name: str, values: list[int], plan: list[int] | None = None) -> Cas
     return made
 
 
-def masked_sums(name: str, head: list[int], values: list[int]) -> Case:
-    """Uplink 10/08; `head` = round, model_version, context, group, position, size, classes, bits."""
-    names = ("round", "model_version", "context", "group", "position", "size", "classes", "bits")
-    text = "08" + "".join(le(value, size) for value, size in zip(head, [2, 2, 1, 2, 1, 1, 1, 1], strict=True))
-    stream = sum(value << (head[-1] * place) for place, value in enumerate(values))
-    body = le(stream, (len(values) * head[-1] + 7) // 8)
-    fields: Case = {"kind": "masked_sums", **dict(zip(names, head, strict=True)), "values": values}
-    return case(name, 10, "up", text + body, fields)
-
-
-def seeds(name: str, head: list[int], data: list[bytes]) -> Case:
-    """Uplink 10/09; `head` = round, group, position, missing."""
-    text = "09" + "".join(le(value, size) for value, size in zip(head, [2, 2, 1, 2], strict=True))
-    names = ("round", "group", "position", "missing")
-    fields: Case = {"kind": "seeds", **dict(zip(names, head, strict=True))}
-    fields["seeds"] = [seed.hex() for seed in data]
-    return case(name, 10, "up", text + b"".join(data).hex(), fields)
-
-
 def repair(name: str, values: list[int]) -> Case:
     """Downlink 10/04."""
     return fixed(
@@ -367,11 +348,6 @@ def valid_uplinks() -> list[Case]:
         dense_int8("dense_ten_classes", [65535, 0, 7, 255, 65535, 65535], [127, -128] * 421),
         fragment("fragment_first", [5, 5, 0, 14], bytes(noise(45, 256, 20))),
         fragment("fragment_last_of_64", [65535, 1, 63, 64], b"\x00"),
-        masked_sums("masked_three_classes", [14, 3, 1, 9, 0, 8, 3, 12], noise(273, 4096, 21)),
-        masked_sums("masked_ten_classes", [65535, 0, 7, 65535, 15, 16, 10, 16], noise(420, 65536, 22)),
-        masked_sums("masked_odd_bits", [14, 3, 1, 9, 3, 4, 2, 9], noise(252, 512, 23)),
-        seeds("seeds_one", [14, 9, 0, 2], [bytes(noise(16, 256, 24))]),
-        seeds("seeds_most", [65535, 65535, 15, 0x1FFF], [bytes(noise(16, 256, 25 + i)) for i in range(13)]),
         answer("answer_plain", 513, 1, [200, 50, 5], [9, 3, 1]),
         answer("answer_certain_unknown_age", 65535, 0, [0, 0, 255], [65535, 255, 0]),
         answer("answer_all_flags", 0, 7, [85, 85, 85], [0, 0, 7]),
@@ -436,7 +412,6 @@ def malformed_uplinks() -> list[Case]:
     proto = "01" + "0700" + "0300" + "01" + "1e"
     top = [1, 1, 0, 1, 1]
     good_status = "0101" + "0300" + "0100" + "c80e00" + "6c08" + "83" + "2a00" + "6a" + "11"
-    masked = "010e000300080f" + "5802" + "80510100" + "c0a80000" + "3c00" + "180c050c" + "00" * 9
     return [
         refused("port_without_frames", 13, "up", "01", "f_port"),
         refused("port_200_is_not_ours", 200, "down", "01", "f_port"),
@@ -446,15 +421,6 @@ def malformed_uplinks() -> list[Case]:
         refused("type_63_up", 10, "up", "3f" + "00" * 20, "type"),
         refused("type_2_on_11_up", 11, "up", "02" + "00" * 10, "type"),
         refused("type_5_down", 10, "down", "05" + "00" * 20, "type"),
-        refused("repair_short", 10, "down", "04" + "00" * 5, "size"),
-        refused("repair_long", 10, "down", "04" + "00" * 7, "size"),
-        refused("round_masked_without_plan", 10, "down", masked[: 2 * 19], "value"),
-        refused("round_signs_with_plan", 10, "down", masked.replace("0300080f", "0300020f"), "value"),
-        refused("round_masked_no_samples", 10, "down", masked[: 2 * 19] + "00" + masked[2 * 20 :], "value"),
-        refused("round_masked_seven_bits", 10, "down", masked[: 2 * 20] + "07" + masked[2 * 21 :], "value"),
-        refused("round_masked_shift_21", 10, "down", masked[: 2 * 21] + "15" + masked[2 * 22 :], "value"),
-        refused("round_masked_sigma_4096", 10, "down", masked[: 2 * 25] + "0010" + masked[2 * 27 :], "value"),
-        refused("round_masked_plan_cut", 10, "down", masked[:-2], "size"),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
         refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),
@@ -531,17 +497,6 @@ def malformed_changes() -> list[Case]:
         refused("dense_head_of_eleven_classes", 10, "up", dense + "00000100" + "00" * 363, "size"),
         refused("dense_says_nothing", 10, "up", dense + "00000000" + "00" * 99, "value"),
         refused("dense_context_8", 10, "up", "0501000100" + "0801" + "00000100" + "00" * 99, "value"),
-        refused("masked_cut", 10, "up", "08" + "00" * 10, "size"),
-        refused("masked_one_byte_short", 10, "up", "080e00030001090000080310" + "00" * 545, "size"),
-        refused("masked_padding", 10, "up", "080e0003000109000004020b" + "00" * 346 + "80", "value"),
-        refused("masked_group_of_three", 10, "up", "080e0003000109000003030c" + "00" * 410, "value"),
-        refused("masked_beyond_its_group", 10, "up", "080e0003000109000808030c" + "00" * 410, "value"),
-        refused("masked_one_class", 10, "up", "080e0003000109000008010c" + "00" * 347, "value"),
-        refused("masked_seven_bits", 10, "up", "080e00030001090000080307" + "00" * 239, "value"),
-        refused("seeds_none", 10, "up", "090e00090000" + "0000", "size"),
-        refused("seeds_for_itself", 10, "up", "090e00090001" + "0200" + "00" * 16, "value"),
-        refused("seeds_too_few", 10, "up", "090e00090000" + "0600" + "00" * 16, "value"),
-        refused("seeds_cut", 10, "up", "090e00090000" + "0200" + "00" * 15, "size"),
         refused("fragment_without_slice", 10, "up", "030100050002", "size"),
         refused("fragment_cut_in_head", 10, "up", "030100", "size"),
         refused("fragment_of_one", 10, "up", "030100050001" + "00", "value"),
@@ -588,12 +543,16 @@ def malformed_downlinks() -> list[Case]:
 
 def text() -> str:
     """The whole file."""
+    from masked_vectors import malformed_masks, valid_masks  # noqa: PLC0415  (it needs what is above)
+
     cases = (
         valid_uplinks()
         + valid_downlinks()
         + malformed_uplinks()
         + malformed_changes()
         + malformed_downlinks()
+        + valid_masks()
+        + malformed_masks()
     )
     names = [str(entry["name"]) for entry in cases]
     if len(set(names)) != len(names):

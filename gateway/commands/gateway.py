@@ -112,12 +112,19 @@ async def _serve(settings: GatewayConfig) -> None:
 
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
+    from swarm.config import Privacy
     from swarm.federation.modes import strategy_of
     from swarm.federation.reply import PROTOTYPES
     from swarm.federation.strategy import FlowerStrategy
+    from swarm.federation.sums_plan import PlanError, plan_of
     from swarm.model.layout import WEATHER
 
     # A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
+    try:
+        plan_of(Privacy(**learning.privacy.model_dump()))
+    except PlanError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield ("learning", "privacy", "epsilon"), what, remedy
     own = strategy_of(learning.mode)
     if own is None and learning.mode != "none" and learning.strategy == PROTOTYPES:
         what = f"{PROTOTYPES} makes heads of class means, which mode {learning.mode} does not send"

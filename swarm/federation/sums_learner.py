@@ -62,7 +62,7 @@ class SumsLearner:
                 self._judge.tally(np.stack(own), context, *heads_of, self._options)
         self._members, self._totals = members, totals
         moments = [self._moments(context) for context in range(len(shipped))]
-        # The dimensions that sums leave out belong to the shipped discriminant: beside a new one they mislead.
+        # What sums leave out belongs to the shipped discriminant: beside a new one it misleads.
         start = shipped.reshape(len(shipped), -1, HEAD_ROW).copy()
         start[:, :, SUMS_DIMS:Z] = 0.0
         solved = solve_moments(
