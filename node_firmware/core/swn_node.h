@@ -51,7 +51,7 @@ enum {
 };
 
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2 }; /* swn_config_t.flags */
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_MASKED = 3 }; /* keys of port->nvm_write */
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_MASKED = 4 }; /* keys of port->nvm_write */
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {
