@@ -16,7 +16,7 @@ the `node_index` that a node uses on the air.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,13 @@ from swarm.model.layout import (
 __all__ = [
     "HUMIDITY_MISSING",
     "LABEL_NONE",
+    "MASK_KEY_SIZE",
     "NEVER_US",
     "NO_HUMIDITY_SENSOR",
     "NO_RAIN_SENSOR",
     "RAIN_MISSING",
     "TEMPERATURE_MISSING",
+    "MaskGroup",
     "Model",
     "NodeConfig",
     "Nodes",
@@ -54,6 +56,8 @@ HUMIDITY_MISSING = 255
 RAIN_MISSING = 65535
 LABEL_NONE = 255
 NEVER_US = (1 << 63) - 1
+
+MASK_KEY_SIZE = 16
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -69,12 +73,25 @@ _MODEL_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True)
+class MaskGroup:
+    """A node's place in its masking group: `keys[i]` (16 B) is shared with the member at position i.
+
+    4..16 members; the key at the node's own position is not used.
+    """
+
+    group: int
+    position: int
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What a node is told at its start.
 
     `context` is its crop (0..7), `flags` NO_HUMIDITY_SENSOR | NO_RAIN_SENSOR, `payload_max` the uplink
     payload in B at its data rate (16..222), `first_day` the number of the noon-to-noon day in which it
-    starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
+    starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default),
+    `mask` its group for masked sums (None: it takes no part in them).
     """
 
     node_index: int
@@ -86,6 +103,18 @@ class NodeConfig:
     first_day: int = 0
     guard_us: int = 50_000
     epochs: int = 0
+    mask: MaskGroup | None = None
+
+
+def _c_mask(mask: MaskGroup) -> Any:
+    """The C struct of a group; OverflowError or ValueError when it cannot hold it."""
+    if not 4 <= len(mask.keys) <= 16 or any(len(key) != MASK_KEY_SIZE for key in mask.keys):
+        raise ValueError(f"a masking group has 4..16 keys of {MASK_KEY_SIZE} B")
+    made = ffi.new("swn_mask_t *")
+    made.group, made.position, made.size = mask.group, mask.position, len(mask.keys)
+    for index, key in enumerate(mask.keys):
+        ffi.buffer(made.keys[index])[:] = key
+    return made
 
 
 def _rows(values: ArrayLike, dtype: type[np.generic], width: int) -> NDArray[Any]:
@@ -211,7 +240,9 @@ class Nodes:
     def _start(self, index: int, config: NodeConfig, now_us: int) -> None:
         c_config = ffi.new("swn_config_t *")
         try:
-            for name in NodeConfig.__slots__:
+            mask = None if config.mask is None else _c_mask(config.mask)
+            c_config.mask = ffi.NULL if mask is None else mask
+            for name in set(NodeConfig.__slots__) - {"mask"}:
                 value = getattr(config, name)
                 setattr(c_config, name, value % (1 << 64) if name == "seed" else value)
         except OverflowError as error:
@@ -389,7 +420,7 @@ class Nodes:
         lib.swn_set_payload_max(self._node(index), payload_max)
 
     def reset(self, index: int, now_us: int) -> None:
-        """Power fails and returns: parameters and residual survive, readings and samples are lost."""
+        """Power fails and returns: parameters, residual and the last masked round survive."""
         if lib.swn_host_reset(self._host, self._indices((index,))[0], now_us) != 0:
             raise ValueError(f"node {index} did not start")
 

@@ -19,4 +19,7 @@ size_t swn_compose_top_k_int4(swn_learner_t *learner, const swn_update_t *update
 /* The whole change in int8. */
 size_t swn_compose_dense_int8(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
 
+/* Class sums and second moments under the masks of the node's group. */
+size_t swn_compose_masked_sums(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
+
 #endif

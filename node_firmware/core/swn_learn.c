@@ -95,6 +95,8 @@ static size_t compose(swn_learner_t *learner, const swn_update_t *update, uint8_
         return swn_compose_top_k_int4(learner, update, out);
     case SWN_MODE_DENSE_INT8:
         return swn_compose_dense_int8(learner, update, out);
+    case SWN_MODE_MASKED_SUMS:
+        return swn_compose_masked_sums(learner, update, out);
     default:
         return 0;
     }

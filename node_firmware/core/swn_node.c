@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "swn_math.h"
+#include "swn_repair.h"
 
 #define SECOND_US ((int64_t)1000000)
 
@@ -45,8 +46,8 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
 
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
-        config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
-        port->listen == NULL) {
+        config->payload_max > SWN_PAYLOAD_MAX || (config->mask != NULL && !swn_mask_valid(config->mask)) ||
+        config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL || port->listen == NULL) {
         return -1;
     }
     node->config = *config;
@@ -81,6 +82,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
         }
         swn_parameters_init(&node->parameters, node->config.model);
         return 0;
+    }
+    if (key == SWN_NVM_MASKED && size == sizeof node->masked) {
+        memcpy(&node->masked, data, size);
+        return 1;
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
@@ -158,8 +163,11 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     forget_update(node);
     node->round = round->round;
     node->round_known = 1;
+    node->repair_received = 0;
+    node->repair_missing = 0;
     if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
-        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort) {
+        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort ||
+        (round->mode == SWN_MODE_MASKED_SUMS && !swn_masked_allowed(node, round))) {
         return;
     }
     if (spread_s > round->close_in_s - SWN_UPDATE_GUARD_S) {
@@ -167,6 +175,7 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     }
     node->update_mode = round->mode;
     node->update_heads_only = round->new_contexts;
+    node->sums = round->sums;
     node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + random_us(node, spread_s * 1000u);
     node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
 }
@@ -307,6 +316,12 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
     case SWN_DOWNLINK_BLOCK:
         on_block(node, &message.block);
         break;
+    case SWN_DOWNLINK_REPAIR:
+        if (swn_repair_asked(node, now_us, &message.repair)) {
+            forget_update(node);
+            swn_learner_drop(&node->learner);
+        }
+        break;
     case SWN_DOWNLINK_QUERY:
         on_query(node, now_us, &message.query);
         break;
@@ -329,8 +344,7 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
 
 /* Uplinks ------------------------------------------------------------------------------------------ */
 
-/* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */
-static uint8_t transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size)
+uint8_t swn_node_transmit(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *data, size_t size)
 {
     const int result = node->port->tx(node->port->ctx, f_port, data, size);
 
@@ -349,7 +363,7 @@ static void send_answers(swn_node_t *node, int64_t now_us)
     for (i = 0; i < SWN_ANSWERS_MAX && node->busy_until_us <= now_us; i++) {
         swn_pending_answer_t *slot = &node->answers[i];
         if (slot->waiting && slot->due_us <= now_us &&
-            transmit(node, now_us, SWN_PORT_ASKING, slot->frame, slot->size)) {
+            swn_node_transmit(node, now_us, SWN_PORT_ASKING, slot->frame, slot->size)) {
             slot->waiting = 0;
         }
     }
@@ -384,6 +398,12 @@ static void compose_update(swn_node_t *node)
     update.context = node->config.context;
     update.payload_max = node->config.payload_max;
     update.epochs = node->config.epochs;
+    if (node->update_mode == SWN_MODE_MASKED_SUMS) {
+        update.mask = node->config.mask;
+        update.sums = node->sums;
+        swn_masked_draw_key(node, update.noise_key);
+        swn_masked_use(node);
+    }
     node->update_size = (uint16_t)swn_learner_compose(&node->learner, &update, node->update);
     node->update_slice = (uint8_t)(node->config.payload_max - SWN_FRAGMENT_HEADER);
     node->update_fragment = 0;
@@ -429,7 +449,7 @@ static void send_update(swn_node_t *node, int64_t now_us)
         forget_update(node);
         return;
     }
-    if (!transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
+    if (!swn_node_transmit(node, now_us, SWN_PORT_LEARNING, frame, size)) {
         return;
     }
     node->update_fragment++;
@@ -448,7 +468,7 @@ static void send_readings(swn_node_t *node, int64_t now_us)
     const size_t size = swn_borrow_readings(&node->borrow, &node->history, node->hours_in_day, now_us, frame,
                                             node->config.payload_max);
 
-    if (size == 0 || transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+    if (size == 0 || swn_node_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->borrow.readings_due_us = SWN_NEVER_US;
     }
 }
@@ -458,7 +478,7 @@ static void send_request(swn_node_t *node, int64_t now_us)
     uint8_t frame[SWN_STATUS_SIZE];
     const size_t size = swn_borrow_request(&node->borrow, now_us, frame, sizeof frame);
 
-    if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+    if (swn_node_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         swn_borrow_asked(&node->borrow, now_us, &node->prng);
     }
 }
@@ -524,7 +544,7 @@ static void send_status(swn_node_t *node, int64_t now_us)
         report.serves = 0; /* no room to say so */
     }
     size = swn_frame_status(&report, frame, sizeof frame);
-    if (transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
+    if (swn_node_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
         node->rain_tenth = 0;
         node->rain_seen = 0;
         node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
@@ -552,6 +572,9 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->borrow.request_due_us <= now_us && node->busy_until_us <= now_us) {
         send_request(node, now_us);
     }
+    if (node->repair_missing != 0 && node->repair_due_us <= now_us && node->busy_until_us <= now_us) {
+        swn_repair_send(node, now_us);
+    }
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
         send_status(node, now_us);
     }
@@ -561,6 +584,9 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);
         }
+    }
+    if (node->repair_missing != 0) {
+        next_us = earlier(next_us, node->repair_due_us);
     }
     next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
     return next_us > now_us ? next_us : now_us + 1;

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from swarm.model.vector import Float64
 
-__all__ = ["PROTOTYPES", "Reply"]
+__all__ = ["MASKED_SUMS", "PROTOTYPES", "Reply"]
 
 PROTOTYPES = "prototypes"
-"""The name of our own strategy."""
+MASKED_SUMS = "masked_sums"
+"""The names of our own strategies."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,3 +25,10 @@ class Reply:
     vector: Float64
     num_examples: int
     weight: float = 1.0
+    members: tuple[int, ...] = ()
+    """The nodes it stands for, where they are several: a masking group."""
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Indices of the nodes whose update it holds."""
+        return self.members or (self.node_index,)

@@ -1,8 +1,9 @@
 """The only door to Flower: any of its strategies by name, fed with plain vectors, fenced against surprises.
 
-`FlowerStrategy(name, shape, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`, our own
-subclass of its `Strategy`) and calls `configure_train` and `aggregate_train` directly, never `start()`,
-because a LoRa round is open for hours and Flower's loop is synchronous.  What is fenced off, and how:
+`FlowerStrategy(name, shape, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`,
+`masked_sums`, our own subclass of its `Strategy`) and calls `configure_train` and `aggregate_train`
+directly, never `start()`, because a LoRa round is open for hours and Flower's loop is synchronous.  What
+is fenced off, and how:
 
 - `sample_nodes` waits with sleep(1) and draws from the global `random`: the grid it sees has no nodes and
   the minimum counts are 0, so it draws nothing; the cohort is chosen by `federation.cohort`.
@@ -38,17 +39,19 @@ from flwr.serverapp.exception import AggregationError, InconsistentMessageReplie
 from flwr.supercore.logger import FLOWER_LOGGER
 from numpy.typing import NDArray
 
-from swarm.federation import prototypes
+from swarm.federation import prototypes, sums_learner
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.learner import Learner
 from swarm.federation.modes import strategy_of
 from swarm.federation.prototypes import Options, Prior
-from swarm.federation.reply import PROTOTYPES, Reply
+from swarm.federation.reply import MASKED_SUMS, PROTOTYPES, Reply
+from swarm.federation.sums_learner import SumsLearner
 from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Float64
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "MASKED_SUMS",
     "PROTOTYPES",
     "Aggregated",
     "FlowerStrategy",
@@ -121,12 +124,12 @@ class Aggregated:
 
 def strategy_names() -> tuple[str, ...]:
     """The names that `FlowerStrategy` takes."""
-    return (PROTOTYPES, *sorted(name for name in flower.__all__ if name not in _REFUSED))
+    return (*_OWN, *sorted(name for name in flower.__all__ if name not in _REFUSED))
 
 
 def option_names(name: str) -> tuple[str, ...]:
     """The options that a strategy takes; ValueError for a name that is not usable."""
-    if name == PROTOTYPES:
+    if name in _OWN:
         return tuple(field.name for field in fields(Options))
     taken = inspect.signature(_flower_class(name).__init__).parameters
     return tuple(sorted(key for key in taken if key != "self" and not _is_fenced(key)))
@@ -150,8 +153,9 @@ class FlowerStrategy:
         chosen = {**DEFAULT_OPTIONS.get(name, {}), **(options or {})}
         _check_options(name, chosen)
         self._strategy: flower.Strategy
-        if name == PROTOTYPES:
-            self._strategy = _Prototypes(Options(**cast(dict[str, Any], chosen)), shape, prior)
+        if name in _OWN:
+            options_of = Options(**cast(dict[str, Any], chosen))
+            self._strategy = _Solved(_OWN[name](options_of, shape, prior), shape)
         else:
             minima = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
             with _quiet():
@@ -175,7 +179,7 @@ class FlowerStrategy:
             self._load(before)
             return Aggregated(None, errors, "the result is not finite", len(good))
         self.rounds += 1
-        results = self._strategy.learner.results if isinstance(self._strategy, _Prototypes) else ()
+        results = self._strategy.learner.results if isinstance(self._strategy, _Solved) else ()
         return Aggregated(vector, errors, None, len(good), tuple(results))
 
     def state(self) -> bytes:
@@ -216,8 +220,8 @@ class FlowerStrategy:
         return good, tuple(errors)
 
     def _fault(self, reply: Reply, global_vector: Float64) -> str | None:
-        own = isinstance(self._strategy, _Prototypes)
-        expected = (prototypes.reply_size(self._shape),) if own else global_vector.shape
+        own = isinstance(self._strategy, _Solved)
+        expected = (_REPLY_SIZES[self.name](self._shape),) if own else global_vector.shape
         if reply.vector.shape != expected or reply.vector.dtype != np.float64:
             return "shape"
         if not np.isfinite(reply.vector).all() or not math.isfinite(reply.weight):
@@ -225,7 +229,7 @@ class FlowerStrategy:
         if reply.num_examples <= 0 or reply.weight <= 0.0:
             return "no_examples"
         contexts = (len(global_vector) - ADAPTER_SIZE) // self._shape.head_size
-        return prototypes.reply_fault(reply.vector, contexts) if own else None
+        return prototypes.reply_fault(reply.vector, contexts) if self.name == PROTOTYPES else None
 
     def _run(self, server_round: int, global_vector: Float64, replies: list[Reply]) -> Float64:
         if hasattr(self._strategy, "current_arrays"):
@@ -243,7 +247,7 @@ class FlowerStrategy:
         return np.asarray(result[_VECTOR].numpy(), np.float64)
 
     def _capture(self) -> dict[str, NDArray[np.generic]]:
-        if isinstance(self._strategy, _Prototypes):
+        if isinstance(self._strategy, _Solved):
             return self._strategy.learner.arrays()
         arrays: dict[str, NDArray[np.generic]] = {}
         for name in _STATE:
@@ -253,7 +257,7 @@ class FlowerStrategy:
         return arrays
 
     def _load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        if isinstance(self._strategy, _Prototypes):
+        if isinstance(self._strategy, _Solved):
             self._strategy.learner.load(arrays)
             return
         for name in _STATE:
@@ -268,11 +272,11 @@ class FlowerStrategy:
             setattr(self._strategy, name, kept or None)
 
 
-class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
-    """Class means to heads (`federation.learner`) as a Flower strategy; the adapter stays as it is."""
+class _Solved(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
+    """Statistics to heads (`federation.learner`, `sums_learner`) as a Flower strategy; the adapter stays."""
 
-    def __init__(self, options: Options, shape: Shape, prior: Prior | None) -> None:
-        self.learner = Learner(options, shape, prior)
+    def __init__(self, learner: Learner | SumsLearner, shape: Shape) -> None:
+        self.learner = learner
         self._head_size = shape.head_size
         self._vector: Float64 | None = None
 
@@ -351,6 +355,9 @@ class _NoGrid:
 
 
 _NO_GRID = _NoGrid()
+_OWN: dict[str, type[Learner] | type[SumsLearner]] = {PROTOTYPES: Learner, MASKED_SUMS: SumsLearner}
+"""The strategies that solve heads from statistics."""
+_REPLY_SIZES = {PROTOTYPES: prototypes.reply_size, MASKED_SUMS: sums_learner.reply_size}
 
 
 def _flower_class(name: str) -> Any:

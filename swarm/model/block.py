@@ -25,7 +25,16 @@ from swarm.model.vector import Float64, Int16, Mirror, next_version, quantise
 from swarm.wire import app
 from swarm.wire.app import BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, NO_BASE, BlockKind
 
-__all__ = ["SHIFT_MAX_INT4", "SHIFT_MAX_INT8", "Encoded", "apply", "changed_contexts", "choose", "encode"]
+__all__ = [
+    "SHIFT_MAX_INT4",
+    "SHIFT_MAX_INT8",
+    "Encoded",
+    "apply",
+    "changed_contexts",
+    "choose",
+    "encode",
+    "successor",
+]
 
 SHIFT_MAX_INT8 = 8
 """127 << 8 is the largest int8 value that fits int16."""
@@ -86,6 +95,27 @@ def choose(mirror: Mirror, master: Float64) -> BlockKind | None:
     if not np.array_equal(goal[:ADAPTER_SIZE], mirror.adapter):
         return BlockKind.DELTA
     return BlockKind.HEADS if changed_contexts(mirror, master) else None
+
+
+def successor(mirror: Mirror, master: Float64, base: Mirror, *, full: bool) -> Encoded | None:
+    """The block of the next version; None when no integer changes.
+
+    `base` is what nodes were shipped with; `full`: an adapter that moves is sent whole this time.
+    """
+    kind = choose(mirror, master)
+    if kind is None:
+        return None
+    contexts = None
+    if kind is BlockKind.HEADS and not np.array_equal(mirror.adapter, base.adapter):
+        # HEADS needs no base: a node that missed the adapter's DELTA would take it for the whole.
+        kind = BlockKind.FULL
+    if kind is BlockKind.HEADS:
+        # Every head that ever moved, so that a node that missed earlier windows is whole after this one.
+        moved = [c for c in range(mirror.contexts) if not np.array_equal(mirror.heads[c], base.heads[c])]
+        contexts = sorted({*moved, *changed_contexts(mirror, master)})
+    elif full:
+        kind = BlockKind.FULL
+    return encode(mirror, master, kind, contexts)
 
 
 def encode(

@@ -9,7 +9,7 @@ from swarm.model.block import Encoded
 from swarm.model.vector import Float64, Mirror
 from swarm.wire.app import NO_BASE, BlockKind
 
-__all__ = ["from_row", "to_row"]
+__all__ = ["from_row", "newest", "to_row"]
 
 
 def to_row(mirror: Mirror, master: Float64, block: Encoded | None, *, made_us: int, number: int) -> Row:
@@ -37,3 +37,16 @@ def from_row(row: Mapping[str, Scalar]) -> tuple[Mirror, Float64, Encoded | None
     mirror, master = restored
     kind, base_version = BlockKind(int(row["kind"])), int(row["base_version"])  # type: ignore[arg-type]
     return mirror, master, Encoded(kind, mirror.version, base_version, data, mirror) if data else None
+
+
+def newest(rows: Mapping[str, Row], shipped: Mirror) -> tuple[Mirror, Float64, Encoded | None]:
+    """The newest stored model, or without rows the shipped heads with an adapter that does nothing yet."""
+    if not rows:
+        return shipped, shipped.master(), None
+    mirror, master, encoded = from_row(max(rows.values(), key=lambda row: int(row["made_us"])))  # type: ignore[arg-type]
+    if mirror.classes != shipped.classes:
+        raise ValueError(
+            f"the stored model has {mirror.classes} classes, the shipped one {shipped.classes}; "
+            "use the model that this data directory began with, or a new directory"
+        )
+    return mirror, master, encoded

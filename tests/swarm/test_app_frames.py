@@ -25,6 +25,9 @@ KINDS = {
     "top_k_int4": app.TopKInt4,
     "dense_int8": app.DenseInt8,
     "fragment": app.Fragment,
+    "masked_sums": app.MaskedSums,
+    "seeds": app.Seeds,
+    "repair": app.Repair,
     "answer": app.Answer,
     "status": app.Status,
     "round_announce": app.RoundAnnounce,
@@ -57,12 +60,16 @@ def message_of(entry: dict[str, Any]) -> Any:
     for name in ("bitmap", "piece", "slice"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    for name in ("indices", "probabilities", "features", "levels", "steps"):
+    for name in ("indices", "probabilities", "features", "levels", "steps", "values"):
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     for name in ("humidity", "temperature"):
         if isinstance(entry.get(name), dict):
             entry[name] = Series(**{**entry[name], "values": tuple(entry[name]["values"])})
+    if entry.get("sums"):
+        entry["sums"] = app.SumsPlan(**entry["sums"])
+    if "seeds" in entry:
+        entry["seeds"] = tuple(bytes.fromhex(seed) for seed in entry["seeds"])
     if "negative" in entry:
         entry["negative"] = tuple(map(bool, entry["negative"]))
     return KINDS[kind](**entry)

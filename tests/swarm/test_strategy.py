@@ -14,6 +14,7 @@ from swarm.federation import strategy as door
 from swarm.federation.prototypes import reply_size
 from swarm.federation.strategy import (
     DEFAULT_OPTIONS,
+    MASKED_SUMS,
     PROTOTYPES,
     Aggregated,
     FlowerStrategy,
@@ -24,7 +25,7 @@ from swarm.federation.strategy import (
 from swarm.model.layout import WEATHER
 
 SIZE = 512 + 99 * 2
-FLOWER_NAMES = [name for name in strategy_names() if name != PROTOTYPES]
+FLOWER_NAMES = [name for name in strategy_names() if name not in (PROTOTYPES, MASKED_SUMS)]
 OPTIONS: dict[str, dict[str, float | int]] = {
     "FedAvgM": {"server_momentum": 0.9},
     "FedProx": {"proximal_mu": 0.1},
