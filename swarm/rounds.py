@@ -32,13 +32,14 @@ from swarm.commands import SetModel
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
+from swarm.federation.blockwise import strategy_named
 from swarm.federation.cohort import cohort_byte, in_cohort
-from swarm.federation.modes import MODES, strategy_of
+from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
-from swarm.federation.strategy import FlowerStrategy
+from swarm.federation.strategy import Aggregator
 from swarm.model import block, stored
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
@@ -430,8 +431,8 @@ class Rounds:
         row = stored.to_row(self._mirror, self._master, self._block, made_us=now_us, number=number)
         return Store("model", str(self._mirror.version), row)
 
-    def _strategy(self, mode: RoundMode) -> FlowerStrategy:
-        return self._strategies[MODES[mode].strategy or self._learning.strategy]
+    def _strategy(self, mode: RoundMode) -> Aggregator:
+        return self._strategies[MODES[mode].strategy_name(self._learning.strategy)]
 
     def _forget_updates(self, number: int) -> list[Effect]:
         """Updates of the round before last serve nothing any more."""
@@ -538,13 +539,13 @@ class Rounds:
             )
         return mirror, master, encoded
 
-    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
+    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, Aggregator]:
         learning = self._learning
-        options = {strategy_of(learning.mode) or learning.strategy: learning.options}
+        options = {strategy_name(learning.mode, learning.strategy): learning.options}
         options.setdefault(PROTOTYPES, {})
-        strategies = {}
+        strategies: dict[str, Aggregator] = {}
         for name, chosen in options.items():
-            strategies[name] = FlowerStrategy(name, self.replica.shape, chosen)
+            strategies[name] = strategy_named(name, self.replica.shape, chosen)
             if name in rows:
                 state = rows[name]["state"]
                 assert isinstance(state, bytes)

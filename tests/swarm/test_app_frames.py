@@ -24,6 +24,8 @@ KINDS = {
     "top_k_sign": app.TopKSign,
     "top_k_int4": app.TopKInt4,
     "dense_int8": app.DenseInt8,
+    "features": app.Features,
+    "blocks": app.Blocks,
     "fragment": app.Fragment,
     "answer": app.Answer,
     "status": app.Status,
@@ -57,7 +59,7 @@ def message_of(entry: dict[str, Any]) -> Any:
     for name in ("bitmap", "piece", "slice"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    for name in ("indices", "probabilities", "features", "levels", "steps"):
+    for name in ("indices", "probabilities", "features", "levels", "steps", "labels", "q"):
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     for name in ("humidity", "temperature"):
