@@ -75,7 +75,7 @@ def test_against_brute_force(requests: list[tuple[int, int, bool]], signal: tupl
     """
     ledger = AirtimeLedger(EU868)
     budget_s = 360 if signal == RX2 else 36
-    oracle = Oracle(budget_s, 20_000)
+    oracle = Oracle(budget_s, 40_000)  # 14 frames of 16 s at 36 s an hour reach beyond 30,000
     for at_s, length, keep in requests:
         airtime_s = length if signal == RX2 else 1 + length // 8
         mine_us = ledger.earliest_us(*signal, airtime_s * S, at_s * S)
