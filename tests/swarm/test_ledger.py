@@ -48,10 +48,11 @@ class Oracle:
         self.on = np.zeros(span_s, dtype=np.int64)
 
     def legal(self, at_s: int, airtime_s: int) -> bool:
-        on = self.on.copy()
-        on[at_s : at_s + airtime_s] += 1
+        low = max(0, at_s - 3600)
+        on = self.on[low : at_s + airtime_s + 3600].copy()  # no window that touches the frame sees more
+        on[at_s - low : at_s - low + airtime_s] += 1
         total = np.concatenate(([0], np.cumsum(on)))
-        starts = np.arange(max(0, at_s - 3600), at_s + airtime_s)
+        starts = np.arange(0, at_s - low + airtime_s)
         ends = np.minimum(starts + 3600, len(on))
         return int((total[ends] - total[starts]).max()) <= self.budget_s
 
