@@ -2,9 +2,9 @@
 
 For docs/benchmarks.md.  Run it in a virtual environment of its own; nothing else of this project needs Ray:
 
-    python3 -m venv /tmp/flower-engine
-    /tmp/flower-engine/bin/pip install 'flwr[simulation]==1.41.*'
-    FLWR_TELEMETRY_ENABLED=0 PYTHONPATH=. /tmp/flower-engine/bin/python tools/measure_flower_engine.py
+    python3 -m venv build/flower-engine
+    build/flower-engine/bin/pip install 'flwr[simulation]==1.41.*'
+    FLWR_TELEMETRY_ENABLED=0 PYTHONPATH=. build/flower-engine/bin/python tools/measure_flower_engine.py
 
 1000 clients answer each round at once with the vector they were sent (908 float64, as long as ours), so what
 is measured is the engine: messages, their transport, the strategy.  CPU is that of the whole process tree,

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from gateway.store.sqlite import SqliteStore, StoreError
+from simulations import world
+from simulations.scenario import load
 from swarm.effects import Event, Row, Store
 
 EUI = "70b3d57ed0000001"
@@ -80,10 +82,9 @@ def test_a_swarm_restarted_from_sqlite_goes_on_as_if_nothing_had_happened(tmp_pa
     Method: the same small scenario with rows in memory and with rows in a file, both restarted in
     mid-round; a row that the schema loses, rounds or retypes would change the digest of the run.
     """
-    world = pytest.importorskip("simulations.world")
-    scenario = pytest.importorskip("simulations.scenario").load("smoke")
+    scenario = load("smoke")
 
-    class OnDisk(world.World):  # type: ignore[name-defined,misc]
+    class OnDisk(world.World):
         def __init__(self, *arguments: object) -> None:
             self.store = SqliteStore(tmp_path)
             super().__init__(*arguments)

@@ -18,6 +18,7 @@ from simulations.field.climate import place, plot_weather
 from simulations.field.rules import TOMATO, classes_by_context, weather_of_readings
 from simulations.field.sensors import CHEAP, FLAG_NO_HUMIDITY, FLAG_NO_RAIN, Defects, read
 from simulations.field.weather import FARM, generate, sunshine
+from swarm import node
 from swarm.prng import Prng
 
 PERFECT = Defects(
@@ -194,10 +195,7 @@ def test_the_firmware_computes_the_same_rule_from_the_same_readings() -> None:
 
     Nodes whose crop the model does not know use the tomato rule as their input.
     """
-    node = pytest.importorskip("swarm.node", reason="the C node is not built")
     image = Path(node.__file__).parent / "model" / "base_model.swm"
-    if not image.exists():
-        pytest.skip("no base model yet")
     field = Field(64, 20, 9, test_days=0)
     configs = [
         node.NodeConfig(node_index=i, context=int(field.context[i]), flags=int(field.flags[i]))

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
+from simulations import field
+from swarm import node
 from swarm.federation.round import Accepted, Round
 from swarm.federation.strategy import FlowerStrategy
 from swarm.model import block
@@ -17,9 +18,6 @@ from swarm.model.layout import CONTEXTS, WEATHER
 from swarm.model.vector import Mirror
 from swarm.wire import app
 from swarm.wire.app import BlockKind, RoundMode
-
-node = pytest.importorskip("swarm.node", reason="the C node is not built: make setup")
-field = pytest.importorskip("simulations.field")
 
 HOUR_US = 3_600_000_000
 NODES = 80

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm import node
 from swarm.effects import Malformed
 from swarm.model import block
 from swarm.model.layout import ADAPTER_SIZE, WEATHER
@@ -221,7 +222,6 @@ def test_c_nodes_end_with_the_gateways_integers() -> None:
 
     Node 1 misses the first DELTA: it must refuse the next one, and be whole after a FULL.
     """
-    node = pytest.importorskip("swarm.node", reason="the C node is not built: make setup")
     image = (Path(block.__file__).parent / "base_model.swm").read_bytes()
     model = node.Model(image)
     nodes = node.Nodes(2, [node.NodeConfig(i, i) for i in range(2)], image)
