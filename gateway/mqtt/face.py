@@ -8,8 +8,10 @@ Theory of operation.  Three tasks in the daemon's loop around one `Link`:
     serve    requests in the order they came, each acknowledged to the broker when it is done or on the disk
 
 Nothing here has to survive: a question carries the asker's id in its own row (`Query.reference`), so its
-answer finds the way back after a restart of the daemon, of the broker, or of both.  What a report says comes
-from events, not from the core, which may be a turn ahead of the disk.
+answer finds the way back after a restart of the daemon, of the broker, or of both.  A broker that was killed
+before it noted our acknowledgement delivers a question again, perhaps after its answer: the same bytes that
+came over an earlier connection, a short while ago, are not asked twice.  What a report says comes from
+events, not from the core, which may be a turn ahead of the disk.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ SILENT_PERIODS = 3
 """A node that was not heard for so many report periods is offline."""
 LOOK_S = 30.0
 """How often nodes are looked at for silence."""
+DELIVERED_AGAIN_US = 600_000_000
+"""A question that comes again over a new connection within this time is the broker's repetition."""
+TAKEN_MAX = 256
 LAST_EVENT = "stopping"
 FAREWELL_S = 3.0
 
@@ -57,6 +62,9 @@ class MqttFace:
         self._classes = class_names(daemon.core.rounds.replica.shape.classes)
         self._statuses: dict[str, NodeStatus] = {}
         self._online: dict[str, bool] = {}
+        self._connections = 0
+        self._taken: dict[bytes, tuple[int, int]] = {}
+        """The last questions: over which connection they came, and when."""
         self._due: dict[str, bool] = {}
         """Nodes to be told of; True: with their discovery and state, whatever was told before."""
         self._work = asyncio.Event()
@@ -111,6 +119,7 @@ class MqttFace:
 
     def _on_connected(self, fresh: bool) -> None:
         """The broker is there; one that forgot us has forgotten what it kept for others too."""
+        self._connections += 1
         self._link.publish(self._topics.state, ONLINE, retain=True, urgent=True)
         if fresh or not self._told_all:
             self._told_all = True
@@ -246,12 +255,24 @@ class MqttFace:
             read = Refusal("a question may not be retained: it would be asked again and again", read.tag)
         if isinstance(read, Refusal):
             return self._refuse(read)
+        if self._is_delivered_again(message.payload):
+            return True
         try:
             query = self._daemon.core.asking.question(**read.arguments)
             taken = await self._daemon.ask(replace(query, reference=REFERENCE + read.tag))
         except ValueError as error:
             return self._refuse(Refusal(str(error), read.tag))
-        return not isinstance(taken, Refused)  # the daemon is stopping: the broker keeps it for the next one
+        if isinstance(taken, Refused):
+            return False  # the daemon is stopping: the broker keeps it for the next one
+        self._taken.pop(message.payload, None)
+        self._taken[message.payload] = (self._connections, self._daemon.now_us())
+        while len(self._taken) > TAKEN_MAX:
+            self._taken.pop(next(iter(self._taken)))
+        return True
+
+    def _is_delivered_again(self, payload: bytes) -> bool:
+        connection, at_us = self._taken.get(payload, (self._connections, 0))
+        return connection < self._connections and self._daemon.now_us() - at_us < DELIVERED_AGAIN_US
 
     def _refuse(self, refusal: Refusal) -> bool:
         self._daemon.counters["mqtt_refused"] += 1

@@ -201,6 +201,7 @@ def test_no_option_takes_a_number_that_is_none() -> None:
 
 INTERRUPTED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell's background job starts ignores it
 class CtrlC:
     def find_spec(self, name, path=None, target=None):
         if name == "gateway.config":

@@ -143,6 +143,27 @@ def test_the_broker_is_killed_between_question_and_answer_and_the_answer_comes_o
     assert site.person.next(ANSWER, 2)["id"] == "k-2"
 
 
+def test_what_a_broker_delivers_again_after_the_answer_is_not_asked_again(site: Site) -> None:
+    """Method: the same bytes over the same connection are a new question, over the next one a repetition."""
+    site.speak()
+    question = {"id": "r-1", "near": site.cell.nodes[0].row["plot"], "k": 2}
+    site.person.say(QUESTION, question)
+    site.converse_until(lambda: len(site.person.on(ANSWER)) > 0)
+    site.broker.kill()
+    before = len(site.person.on("swarm/farm/state"))
+    site.broker.start()
+    until(lambda: site.person.subscriptions > 1, "the person is back")
+    until(lambda: len(site.person.on("swarm/farm/state")) > before, "the gateway is back")
+    site.person.say(QUESTION, question)
+    site.person.say(QUESTION, {"id": "r-2", "near": "nowhere"})
+    assert [site.person.next(ANSWER, number)["id"] for number in (1, 2)] == ["r-1", "r-2"]
+    site.person.say(QUESTION, {**question, "id": "r-3"})
+    site.converse_until(lambda: len(site.person.on(ANSWER)) > 2)
+    site.person.say(QUESTION, {**question, "id": "r-3"})
+    site.converse_until(lambda: len(site.person.on(ANSWER)) > 3)
+    assert [site.person.next(ANSWER, number)["id"] for number in (3, 4)] == ["r-3", "r-3"]
+
+
 def test_the_daemon_stops_between_question_and_answer_and_the_answer_comes_under_its_id(site: Site) -> None:
     site.speak()
     site.person.say(QUESTION, {"id": "d-1", "near": site.cell.nodes[0].row["plot"], "k": 2, "deadline_s": 60})
