@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ def test_the_cells_model_is_the_analytic_mean_of_what_the_cells_made(farms: Runn
     assert all(examples > 0 for _, examples in parts)
     assert not np.array_equal(parts[0][0], parts[1][0])
     total = sum(examples for _, examples in parts)
-    expected = sum(vector * (examples / total) for vector, examples in parts)
+    # Not `sum`: its 0 in front would turn a mean of -0.0 into 0.0.
+    expected = reduce(np.add, [vector * (examples / total) for vector, examples in parts])
     count, said = result_of(processes.log("app").read_text("utf-8"))
     assert (count, said) == (2, digest(np.asarray(expected)))
     for cell in made.cells:
@@ -149,7 +151,9 @@ def test_a_cell_that_dies_in_mid_round_does_not_stop_the_other(farms: Running) -
 def test_the_command_stops_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
     made = federation.create(tmp_path / "two", 2, port=0)
     command = [sys.executable, "-m", "gateway.cli", "federation", "up", str(made.folder), "--nodes", "4"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs, and what they start, ignore Ctrl-C; this one has to hear it.
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hears) as process:  # noqa: PLW1509
         assert process.stdout is not None
         until(
             lambda: "SuperLink at" in str(process.stdout and process.stdout.readline()), "the start", WITHIN_S
