@@ -215,7 +215,7 @@ async def test_all_three_ways_give_answers_whose_provenance_is_the_truth(
         serving = asyncio.create_task(daemon.run(create_app, beside=mqtt_faces(config)))
         await daemon.started.wait()
         await daemon.command(provisioning.group(chosen))
-        # The same question again would be answered from what is known: each way asks of its own place and node.
+        # The same question again would be answered from what is known: each way asks its own place and node.
         nodes = identities[5:8]
         plots = list(dict.fromkeys(each.add_node().plot for each in identities if each not in nodes))[:3]
         for identity in identities:
