@@ -149,6 +149,7 @@ class LearningSection(_Section):
     quorum: Share = 1.0
     staleness_max: Annotated[int, Field(ge=0, le=1000, description="a whole number from 0 to 1000")] = 4
     contexts: Annotated[Literal["all", "new"], Field(description='one of "all", "new"')] = "all"
+    share_features: Annotated[bool, Field(description="true or false")] = False
     prototype_rounds: Annotated[int, Field(ge=0, le=10_000, description="a whole number from 0 to 10000")] = 0
     options: Annotated[
         dict[str, bool | int | float | str],

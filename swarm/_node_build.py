@@ -13,9 +13,9 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "ask", "block", "borrow", "change", "compose_changes", "compose_prototypes", "expert", "features",
-    "frame", "kernels", "learn", "math", "model", "node", "readings", "rules", "run", "sense", "serve",
-    "train",
+    "ask", "block", "borrow", "change", "compose_changes", "compose_features", "compose_prototypes", "expert",
+    "features", "frame", "kernels", "learn", "math", "model", "node", "readings", "rules", "run", "sense",
+    "serve", "train",
 )  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]

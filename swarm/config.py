@@ -34,6 +34,8 @@ class Learning:
     staleness_max: int = 4
     contexts: Literal["all", "new"] = "all"
     """Who learns: everybody, or only nodes whose crop the model was shipped without."""
+    share_features: bool = False
+    """Mode `features` shows the gateway what nodes have seen: an operator has to say so."""
     prototype_rounds: int = 0
     """In modes that send changes: the first rounds gather prototypes, the others refine."""
 

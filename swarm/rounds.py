@@ -11,11 +11,8 @@ new vector of them, and the block that takes the nodes there waits for the next 
 A vector from outside (`hand_in`) waits for the next window as well and becomes the next version there; its
 owner may claim that window's round, which then changes no model and is kept for `gathered`.
 
-What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
-is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
-
-Rows: `round`, `update` and `fragment` hold an open round, `model` the mirror and the float master, `strategy`
-the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
+Rows: `round`, `update` and `fragment` hold an open round, `model` the model (`swarm.model.versions`),
+`strategy` the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -32,27 +29,26 @@ from swarm.commands import SetModel
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
+from swarm.federation.blockwise import strategy_named
 from swarm.federation.cohort import cohort_byte, in_cohort
-from swarm.federation.modes import MODES, strategy_of
+from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
-from swarm.federation.strategy import FlowerStrategy
-from swarm.model import block, stored
+from swarm.federation.strategy import Aggregator
 from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
 from swarm.model.vector import Float64, Mirror
+from swarm.model.versions import Versions
 from swarm.node import Model
 from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.wire import app
-from swarm.wire.app import BlockKind, Fragment, LearningMessage, RoundMode
+from swarm.wire.app import Fragment, LearningMessage, RoundMode
 
 __all__ = ["HISTORY_MAX", "Rounds"]
 
 HISTORY_MAX = 400
-MODELS_KEPT = 8
-FULL_EVERY = 4
 ROUND_NUMBERS = 1 << 16
 POSTPONE_US = 10_000_000
 PROGRAMME_DELAY_US = 3_000_000
@@ -80,12 +76,8 @@ class Rounds:
         self._region = region
         self.replica = Model(model)
         shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
-        self._base = Mirror(0, self.replica.adapter(), shipped)
-        self._block: block.Encoded | None = None
-        """What takes the nodes to the mirror, sent in every window; None while they have what was shipped."""
-        self._mirror, self._master, self._block = self._restored_model(rows.get("model", {}))
-        self._sent: tuple[Mirror, block.Encoded | None] = (self._base, None)
-        """Mirror and block as the last window sent them."""
+        base = Mirror(0, self.replica.adapter(), shipped)
+        self._versions = Versions(base, rows.get("model", {}))
         self._strategies = self._restored_strategies(rows.get("strategy", {}))
         self._agreement: dict[str, tuple[int, int]] = {}
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
@@ -107,19 +99,19 @@ class Rounds:
     @property
     def version(self) -> int:
         """The version that nodes have after the next window."""
-        return self._mirror.version
+        return self._versions.mirror.version
 
     def digest(self) -> str:
         """SHA-256 of the parameters as nodes will have them."""
-        return self._mirror.digest()
+        return self._versions.mirror.digest()
 
     def mirror(self) -> Mirror:
         """The nodes' parameters, bit for bit."""
-        return self._mirror
+        return self._versions.mirror
 
     def master(self) -> Float64:
         """The vector behind the mirror, float64[d] in real units: what strategies work on."""
-        return self._master.copy()
+        return self._versions.master.copy()
 
     @property
     def waiting(self) -> HandedIn | None:
@@ -183,7 +175,7 @@ class Rounds:
             return Refused("learning.mode is none: no node would answer; choose another in the settings")
         handed = HandedIn.checked(
             command.vector,
-            len(self._master),
+            len(self._versions.master),
             gather=command.gather,
             close_s=command.close_s,
             period_s=learning.period_s,
@@ -265,20 +257,19 @@ class Rounds:
         expected = self._expected(number, cohort)
         self.current = Round(
             number=number,
-            # Signs are changes of the vector; class means would be no reply to it.
-            mode=RoundMode.TOP_K_SIGN if gather else self._mode(),
-            model_version=self._mirror.version,
+            mode=self._claimed_mode() if gather else self._mode(),
+            model_version=self._versions.mirror.version,
             cohort=cohort,
             opened_us=now_us,
             close_us=now_us + close_s * SECOND_US,
             quorum=max(1, math.ceil(learning.quorum * expected)),
             shape=self.replica.shape,
-            contexts=self._mirror.contexts,
+            contexts=self._versions.mirror.contexts,
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
             gather=gather,
         )
-        self._sent = (self._mirror, self._block)
+        self._versions.sent()
         self.last_round = number
         self._reassembly = Reassembly(number)
         self._agreement = {}
@@ -301,18 +292,13 @@ class Rounds:
         return effects
 
     def _take_up(self, now_us: int, number: int) -> list[Effect]:
-        """The vector that was handed in becomes the next version; one that no window has sent gives way.
-
-        A successor of the unsent version would need it as its base, and no node has that.
-        """
+        """The vector that was handed in becomes the next version; one that no window has sent gives way."""
         if self._handed_in is None:
             return []
-        effects: list[Effect] = [Store("meta", "handed_in", None)]
-        if self._mirror.version != self._sent[0].version:
-            effects.append(Store("model", str(self._mirror.version), None))
-        self._mirror, self._block = self._sent
-        self._master, self._handed_in = self._handed_in.vector, None
-        return effects + self._new_version(now_us, number)
+        vector, self._handed_in = self._handed_in.vector, None
+        stepped = self._versions.step_back()
+        moved = self._versions.move_to(vector, now_us, number)
+        return [Store("meta", "handed_in", None), *stepped, *moved]
 
     def _expected(self, number: int, cohort: int) -> int:
         """How many nodes the announcement invites."""
@@ -329,6 +315,12 @@ class Rounds:
         gathered = self._strategies[PROTOTYPES].rounds
         first = gathered < self._learning.prototype_rounds
         return RoundMode.PROTOTYPES if first else RoundMode[self._learning.mode.upper()]
+
+    def _claimed_mode(self) -> RoundMode:
+        """Changes of the whole vector; class means or single blocks would be no reply to it."""
+        own = RoundMode[self._learning.mode.upper()]
+        whole = MODES[own].strategy is None and not MODES[own].per_block
+        return own if whole else RoundMode.TOP_K_SIGN
 
     def on_fragment(self, now_us: int, entry: Entry, message: Fragment) -> list[Effect]:
         """A slice of a node's update: stored until the last one makes it whole."""
@@ -382,10 +374,9 @@ class Rounds:
             closed = current.close_gathered(now_us)
         else:
             strategy = self._strategy(current.mode)
-            closed = current.close(now_us, strategy, self._master)
+            closed = current.close(now_us, strategy, self._versions.master)
             if closed.vector is not None:
-                self._master = closed.vector
-                effects += self._new_version(now_us, current.number)
+                effects += self._versions.move_to(closed.vector, now_us, current.number)
                 effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
         self._last, self.current = current, None
         self._announce_us = None
@@ -402,36 +393,8 @@ class Rounds:
         effects += self._reassembly.expire()
         return [*effects, Event("round_closed", now_us, data)]
 
-    def _new_version(self, now_us: int, number: int) -> list[Effect]:
-        kind = block.choose(self._mirror, self._master)
-        if kind is None:
-            # Steps below one bit of the integers: no new version, but the next step starts from them.
-            return [self._model_row(now_us, number)]
-        contexts = None
-        if kind is BlockKind.HEADS and not np.array_equal(self._mirror.adapter, self._base.adapter):
-            # HEADS needs no base: a node that missed the adapter's DELTA would take it for the whole.
-            kind = BlockKind.FULL
-        if kind is BlockKind.HEADS:
-            # Every head that ever moved, so that a node that missed earlier windows is whole after this one.
-            moved = [
-                c
-                for c in range(self._mirror.contexts)
-                if not np.array_equal(self._mirror.heads[c], self._base.heads[c])
-            ]
-            contexts = sorted({*moved, *block.changed_contexts(self._mirror, self._master)})
-        elif (self._mirror.version + 1) % FULL_EVERY == 0:
-            kind = BlockKind.FULL
-        self._block = block.encode(self._mirror, self._master, kind, contexts)
-        self._mirror = self._block.mirror
-        obsolete = str(self._mirror.version - MODELS_KEPT)
-        return [self._model_row(now_us, number), Store("model", obsolete, None)]
-
-    def _model_row(self, now_us: int, number: int) -> Store:
-        row = stored.to_row(self._mirror, self._master, self._block, made_us=now_us, number=number)
-        return Store("model", str(self._mirror.version), row)
-
-    def _strategy(self, mode: RoundMode) -> FlowerStrategy:
-        return self._strategies[MODES[mode].strategy or self._learning.strategy]
+    def _strategy(self, mode: RoundMode) -> Aggregator:
+        return self._strategies[MODES[mode].strategy_name(self._learning.strategy)]
 
     def _forget_updates(self, number: int) -> list[Effect]:
         """Updates of the round before last serve nothing any more."""
@@ -446,7 +409,8 @@ class Rounds:
         """Queue this window's frames; the announcement is computed when it is built."""
         room = self._room()
         acknowledgements = self._last.ack_frames(room) if self._last is not None else []
-        pieces = self._block.frames(room) if self._block is not None else []
+        block = self._versions.block
+        pieces = block.frames(room) if block is not None else []
         frames: list[Programme] = []
         for _ in range(self._repeats):
             # A node that misses its acknowledgement sends the same again.
@@ -495,7 +459,7 @@ class Rounds:
         if not isinstance(message, app.Prototypes):
             return
         agree = total = 0
-        head = self._mirror.heads[message.context].reshape(-1, HEAD_ROW).astype(np.float64)
+        head = self._versions.mirror.heads[message.context].reshape(-1, HEAD_ROW).astype(np.float64)
         for mean in message.classes:
             z = np.zeros(Z)
             z[: len(mean.q)] = np.array(mean.q) * (mean.scale / 8.0)
@@ -515,7 +479,7 @@ class Rounds:
             "gather": current.gather,
             "updates": current.updates,
             "late": current.late,
-            "model_version": self._mirror.version,
+            "model_version": self._versions.mirror.version,
             "score": score,
             "state": str(current.state),
             "opened_us": current.opened_us,
@@ -524,27 +488,13 @@ class Rounds:
 
     # -- restart ----------------------------------------------------------------------------------
 
-    def _restored_model(self, rows: Mapping[str, Row]) -> tuple[Mirror, Float64, block.Encoded | None]:
-        """The newest stored model, or the shipped heads with an adapter that does nothing yet."""
-        if not rows:
-            return self._base, self._base.master(), None
-        newest = max(rows.values(), key=lambda row: int(row["made_us"]))  # type: ignore[arg-type]
-        mirror, master, encoded = stored.from_row(newest)
-        if mirror.classes != self.replica.shape.classes:
-            raise ValueError(
-                f"the stored model has {mirror.classes} classes, the shipped one "
-                f"{self.replica.shape.classes}; use the model that this data directory began with, "
-                "or a new directory"
-            )
-        return mirror, master, encoded
-
-    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, FlowerStrategy]:
+    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, Aggregator]:
         learning = self._learning
-        options = {strategy_of(learning.mode) or learning.strategy: learning.options}
+        options = {strategy_name(learning.mode, learning.strategy): learning.options}
         options.setdefault(PROTOTYPES, {})
-        strategies = {}
+        strategies: dict[str, Aggregator] = {}
         for name, chosen in options.items():
-            strategies[name] = FlowerStrategy(name, self.replica.shape, chosen)
+            strategies[name] = strategy_named(name, self.replica.shape, chosen)
             if name in rows:
                 state = rows[name]["state"]
                 assert isinstance(state, bytes)
@@ -556,7 +506,7 @@ class Rounds:
         if "next_open_us" in meta:
             self.next_open_us = int(str(meta["next_open_us"]))
         if "handed_in" in meta:
-            handed = HandedIn.from_value(meta["handed_in"], len(self._master))
+            handed = HandedIn.from_value(meta["handed_in"], len(self._versions.master))
             if not isinstance(handed, HandedIn):
                 raise ValueError(f"the model from outside is damaged: {handed.detail}; restore a backup")
             self._handed_in = handed
@@ -578,10 +528,8 @@ class Rounds:
             else:
                 self._last = restored
         newest = self.current or self._last
-        sent = rows.get("model", {}).get(str(newest.model_version)) if newest is not None else None
-        if sent is not None:
-            mirror, _, encoded = stored.from_row(sent)
-            self._sent = (mirror, encoded)
+        if newest is not None:
+            self._versions.restore_sent(newest.model_version)
         if self.current is None:
             return
         self._reassembly = Reassembly(self.current.number, rows.get("fragment", {}).values())

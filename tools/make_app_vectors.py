@@ -116,6 +116,63 @@ def dense_int8(name: str, head: list[int], steps: list[int]) -> Case:
     return case(name, 10, "up", text + "".join(le(step, 1) for step in steps), fields)
 
 
+def nibbles(values: list[int]) -> str:
+    """Two in a byte, the first one low; a last half byte is 0."""
+    padded = values + [0] * (len(values) % 2)
+    return "".join(f"{padded[i + 1] % 16:x}{padded[i] % 16:x}" for i in range(0, len(padded), 2))
+
+
+def features(name: str, head: list[int], labels: list[int], q: list[int]) -> Case:
+    """Uplink 10/06; `head` = round, model_version, context, scale."""
+    names = ("round", "model_version", "context", "num_examples", "scale", "labels", "q")
+    text = "06" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(len(labels), 1) + le(head[3], 1)
+    values = (*head[:3], len(labels), head[3], labels, q)
+    fields: Case = {"kind": "features", **dict(zip(names, values, strict=True))}
+    return case(name, 10, "up", text + nibbles(labels) + nibbles(q), fields)
+
+
+def chunks(name: str, head: list[int], steps: list[int]) -> Case:
+    """Uplink 10/07; `head` = round, model_version, context, num_examples, the two scales, first."""
+    text = "07" + "".join(le(value, size) for value, size in zip(head, [2, 2, 1, 1, 2, 2, 1], strict=True))
+    names = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head", "first")
+    fields: Case = {"kind": "blocks", **dict(zip(names, head, strict=True)), "steps": steps}
+    return case(name, 10, "up", text + nibbles(steps), fields)
+
+
+def seen_cases() -> list[Case]:
+    """Samples and blocks."""
+    q32 = [x - 8 for x in noise(32, 16, 2)]
+    return [
+        features("features_one", [1, 0, 0, 1], [2], q32),
+        features("features_three", [65535, 3, 7, 255], [0, 9, 1], [x - 8 for x in noise(96, 16, 21)]),
+        features("features_twelve", [7, 3, 1, 40], noise(12, 3, 22), [x - 8 for x in noise(384, 16, 23)]),
+        chunks("blocks_first", [5, 2, 1, 40, 3, 0, 0], [x - 8 for x in noise(64, 16, 24)]),
+        chunks("blocks_six", [5, 2, 1, 40, 3, 9, 4], [x - 8 for x in noise(384, 16, 25)]),
+        chunks("blocks_of_the_head", [5, 65535, 7, 1, 0, 65535, 9], [7, -8] * 17 + [1] + [0] * 29),
+        chunks("blocks_end_of_ten_classes", [5, 2, 0, 9, 0, 1, 13], [1] * 10 + [0] * 54),
+    ]
+
+
+def refused_seen() -> list[Case]:
+    """Samples and blocks that say what the protocol cannot."""
+    seen, some = "06" + "0100" + "0100" + "00", "07" + "0100" + "0100" + "00" + "01"
+    return [
+        refused("features_cut_in_head", 10, "up", "0601000100", "size"),
+        refused("features_none", 10, "up", seen + "0001", "value"),
+        refused("features_one_byte_short", 10, "up", seen + "0101" + "02" + "00" * 15, "size"),
+        refused("features_class_10", 10, "up", seen + "0101" + "0a" + "00" * 16, "value"),
+        refused("features_half_byte_set", 10, "up", seen + "0101" + "12" + "00" * 16, "value"),
+        refused("features_context_8", 10, "up", "0601000100" + "080101" + "00" * 17, "value"),
+        refused("blocks_no_chunk", 10, "up", some + "0100010000", "size"),
+        refused("blocks_half_a_chunk", 10, "up", some + "0100010000" + "00" * 16, "size"),
+        refused("blocks_says_nothing", 10, "up", some + "0000000000" + "00" * 32, "value"),
+        refused("blocks_adapter_without_scale", 10, "up", some + "0000010000" + "01" * 32, "value"),
+        refused("blocks_head_without_scale", 10, "up", some + "0100000008" + "01" * 32, "value"),
+        refused("blocks_behind_the_vector", 10, "up", some + "010001000e" + "00" * 32, "value"),
+        refused("blocks_pad_set", 10, "up", some + "010001000d" + "11" * 6 + "00" * 26, "value"),
+    ]
+
+
 def fragment(name: str, head: list[int], data: bytes) -> Case:
     """Uplink 10/03; `head` = round, mode, index, count."""
     text = "03" + le(head[0], 2) + "".join(le(value, 1) for value in head[1:]) + data.hex()
@@ -268,6 +325,7 @@ def valid_uplinks() -> list[Case]:
         dense_int8("dense_head_only", [5, 2, 1, 40, 0, 7], [x - 128 for x in noise(99, 256, 19)]),
         dense_int8("dense_adapter_with_resting_head", [5, 2, 0, 1, 1, 0], [1, -1] * 256 + [0] * 66),
         dense_int8("dense_ten_classes", [65535, 0, 7, 255, 65535, 65535], [127, -128] * 421),
+        *seen_cases(),
         fragment("fragment_first", [5, 5, 0, 14], bytes(noise(45, 256, 20))),
         fragment("fragment_last_of_64", [65535, 1, 63, 64], b"\x00"),
         answer("answer_plain", 513, 1, [200, 50, 5], [9, 3, 1]),
@@ -412,6 +470,7 @@ def malformed_changes() -> list[Case]:
             "04" + top_k_head([1, 1, 0, 0, 1], 0, 1)[2:] + "00",
             "value",
         ),
+        *refused_seen(),
         refused("dense_cut_in_head", 10, "up", "0501000100", "size"),
         refused("dense_no_steps", 10, "up", dense + "01000100", "size"),
         refused("dense_one_step_short", 10, "up", dense + "01000100" + "00" * 610, "size"),
@@ -437,7 +496,7 @@ def malformed_downlinks() -> list[Case]:
     return [
         refused("round_short", 10, "down", "01" + "00" * 17, "size"),
         refused("round_long", 10, "down", "01" + "00" * 19, "size"),
-        refused("round_mode_6", 10, "down", "01" + "0700" + "0300" + "06" + "00" * 13, "value"),
+        refused("round_mode_9", 10, "down", "01" + "0700" + "0300" + "09" + "00" * 13, "value"),
         refused("round_mode_3", 10, "down", "01" + "0700" + "0300" + "03" + "00" * 13, "value"),
         refused("round_mode_3_new_contexts", 10, "down", "01" + "0700" + "0300" + "83" + "00" * 13, "value"),
         refused("round_mode_unknown_flag", 10, "down", "01" + "0700" + "0300" + "90" + "00" * 13, "value"),

@@ -182,10 +182,10 @@ size_t swn_top_k_encode(const int16_t *delta, size_t n, unsigned levels, uint8_t
     return size;
 }
 
-/* The smallest scale that reaches the largest of a part with 127 steps; 0 where nothing changed. */
-static uint16_t quantise_part(const int16_t *delta, size_t n, int8_t *steps)
+/* The smallest scale that reaches the largest of a part with `top` steps; 0 where nothing changed. */
+static uint16_t quantise_part(const int16_t *delta, size_t n, uint32_t top, int8_t *steps)
 {
-    int32_t scale = (int32_t)((largest(delta, n) + 126u) / 127u);
+    int32_t scale = (int32_t)((largest(delta, n) + top - 1u) / top);
     for (size_t i = 0; i < n && scale > 0; i++) {
         int32_t half = delta[i] < 0 ? -scale / 2 : scale / 2;
         steps[i] = (int8_t)((delta[i] + half) / scale);
@@ -197,9 +197,22 @@ uint8_t swn_dense_quantise(const int16_t *delta, size_t n, uint8_t heads_only, s
 {
     memset(change, 0, sizeof *change);
     if (!heads_only) {
-        change->scale_adapter = quantise_part(delta, SWN_ADAPTER_SIZE, change->steps);
+        change->scale_adapter = quantise_part(delta, SWN_ADAPTER_SIZE, 127, change->steps);
     }
-    change->scale_head = quantise_part(delta + SWN_HEAD_OFFSET, n - SWN_HEAD_OFFSET, change->steps + SWN_HEAD_OFFSET);
+    change->scale_head =
+        quantise_part(delta + SWN_HEAD_OFFSET, n - SWN_HEAD_OFFSET, 127, change->steps + SWN_HEAD_OFFSET);
+    return swn_change_any(change);
+}
+
+uint8_t swn_chunks_quantise(const int16_t *delta, size_t first, size_t end, swn_change_t *change)
+{
+    memset(change, 0, sizeof *change);
+    if (first < SWN_HEAD_OFFSET) {
+        size_t stop = end < SWN_HEAD_OFFSET ? end : SWN_HEAD_OFFSET;
+        change->scale_adapter = quantise_part(delta + first, stop - first, 7, change->steps + first);
+        first = stop;
+    }
+    change->scale_head = quantise_part(delta + first, end - first, 7, change->steps + first);
     return swn_change_any(change);
 }
 

@@ -38,6 +38,9 @@ size_t swn_top_k_encode(const int16_t *delta, size_t n, unsigned levels, uint8_t
  * and the adapter when heads_only, get scale 0. Returns 0 when nothing is left to say. */
 uint8_t swn_dense_quantise(const int16_t *delta, size_t n, uint8_t heads_only, swn_change_t *change);
 
+/* As swn_dense_quantise, of delta[first..end) alone and with steps -7..7, for four bits each. */
+uint8_t swn_chunks_quantise(const int16_t *delta, size_t first, size_t end, swn_change_t *change);
+
 /* sum[i] = sat16(a[i] + b[i]): delta plus residual. sum may be a or b. */
 void swn_add_sat16(const int16_t *a, const int16_t *b, int16_t *sum, size_t n);
 

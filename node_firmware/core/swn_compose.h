@@ -19,4 +19,10 @@ size_t swn_compose_top_k_int4(swn_learner_t *learner, const swn_update_t *update
 /* The whole change in int8. */
 size_t swn_compose_dense_int8(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
 
+/* The newest labelled samples not reported yet, as many as fit into a frame: z in four bits, and the label. */
+size_t swn_compose_features(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
+
+/* Those chunks of the change that this round is for, in four bits. */
+size_t swn_compose_blocks(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
+
 #endif

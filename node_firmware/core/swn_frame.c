@@ -26,6 +26,15 @@ static uint8_t nibbles(int8_t low, int8_t high)
     return (uint8_t)(((unsigned)low & 15u) | ((unsigned)high & 15u) << 4);
 }
 
+void swn_put_nibbles(uint8_t *out, const int8_t *values, size_t n)
+{
+    size_t i;
+
+    for (i = 0; i < n; i += 2) {
+        out[i / 2] = nibbles(values[i], i + 1 < n ? values[i + 1] : (int8_t)0);
+    }
+}
+
 static int is_mode(uint8_t mode)
 {
     return mode > SWN_MODE_NONE && mode <= SWN_MODE_LAST && mode != SWN_TYPE_FRAGMENT;
@@ -46,7 +55,6 @@ size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_
     size_t size = SWN_PROTOTYPES_HEADER;
     unsigned mask = 0;
     unsigned label;
-    unsigned i;
 
     if (message->dims < 2 || message->dims > SWN_Z || message->dims % 2 != 0 || message->context >= SWN_CONTEXT_MAX ||
         message->num_examples == 0) {
@@ -75,9 +83,8 @@ size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_
         if (mean->count > 0) {
             *out++ = mean->count;
             *out++ = mean->scale;
-            for (i = 0; i < message->dims; i += 2) {
-                *out++ = nibbles(mean->q[i], mean->q[i + 1]);
-            }
+            swn_put_nibbles(out, mean->q, message->dims);
+            out += message->dims / 2u;
         }
     }
     return size;
@@ -108,6 +115,30 @@ size_t swn_frame_dense_header(const swn_dense_header_t *message, uint8_t *out, s
     put16(out + 7, message->scale_adapter);
     put16(out + 9, message->scale_head);
     return SWN_DENSE_HEADER;
+}
+
+size_t swn_frame_features_header(const swn_features_header_t *message, uint8_t *out, size_t room)
+{
+    if (room < SWN_FEATURES_HEADER || message->context >= SWN_CONTEXT_MAX || message->num_examples == 0) {
+        return 0;
+    }
+    put_learning(out, SWN_MODE_FEATURES, message->round, message->model_version, message->context,
+                 message->num_examples);
+    out[7] = message->scale;
+    return SWN_FEATURES_HEADER;
+}
+
+size_t swn_frame_blocks_header(const swn_blocks_header_t *message, uint8_t *out, size_t room)
+{
+    if (room < SWN_BLOCKS_HEADER || message->context >= SWN_CONTEXT_MAX || message->num_examples == 0 ||
+        (message->scale_adapter == 0 && message->scale_head == 0)) {
+        return 0;
+    }
+    put_learning(out, SWN_MODE_BLOCKS, message->round, message->model_version, message->context, message->num_examples);
+    put16(out + 7, message->scale_adapter);
+    put16(out + 9, message->scale_head);
+    out[11] = message->first;
+    return SWN_BLOCKS_HEADER;
 }
 
 size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room)

@@ -27,6 +27,9 @@ enum {
     SWN_TOP_K_HEADER = 11,
     SWN_TOP_K_COUNT_AT = 10,
     SWN_DENSE_HEADER = 11,
+    SWN_FEATURES_HEADER = 8,
+    SWN_BLOCKS_HEADER = 12,
+    SWN_CHUNK = 64,             /* coordinates of the local vector that a BLOCKS update never cuts */
     SWN_FRAGMENT_HEADER = 6,
     SWN_FRAGMENTS_MAX = 64,     /* of one update */
     SWN_UPDATE_SIZE_MAX = 1024, /* of one update before it is cut; dense with ten classes: 853 */
@@ -43,7 +46,9 @@ enum {
     SWN_TYPE_FRAGMENT = 3,
     SWN_MODE_TOP_K_INT4 = 4,
     SWN_MODE_DENSE_INT8 = 5,
-    SWN_MODE_LAST = SWN_MODE_DENSE_INT8
+    SWN_MODE_FEATURES = 6,
+    SWN_MODE_BLOCKS = 7,
+    SWN_MODE_LAST = SWN_MODE_BLOCKS
 };
 /* In the mode byte of ROUND: only nodes whose context the model was shipped without take part. */
 enum { SWN_MODE_NEW_CONTEXTS = 0x80 };
@@ -96,6 +101,26 @@ typedef struct swn_dense_header {
     uint8_t num_examples;
 } swn_dense_header_t;
 
+/* The header of a features frame; the labels follow, two in a byte, then 16 bytes of z for each sample. */
+typedef struct swn_features_header {
+    uint16_t round;
+    uint16_t model_version;
+    uint8_t context;
+    uint8_t num_examples;
+    uint8_t scale; /* z = q * scale / 8, q in -8..7 */
+} swn_features_header_t;
+
+/* The header of a blocks frame; the chunks follow, 32 bytes each. */
+typedef struct swn_blocks_header {
+    uint16_t round;
+    uint16_t model_version;
+    uint16_t scale_adapter;
+    uint16_t scale_head;
+    uint8_t context;
+    uint8_t num_examples;
+    uint8_t first; /* chunk */
+} swn_blocks_header_t;
+
 /* One piece of an update that is larger than a frame. */
 typedef struct swn_fragment {
     const uint8_t *slice;
@@ -133,9 +158,14 @@ typedef struct swn_report {
 size_t swn_frame_prototypes(const swn_prototypes_t *message, uint8_t *out, size_t room);
 size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, size_t room);
 size_t swn_frame_dense_header(const swn_dense_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_features_header(const swn_features_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_blocks_header(const swn_blocks_header_t *message, uint8_t *out, size_t room);
 size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room);
 size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room);
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room);
+
+/* Nibbles -8..7, or labels, two in a byte, the first in the low one; a last half byte is 0. */
+void swn_put_nibbles(uint8_t *out, const int8_t *values, size_t n);
 
 /* Downlinks. */
 

@@ -95,6 +95,10 @@ static size_t compose(swn_learner_t *learner, const swn_update_t *update, uint8_
         return swn_compose_top_k_int4(learner, update, out);
     case SWN_MODE_DENSE_INT8:
         return swn_compose_dense_int8(learner, update, out);
+    case SWN_MODE_FEATURES:
+        return swn_compose_features(learner, update, out);
+    case SWN_MODE_BLOCKS:
+        return swn_compose_blocks(learner, update, out);
     default:
         return 0;
     }

@@ -11,6 +11,10 @@
  *                local training from the current global parameters over all labelled samples; the change
  *                is added to the residual, what the coding holds of it travels, and what travelled is
  *                subtracted from it with the ACK.
+ *   features     the newest labelled samples not reported yet themselves, z and label, as many as a frame holds;
+ *                marked and freed as in prototypes.
+ *   blocks       local training as above, of which only this round's chunks of the vector join the residual and
+ *                travel; the others are trained afresh when it is their turn.
  * A further mode is a function in swn_compose.h and a case in swn_learn.c; the ACK treats all alike.
  */
 #ifndef SWN_LEARN_H
@@ -62,6 +66,7 @@ typedef struct swn_update {
     const swn_parameters_t *parameters;
     uint64_t seed; /* of the training */
     uint16_t round;
+    uint16_t node_index;
     uint8_t mode; /* SWN_MODE_... */
     uint8_t context;
     uint8_t payload_max; /* of one frame */

@@ -385,6 +385,7 @@ static void compose_update(swn_node_t *node)
     update.parameters = &node->parameters;
     update.seed = node->config.seed + (uint64_t)node->round * 0x9E3779B97F4A7C15u;
     update.round = node->round;
+    update.node_index = node->config.node_index;
     update.mode = node->update_mode;
     update.heads_only = node->update_heads_only;
     update.context = node->config.context;

@@ -91,6 +91,16 @@ static void test_dense_and_fragments(void)
         EXPECT_EQ(memcmp(out, raw->bytes, SWN_DENSE_HEADER), 0);
         EXPECT(raw->size <= SWN_UPDATE_SIZE_MAX);
     }
+    for (i = 0; i < COUNT(VECTORS_FEATURES); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_FEATURES[i].raw;
+        EXPECT_EQ(swn_frame_features_header(&VECTORS_FEATURES[i].value, out, sizeof out), SWN_FEATURES_HEADER);
+        EXPECT_EQ(memcmp(out, raw->bytes, SWN_FEATURES_HEADER), 0);
+    }
+    for (i = 0; i < COUNT(VECTORS_BLOCKS); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_BLOCKS[i].raw;
+        EXPECT_EQ(swn_frame_blocks_header(&VECTORS_BLOCKS[i].value, out, sizeof out), SWN_BLOCKS_HEADER);
+        EXPECT_EQ(memcmp(out, raw->bytes, SWN_BLOCKS_HEADER), 0);
+    }
     for (i = 0; i < COUNT(VECTORS_FRAGMENT); i++) {
         const swn_vector_bytes_t *raw = &VECTORS_FRAGMENT[i].raw;
         swn_fragment_t value = VECTORS_FRAGMENT[i].value;

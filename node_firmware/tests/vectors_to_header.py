@@ -139,12 +139,15 @@ def share(fields: Case) -> str:
 
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
 DENSE = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
+SEEN = ("round", "model_version", "context", "num_examples", "scale")
 STATUS += ("rain_tenth", "risk", "multicast_received", "serves")
 KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "prototypes": ("swn_prototypes_t", prototypes),
     "top_k_sign": ("swn_top_k_vector_t", top_k),
     "top_k_int4": ("swn_top_k_vector_t", top_k_int4),
     "dense_int8": ("swn_dense_header_t", plain(*DENSE)),
+    "features": ("swn_features_header_t", plain(*SEEN)),
+    "blocks": ("swn_blocks_header_t", plain(*DENSE, "first")),
     "fragment": ("swn_fragment_t", fragment),
     "answer": ("swn_answer_t", answer),
     "status": ("swn_report_t", plain(*STATUS)),

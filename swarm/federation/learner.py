@@ -64,6 +64,11 @@ class Learner:
         used: Float64 = shipped * (1.0 - shares) + self._solved * shares
         return used
 
+    @property
+    def samples(self) -> int:
+        """Samples counted so far."""
+        return self._statistics.samples
+
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """State as named arrays, all of them copies or never written in place."""
         arrays = self._statistics.arrays()

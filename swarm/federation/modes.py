@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from swarm.federation import changes, prototypes
-from swarm.federation.reply import PROTOTYPES, Reply
+from swarm.federation import blocks, changes, features, prototypes
+from swarm.federation.reply import FEATURES, PER_BLOCK, PROTOTYPES, Reply
 from swarm.model.layout import Shape
 from swarm.model.vector import VERSIONS, Float64
 from swarm.wire import app
 from swarm.wire.app import LearningMessage, RoundMode
 
-__all__ = ["MODES", "MODE_NAMES", "Held", "Mode", "discount", "mode_of", "strategy_of"]
+__all__ = ["MODES", "MODE_NAMES", "Held", "Mode", "discount", "mode_of", "strategy_name", "strategy_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,17 @@ class Mode:
     strategy: str | None
     is_plausible: Callable[[Any, Shape], bool]
     replies: Callable[[Sequence[Held], Float64, Shape, int], list[Reply]]
+    per_block: bool = False
+    """The configured strategy works on each block of the vector by itself (`federation.blockwise`)."""
 
     @property
     def name(self) -> str:
         """As in settings, rows and events."""
         return self.wire.name.lower()
+
+    def strategy_name(self, configured: str) -> str:
+        """The strategy of its rounds."""
+        return self.strategy or (configured + PER_BLOCK if self.per_block else configured)
 
     def staleness_limit(self, staleness_max: int) -> int:
         """The oldest model version, counted back, whose update counts."""
@@ -68,6 +74,27 @@ def _statistics(held: Sequence[Held], master: Float64, shape: Shape, contexts: i
         Reply(update.node_index, prototypes.flatten(update.message, shape), update.message.num_examples)
         for update in held
         if isinstance(update.message, app.Prototypes)
+    ]
+
+
+def _samples(held: Sequence[Held], master: Float64, shape: Shape, contexts: int) -> list[Reply]:
+    return [
+        Reply(update.node_index, features.flatten(update.message), update.message.num_examples)
+        for update in held
+        if isinstance(update.message, app.Features)
+    ]
+
+
+def _blocks(held: Sequence[Held], master: Float64, shape: Shape, contexts: int) -> list[Reply]:
+    discounted = [
+        (update.message, discount(update.staleness))
+        for update in held
+        if isinstance(update.message, app.Blocks)
+    ]
+    vectors = blocks.reply_vectors(master, shape, discounted)
+    return [
+        Reply(update.node_index, vector, update.message.num_examples)
+        for update, vector in zip(held, vectors, strict=True)
     ]
 
 
@@ -93,6 +120,8 @@ _ROWS = (
     _change_mode(RoundMode.TOP_K_SIGN, app.TopKSign),
     _change_mode(RoundMode.TOP_K_INT4, app.TopKInt4),
     _change_mode(RoundMode.DENSE_INT8, app.DenseInt8),
+    Mode(RoundMode.FEATURES, app.Features, True, FEATURES, features.is_plausible, _samples),
+    Mode(RoundMode.BLOCKS, app.Blocks, False, None, blocks.is_plausible, _blocks, per_block=True),
 )
 MODES: Mapping[RoundMode, Mode] = MappingProxyType({row.wire: row for row in _ROWS})
 MODE_NAMES = ("none", *(row.name for row in _ROWS))
@@ -104,6 +133,11 @@ _BY_MESSAGE = {row.message: row for row in _ROWS}
 def strategy_of(name: str) -> str | None:
     """The strategy that a mode of `MODE_NAMES` brings; None: it uses the configured one, or is "none"."""
     return next((row.strategy for row in _ROWS if row.name == name), None)
+
+
+def strategy_name(mode: str, configured: str) -> str:
+    """The strategy of a mode of `MODE_NAMES`, where the settings name this one."""
+    return next((row.strategy_name(configured) for row in _ROWS if row.name == mode), configured)
 
 
 def mode_of(message: LearningMessage) -> Mode:

@@ -171,6 +171,11 @@ class Statistics:
         row = row_of(reply)
         self._rows[key] = self._rows[key] + row if key in self._rows else row
 
+    @property
+    def samples(self) -> int:
+        """Samples counted, of all nodes and classes."""
+        return sum(int(row[0, :, 0].sum()) for row in self._rows.values())
+
     def context(self, context: int) -> Int64:
         """The rows of one context, ascending by node: int64[nodes, 2, classes, 32]."""
         keys = sorted(key for key in self._rows if key[0] == context)

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from swarm.model.vector import Float64
 
-__all__ = ["PROTOTYPES", "Reply"]
+__all__ = ["FEATURES", "OWN", "PER_BLOCK", "PROTOTYPES", "Reply"]
 
 PROTOTYPES = "prototypes"
-"""The name of our own strategy."""
+FEATURES = "features"
+OWN = (PROTOTYPES, FEATURES)
+"""The names of our own strategies."""
+PER_BLOCK = "/blocks"
+"""What the name of a strategy ends with that works on blocks (`federation.blockwise`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,7 +21,7 @@ class Reply:
     """One node's contribution.
 
     `vector`: float64[d] (what the node's model would be), or for `prototypes` the flat statistics
-    (`federation.prototypes.flatten`).  It counts with `num_examples * weight`.
+    (`federation.prototypes.flatten`), for `features` the samples.  It counts with `num_examples * weight`.
     """
 
     node_index: int

@@ -44,8 +44,8 @@ from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.modes import MODES, Held, Mode, mode_of
 from swarm.federation.outside import Change, Gathered
-from swarm.federation.reply import PROTOTYPES
-from swarm.federation.strategy import FlowerStrategy, ReplyError
+from swarm.federation.reply import OWN
+from swarm.federation.strategy import Aggregator, ReplyError
 from swarm.model.layout import Shape
 from swarm.model.vector import Float64, version_age
 from swarm.wire import app
@@ -233,12 +233,17 @@ class Round:
         """Node indices whose update of this round counts: the next round's `previous_accepted`."""
         return frozenset(held.node_index for held in self._held.values() if not held.late)
 
-    def close(self, now_us: int, strategy: FlowerStrategy, master: Float64) -> Closed:
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """The updates that count, by node."""
+        return tuple(sorted(self._held.values(), key=lambda update: update.node_index))
+
+    def close(self, now_us: int, strategy: Aggregator, master: Float64) -> Closed:
         """Aggregate what counts into the current `master` (float64[d]); the round is closed afterwards."""
         assert self.state is RoundState.OPEN and not self.gather
         assert strategy.name == (self._mode.strategy or strategy.name)
-        assert self._mode.strategy is not None or strategy.name != PROTOTYPES
-        held = sorted(self._held.values(), key=lambda update: update.node_index)
+        assert self._mode.strategy is not None or strategy.name not in OWN
+        held = self.held
         replies = self._mode.replies(held, master, self.shape, self.contexts)
         done = strategy.aggregate(strategy.rounds + 1, master, replies)
         closed = Closed(

@@ -28,7 +28,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
@@ -38,12 +38,13 @@ from flwr.serverapp.exception import AggregationError, InconsistentMessageReplie
 from flwr.supercore.logger import FLOWER_LOGGER
 from numpy.typing import NDArray
 
-from swarm.federation import prototypes
+from swarm.federation import features, prototypes
 from swarm.federation.discriminant import ContextResult
+from swarm.federation.features import FeaturesLearner
 from swarm.federation.learner import Learner
 from swarm.federation.modes import strategy_of
 from swarm.federation.prototypes import Options, Prior
-from swarm.federation.reply import PROTOTYPES, Reply
+from swarm.federation.reply import FEATURES, OWN, PROTOTYPES, Reply
 from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Float64
 
@@ -51,6 +52,7 @@ __all__ = [
     "DEFAULT_OPTIONS",
     "PROTOTYPES",
     "Aggregated",
+    "Aggregator",
     "FlowerStrategy",
     "OptionValue",
     "Prior",
@@ -67,6 +69,7 @@ DEFAULT_OPTIONS: dict[str, dict[str, OptionValue]] = {
     "FedAdam": {"eta": 0.01, "tau": 3e-3},
     "FedYogi": {"eta": 0.01, "tau": 3e-3},
     "FedAdagrad": {"eta": 0.01, "tau": 3e-3},
+    FEATURES: {"identity_shrink": 2.0},
 }
 """Where ours differ from Flower's.  The server step: .005-.015 was measured for top-k signs, .03 destroys
 the head it starts from.  tau: a coordinate on which nodes do not agree has a mean near 0 and must not take a
@@ -121,15 +124,33 @@ class Aggregated:
 
 def strategy_names() -> tuple[str, ...]:
     """The names that `FlowerStrategy` takes."""
-    return (PROTOTYPES, *sorted(name for name in flower.__all__ if name not in _REFUSED))
+    return (*OWN, *sorted(name for name in flower.__all__ if name not in _REFUSED))
 
 
 def option_names(name: str) -> tuple[str, ...]:
     """The options that a strategy takes; ValueError for a name that is not usable."""
     if name == PROTOTYPES:
         return tuple(field.name for field in fields(Options))
+    if name == FEATURES:
+        return features.OPTIONS
     taken = inspect.signature(_flower_class(name).__init__).parameters
     return tuple(sorted(key for key in taken if key != "self" and not _is_fenced(key)))
+
+
+class Aggregator(Protocol):
+    """What a round needs of a strategy: `FlowerStrategy`, or one of them per block."""
+
+    name: str
+    rounds: int
+
+    def aggregate(self, server_round: int, global_vector: Float64, replies: Sequence[Reply]) -> Aggregated:
+        """As `FlowerStrategy.aggregate`."""
+
+    def state(self) -> bytes:
+        """As `FlowerStrategy.state`."""
+
+    def restore(self, blob: bytes) -> None:
+        """As `FlowerStrategy.restore`."""
 
 
 class FlowerStrategy:
@@ -150,8 +171,9 @@ class FlowerStrategy:
         chosen = {**DEFAULT_OPTIONS.get(name, {}), **(options or {})}
         _check_options(name, chosen)
         self._strategy: flower.Strategy
-        if name == PROTOTYPES:
-            self._strategy = _Prototypes(Options(**cast(dict[str, Any], chosen)), shape, prior)
+        if name in OWN:
+            options_of = Options(**cast(dict[str, Any], chosen))
+            self._strategy = _Solved(_OWN[name](options_of, shape, prior), shape)
         else:
             minima = {"min_train_nodes": 0, "min_evaluate_nodes": 0, "min_available_nodes": 0}
             with _quiet():
@@ -175,8 +197,13 @@ class FlowerStrategy:
             self._load(before)
             return Aggregated(None, errors, "the result is not finite", len(good))
         self.rounds += 1
-        results = self._strategy.learner.results if isinstance(self._strategy, _Prototypes) else ()
+        results = self._strategy.learner.results if isinstance(self._strategy, _Solved) else ()
         return Aggregated(vector, errors, None, len(good), tuple(results))
+
+    @property
+    def samples(self) -> int | None:
+        """Samples in the statistics of a strategy of ours; None: it keeps none."""
+        return self._strategy.learner.samples if isinstance(self._strategy, _Solved) else None
 
     def state(self) -> bytes:
         """All that later rounds depend on, as one blob: a JSON directory of arrays, then the arrays."""
@@ -216,8 +243,8 @@ class FlowerStrategy:
         return good, tuple(errors)
 
     def _fault(self, reply: Reply, global_vector: Float64) -> str | None:
-        own = isinstance(self._strategy, _Prototypes)
-        expected = (prototypes.reply_size(self._shape),) if own else global_vector.shape
+        own = isinstance(self._strategy, _Solved)
+        expected = (_REPLY_SIZES[self.name](self._shape),) if own else global_vector.shape
         if reply.vector.shape != expected or reply.vector.dtype != np.float64:
             return "shape"
         if not np.isfinite(reply.vector).all() or not math.isfinite(reply.weight):
@@ -225,6 +252,8 @@ class FlowerStrategy:
         if reply.num_examples <= 0 or reply.weight <= 0.0:
             return "no_examples"
         contexts = (len(global_vector) - ADAPTER_SIZE) // self._shape.head_size
+        if self.name == FEATURES:
+            return features.reply_fault(reply.vector, contexts, self._shape)
         return prototypes.reply_fault(reply.vector, contexts) if own else None
 
     def _run(self, server_round: int, global_vector: Float64, replies: list[Reply]) -> Float64:
@@ -243,7 +272,7 @@ class FlowerStrategy:
         return np.asarray(result[_VECTOR].numpy(), np.float64)
 
     def _capture(self) -> dict[str, NDArray[np.generic]]:
-        if isinstance(self._strategy, _Prototypes):
+        if isinstance(self._strategy, _Solved):
             return self._strategy.learner.arrays()
         arrays: dict[str, NDArray[np.generic]] = {}
         for name in _STATE:
@@ -253,7 +282,7 @@ class FlowerStrategy:
         return arrays
 
     def _load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        if isinstance(self._strategy, _Prototypes):
+        if isinstance(self._strategy, _Solved):
             self._strategy.learner.load(arrays)
             return
         for name in _STATE:
@@ -268,11 +297,11 @@ class FlowerStrategy:
             setattr(self._strategy, name, kept or None)
 
 
-class _Prototypes(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
-    """Class means to heads (`federation.learner`) as a Flower strategy; the adapter stays as it is."""
+class _Solved(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
+    """Class means or samples to heads (`federation.learner`, `features`) as a Flower strategy."""
 
-    def __init__(self, options: Options, shape: Shape, prior: Prior | None) -> None:
-        self.learner = Learner(options, shape, prior)
+    def __init__(self, learner: Learner | FeaturesLearner, shape: Shape) -> None:
+        self.learner = learner
         self._head_size = shape.head_size
         self._vector: Float64 | None = None
 
@@ -319,8 +348,9 @@ def mistakes(
     A mode with a strategy of its own takes the options; a misspelt strategy is a mistake all the same.
     """
     own = strategy_of(mode)
-    if own is None and mode != "none" and strategy == PROTOTYPES:
-        what = f"{PROTOTYPES} makes heads of class means, which mode {mode} does not send"
+    if own is None and mode != "none" and strategy in OWN:
+        said = "samples" if strategy == FEATURES else "class means"
+        what = f"{strategy} makes heads of {said}, which mode {mode} does not send"
         yield ("strategy",), what, "name a Flower strategy, as FedAvg"
         return
     taker = own or strategy
@@ -351,6 +381,9 @@ class _NoGrid:
 
 
 _NO_GRID = _NoGrid()
+_OWN: dict[str, type[Learner] | type[FeaturesLearner]] = {PROTOTYPES: Learner, FEATURES: FeaturesLearner}
+"""The strategies that make heads themselves."""
+_REPLY_SIZES = {PROTOTYPES: prototypes.reply_size, FEATURES: features.reply_size}
 
 
 def _flower_class(name: str) -> Any:

@@ -17,6 +17,10 @@ FPort, way  type  layout (sizes in bytes)
                   count 1, bits as in 02, the sign followed by 3 bits |level| - 1
 10 up       05    type 1, round 2, model_version 2, context 1, num_examples 1, scale_adapter 2,
                   scale_head 2, [512 x i1: scale_adapter not 0], 33 x i1 per class
+10 up       06    type 1, round 2, model_version 2, context 1, num_examples 1, scale 1, labels as nibbles
+                  (low: even), 16 of int4 per sample
+10 up       07    type 1, round 2, model_version 2, context 1, num_examples 1, scale_adapter 2,
+                  scale_head 2, first 1, 32 of int4 per chunk
 11 up       01    type 1, query_id 2, context 1, probability 1 per class (sum 255), head_version 2,
                   age 1, flags 1
 12 up       01    type 1, protocol 1, model_version 2, model_id 2, battery 1, labelled 1, flags 1,
@@ -68,9 +72,11 @@ from swarm.wire.messages import (
     Answer,
     BlockKind,
     BlockPiece,
+    Blocks,
     ClassMean,
     DenseInt8,
     DownlinkMessage,
+    Features,
     Fragment,
     LearningMessage,
     Message,
@@ -114,9 +120,11 @@ __all__ = [
     "Answer",
     "BlockKind",
     "BlockPiece",
+    "Blocks",
     "ClassMean",
     "DenseInt8",
     "DownlinkMessage",
+    "Features",
     "Fragment",
     "LearningMessage",
     "Message",
@@ -222,6 +230,17 @@ def _query_ok(message: Query) -> bool:
 # Encoders. -------------------------------------------------------------------------------------------
 
 
+_LEARNING: dict[type, tuple[Callable[[Any], bool], Callable[[Any], bytes]]] = {
+    Prototypes: (learning.prototypes_ok, learning.encode_prototypes),
+    TopKSign: (learning.top_k_sign_ok, learning.encode_top_k_sign),
+    TopKInt4: (learning.top_k_int4_ok, learning.encode_top_k_int4),
+    DenseInt8: (learning.dense_int8_ok, learning.encode_dense_int8),
+    Features: (learning.features_ok, learning.encode_features),
+    Blocks: (learning.blocks_ok, learning.encode_blocks),
+    Fragment: (learning.fragment_ok, learning.encode_fragment),
+}
+
+
 def encode(message: Message) -> bytes:
     """The payload of one message (its size is the caller's care); ValueError: a field is out of range."""
     try:
@@ -236,18 +255,11 @@ def encode(message: Message) -> bytes:
     return payload
 
 
-def _encode(message: PlainMessage) -> bytes | None:  # noqa: PLR0911 - one for each kind
+def _encode(message: PlainMessage) -> bytes | None:
+    if isinstance(message, LearningMessage | Fragment):
+        is_valid, encoder = _LEARNING[type(message)]
+        return encoder(message) if is_valid(message) else None
     match message:
-        case Prototypes():
-            return learning.encode_prototypes(message) if learning.prototypes_ok(message) else None
-        case TopKSign():
-            return learning.encode_top_k_sign(message) if learning.top_k_sign_ok(message) else None
-        case TopKInt4():
-            return learning.encode_top_k_int4(message) if learning.top_k_int4_ok(message) else None
-        case DenseInt8():
-            return learning.encode_dense_int8(message) if learning.dense_int8_ok(message) else None
-        case Fragment():
-            return learning.encode_fragment(message) if learning.fragment_ok(message) else None
         case Answer(query_id, context, probabilities, head_version, age, flags):
             tail = bytes(probabilities) + _ANSWER_TAIL.pack(head_version, age, flags)
             return _ANSWER.pack(1, query_id, context) + tail if _answer_ok(message) else None
@@ -350,6 +362,8 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
         3: learning.decode_fragment,
         RoundMode.TOP_K_INT4: learning.decode_top_k_int4,
         RoundMode.DENSE_INT8: learning.decode_dense_int8,
+        RoundMode.FEATURES: learning.decode_features,
+        RoundMode.BLOCKS: learning.decode_blocks,
     },
     F_PORT_ASKING: {1: _decode_answer, 2: expert.decode_ask, 3: expert.decode_output},
     F_PORT_STATUS: {

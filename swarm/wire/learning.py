@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from swarm.effects import Malformed
 from swarm.wire.messages import (
+    CHUNK,
     CLASSES_MAX,
     CONTEXT_MAX,
     FRAGMENTS_MAX,
@@ -20,8 +21,10 @@ from swarm.wire.messages import (
     MODES,
     RICE_K_MAX,
     Z_SIZE,
+    Blocks,
     ClassMean,
     DenseInt8,
+    Features,
     Fragment,
     Prototypes,
     RoundMode,
@@ -30,17 +33,23 @@ from swarm.wire.messages import (
 )
 
 __all__ = [
+    "blocks_ok",
+    "decode_blocks",
     "decode_dense_int8",
+    "decode_features",
     "decode_fragment",
     "decode_prototypes",
     "decode_top_k_int4",
     "decode_top_k_sign",
     "dense_int8_ok",
+    "encode_blocks",
     "encode_dense_int8",
+    "encode_features",
     "encode_fragment",
     "encode_prototypes",
     "encode_top_k_int4",
     "encode_top_k_sign",
+    "features_ok",
     "fragment_ok",
     "prototypes_ok",
     "rice_bits",
@@ -55,6 +64,8 @@ MASK_CLASSES = 7
 _PROTOTYPES = struct.Struct("<BHHBBBB")
 _TOP_K = struct.Struct("<BHHBBHBB")
 _DENSE = struct.Struct("<BHHBBHH")
+_FEATURES = struct.Struct("<BHHBBB")
+_BLOCKS = struct.Struct("<BHHBBHHB")
 _FRAGMENT = struct.Struct("<BHBBB")
 SIGN_BITS = 1
 INT4_BITS = 4
@@ -131,6 +142,36 @@ def dense_int8_ok(message: DenseInt8) -> bool:
     return message.context < CONTEXT_MAX and message.num_examples > 0 and some and head in HEAD_SIZES
 
 
+def features_ok(message: Features) -> bool:
+    """Whether the protocol can say this."""
+    return (
+        message.context < CONTEXT_MAX
+        and 0 < message.num_examples == len(message.labels)
+        and len(message.q) == Z_SIZE * message.num_examples
+        and all(0 <= label < CLASSES_MAX for label in message.labels)
+        and all(-8 <= value <= 7 for value in message.q)
+    )
+
+
+def blocks_ok(message: Blocks) -> bool:
+    """Whether the protocol can say this."""
+    begin, end = message.first * CHUNK, message.first * CHUNK + len(message.steps)
+    adapter = message.steps[: max(ADAPTER_SIZE - begin, 0)]
+    head, beyond = message.steps[len(adapter) :], message.steps[max(LOCAL_SIZE_MAX - begin, 0) :]
+    return (
+        message.context < CONTEXT_MAX
+        and message.num_examples > 0
+        and message.steps != ()
+        and len(message.steps) % CHUNK == 0
+        and end < LOCAL_SIZE_MAX + CHUNK
+        and (message.scale_adapter > 0 or message.scale_head > 0)
+        and (message.scale_adapter > 0 or not any(adapter))
+        and (message.scale_head > 0 or not any(head))
+        and not any(beyond)
+        and all(-8 <= step <= 7 for step in message.steps)
+    )
+
+
 def fragment_ok(message: Fragment) -> bool:
     """Whether the protocol can say this."""
     known = message.mode in MODES and message.mode != RoundMode.NONE
@@ -152,8 +193,7 @@ def encode_prototypes(message: Prototypes) -> bytes:
     parts = [_PROTOTYPES.pack(1, *head), bytes([high]) if high else b""]
     for mean in message.classes:
         parts.append(struct.pack("<BB", mean.count, mean.scale))
-        pairs = zip(mean.q[::2], mean.q[1::2], strict=True)
-        parts.append(bytes((low & 15) | (high & 15) << 4 for low, high in pairs))
+        parts.append(_nibbles(mean.q))
     return b"".join(parts)
 
 
@@ -194,9 +234,33 @@ def encode_dense_int8(message: DenseInt8) -> bytes:
     return _DENSE.pack(RoundMode.DENSE_INT8, *head, *scales) + steps
 
 
+def _nibbles(values: Sequence[int]) -> bytes:
+    """Two in a byte, the first one low; a last half byte is 0."""
+    low, high = values[::2], [*values[1::2], *[0] * (len(values) % 2)]
+    return bytes(a & 15 | (b & 15) << 4 for a, b in zip(low, high, strict=True))
+
+
+def encode_features(message: Features) -> bytes:
+    """Type 06."""
+    head = (message.round, message.model_version, message.context, message.num_examples, message.scale)
+    return _FEATURES.pack(RoundMode.FEATURES, *head) + _nibbles(message.labels) + _nibbles(message.q)
+
+
+def encode_blocks(message: Blocks) -> bytes:
+    """Type 07."""
+    head = (message.round, message.model_version, message.context, message.num_examples)
+    scales = (message.scale_adapter, message.scale_head, message.first)
+    return _BLOCKS.pack(RoundMode.BLOCKS, *head, *scales) + _nibbles(message.steps)
+
+
 def encode_fragment(message: Fragment) -> bytes:
     """Type 03."""
     return _FRAGMENT.pack(3, message.round, message.mode, message.index, message.count) + message.slice
+
+
+def _int4(packed: bytes) -> tuple[int, ...]:
+    """Both nibbles of each byte, -8..7."""
+    return tuple(value for byte in packed for value in (_INT4_LOW[byte], _INT4_HIGH[byte]))
 
 
 def decode_prototypes(payload: bytes) -> Prototypes | Malformed:
@@ -221,8 +285,7 @@ def decode_prototypes(payload: bytes) -> Prototypes | Malformed:
     for label in range(CLASSES_MAX):
         if mask >> label & 1:
             packed = payload[at + 2 : at + step]
-            q = tuple(value for byte in packed for value in (_INT4_LOW[byte], _INT4_HIGH[byte]))
-            classes.append(ClassMean(label, payload[at], payload[at + 1], q))
+            classes.append(ClassMean(label, payload[at], payload[at + 1], _int4(packed)))
             at += step
     message = Prototypes(number, version, context, examples, tuple(classes))
     return message if prototypes_ok(message) else _VALUE
@@ -293,6 +356,33 @@ def decode_dense_int8(payload: bytes) -> DenseInt8 | Malformed:
         return _SIZE
     message = DenseInt8(number, version, context, examples, scale_adapter, scale_head, steps)
     return message if dense_int8_ok(message) else _VALUE
+
+
+def decode_features(payload: bytes) -> Features | Malformed:
+    """Type 06."""
+    if len(payload) < _FEATURES.size:
+        return _SIZE
+    _, number, version, context, examples, scale = _FEATURES.unpack_from(payload)
+    at = _FEATURES.size + (examples + 1) // 2
+    if len(payload) != at + examples * (Z_SIZE // 2):
+        return _SIZE
+    labels = [value for byte in payload[_FEATURES.size : at] for value in (byte & 15, byte >> 4)]
+    if any(labels[examples:]):
+        return _VALUE
+    message = Features(
+        number, version, context, examples, scale, tuple(labels[:examples]), _int4(payload[at:])
+    )
+    return message if features_ok(message) else _VALUE
+
+
+def decode_blocks(payload: bytes) -> Blocks | Malformed:
+    """Type 07."""
+    if len(payload) <= _BLOCKS.size or (len(payload) - _BLOCKS.size) % (CHUNK // 2):
+        return _SIZE
+    _, number, version, context, examples, adapter, head, first = _BLOCKS.unpack_from(payload)
+    steps = _int4(payload[_BLOCKS.size :])
+    message = Blocks(number, version, context, examples, adapter, head, first, steps)
+    return message if blocks_ok(message) else _VALUE
 
 
 def decode_fragment(payload: bytes) -> Fragment | Malformed:

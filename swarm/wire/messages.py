@@ -14,6 +14,7 @@ from swarm.wire.readings import Readings, ReadingsRequest, Share
 __all__ = [
     "BLOCK_HEADER_SIZE",
     "BLOCK_SIZE_MAX",
+    "CHUNK",
     "CLASSES_MAX",
     "CONTEXT_MAX",
     "CONTEXT_OWN",
@@ -38,9 +39,11 @@ __all__ = [
     "Answer",
     "BlockKind",
     "BlockPiece",
+    "Blocks",
     "ClassMean",
     "DenseInt8",
     "DownlinkMessage",
+    "Features",
     "Fragment",
     "LearningMessage",
     "Message",
@@ -72,6 +75,8 @@ CONTEXT_OWN = 255
 LOCAL_SIZE_MAX = 842
 RICE_K_MAX = 9
 LEVEL_MAX = 8
+CHUNK = 64
+"""Coordinates of the local vector that BLOCKS never cuts."""
 FRAGMENTS_MAX = 64
 """Of one update."""
 BLOCK_SIZE_MAX = 3200
@@ -94,6 +99,8 @@ class RoundMode(IntEnum):
     TOP_K_SIGN = 2
     TOP_K_INT4 = 4
     DENSE_INT8 = 5
+    FEATURES = 6
+    BLOCKS = 7
 
 
 MODES = frozenset(map(int, RoundMode))
@@ -172,6 +179,40 @@ class DenseInt8:
     num_examples: int
     scale_adapter: int
     scale_head: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Uplink 10/06: the newest samples themselves: labels, and 32 of z each, one behind the other in `q`.
+
+    z[i] = q[i] * scale / 8, q -8..7.  Not private: this is what the node has seen.
+    """
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    scale: int
+    labels: tuple[int, ...]
+    q: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Uplink 10/07: some chunks of a node's change, 64 coordinates each, as int4 steps -8..7.
+
+    `steps` begin at coordinate 64 * `first` of the local vector; behind its end they are 0.  A step of the
+    adapter (coordinates below 512) is `scale_adapter` LSB, one of the head `scale_head`.
+    """
+
+    round: int
+    model_version: int
+    context: int
+    num_examples: int
+    scale_adapter: int
+    scale_head: int
+    first: int
     steps: tuple[int, ...]
 
 
@@ -280,7 +321,7 @@ class Schedule:
     status_period_min: int
 
 
-LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8
+LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8 | Features | Blocks
 """Whole updates."""
 PlainMessage = (
     LearningMessage

@@ -24,6 +24,8 @@ KINDS = {
     "top_k_sign": app.TopKSign,
     "top_k_int4": app.TopKInt4,
     "dense_int8": app.DenseInt8,
+    "features": app.Features,
+    "blocks": app.Blocks,
     "fragment": app.Fragment,
     "answer": app.Answer,
     "status": app.Status,
@@ -62,7 +64,8 @@ def message_of(entry: dict[str, Any]) -> Any:
     for name in ("bitmap", "piece", "slice", "input", "contribution"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    for name in ("indices", "probabilities", "features", "levels", "steps", "picks", "seen"):
+    names = ("indices", "probabilities", "features", "levels", "steps", "picks", "seen", "labels", "q")
+    for name in names:
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     for name in ("humidity", "temperature"):

@@ -165,7 +165,7 @@ def test_small_changes_of_the_master_survive_a_restart() -> None:
             if restart:
                 cell.restart()
                 cell.keep_alive()
-        outcomes.append(cell.core.rounds._master.tobytes())
+        outcomes.append(cell.core.rounds._versions.master.tobytes())
     assert outcomes[0] == outcomes[1]
 
 

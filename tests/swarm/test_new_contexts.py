@@ -9,8 +9,7 @@ import pytest
 
 from swarm.commands import OpenRound
 from swarm.config import Learning, SwarmConfig
-from swarm.federation.round import Round
-from swarm.model.layout import CONTEXTS, CONTEXTS_PUBLIC, WEATHER
+from swarm.model.layout import CONTEXTS, CONTEXTS_PUBLIC
 from swarm.node import Model
 from swarm.wire import app
 from tests.swarm import cell as farm
@@ -56,15 +55,14 @@ def test_the_announcement_carries_the_flag_and_the_round_expects_whom_it_invites
 def test_heads_alone_travel_only_while_the_adapter_is_the_shipped_one() -> None:
     """A node that missed a DELTA must not become "current" by heads that need no base."""
     cell = Cell(config=settings("top_k_sign", "new"), nodes=4)
-    rounds = cell.core.rounds
+    versions = cell.core.rounds._versions
     kinds = []
     for coordinate in (-1, 0, -1):  # a head, the adapter, a head again
-        rounds._master = rounds._master.copy()
-        rounds._master[coordinate] += 1.0
-        current = Round(1, app.RoundMode.TOP_K_SIGN, rounds.version, 255, 0, 1, 1, WEATHER, len(CONTEXTS))
-        rounds._new_version(1, current)
-        assert rounds._block is not None
-        kinds.append(rounds._block.kind)
+        master = versions.master.copy()
+        master[coordinate] += 1.0
+        versions.move_to(master, 1, 1)
+        assert versions.block is not None
+        kinds.append(versions.block.kind)
     assert kinds == [app.BlockKind.HEADS, app.BlockKind.DELTA, app.BlockKind.FULL]
 
 

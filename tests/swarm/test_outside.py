@@ -75,12 +75,13 @@ def replies(world: World, vector: Float64, found: Gathered) -> list[Reply]:
     ]
 
 
-def test_aggregating_outside_gives_the_same_model_as_inside() -> None:
+@pytest.mark.parametrize("mode", ["top_k_sign", "top_k_int4"])
+def test_aggregating_outside_gives_the_same_model_as_inside(mode: str) -> None:
     """Two rounds of FedAvg in the cell, and the same two with the strategy outside: the same digest."""
-    inside = World(scenario(), history_days=HISTORY_DAYS)
+    inside = World(scenario(mode=mode), history_days=HISTORY_DAYS)
     while len(inside.rounds) < 2:
         inside.run_until(inside.cell.now_us + MINUTE_US)
-    outside = World(scenario(), history_days=HISTORY_DAYS)
+    outside = World(scenario(mode=mode), history_days=HISTORY_DAYS)
     strategy = FlowerStrategy("FedAvg", WEATHER)
     vector = outside.coordinator.rounds.master()
     for turn in (1, 2):
@@ -89,6 +90,7 @@ def test_aggregating_outside_gives_the_same_model_as_inside() -> None:
         done = strategy.aggregate(turn, vector, replies(outside, vector, found))
         assert done.vector is not None and len(found.changes) == 8
         vector = done.vector
+    assert [each["mode"] for each in outside.rounds] == [mode] * 2
     assert np.array_equal(vector, inside.coordinator.rounds.master())
 
 

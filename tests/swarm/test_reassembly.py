@@ -146,7 +146,7 @@ def test_only_the_invited_cohort_sends_fragments() -> None:
 def test_a_dense_round_changes_the_model_by_the_mean_of_what_was_sent() -> None:
     """FedAvg of four int8 changes of one context each: adapter the mean, each head its own node's change."""
     cell = Cell(config=settings("dense_int8", strategy="FedAvg"))
-    before = cell.core.rounds._master.copy()
+    before = cell.core.rounds._versions.master.copy()
     number = open_round(cell)
     sent = []
     for node in range(4):
@@ -154,7 +154,7 @@ def test_a_dense_round_changes_the_model_by_the_mean_of_what_was_sent() -> None:
         for frame in frames:
             cell.uplink(node, 10, frame)
         sent.append(app.decode_uplink(10, b"".join(frame[6:] for frame in frames)))
-    moved = cell.core.rounds._master - before
+    moved = cell.core.rounds._versions.master - before
     steps = [np.array(m.steps) * 1.0 for m in sent if isinstance(m, app.DenseInt8)]
     assert moved[:512] == pytest.approx(np.mean([s[:512] * 2 / 4096 for s in steps], axis=0))
     for node in range(4):

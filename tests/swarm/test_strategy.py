@@ -12,6 +12,7 @@ import pytest
 
 from swarm.federation import strategy as door
 from swarm.federation.prototypes import reply_size
+from swarm.federation.reply import OWN
 from swarm.federation.strategy import (
     DEFAULT_OPTIONS,
     PROTOTYPES,
@@ -24,7 +25,7 @@ from swarm.federation.strategy import (
 from swarm.model.layout import WEATHER
 
 SIZE = 512 + 99 * 2
-FLOWER_NAMES = [name for name in strategy_names() if name != PROTOTYPES]
+FLOWER_NAMES = [name for name in strategy_names() if name not in OWN]
 OPTIONS: dict[str, dict[str, float | int]] = {
     "FedAvgM": {"server_momentum": 0.9},
     "FedProx": {"proximal_mu": 0.1},
