@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.toml_source import GIVEN_UP, Source, parse
-from swarm.config import Asking, Borrowing, Learning, Multicast, SwarmConfig
+from swarm.config import Asking, Borrowing, Learning, Multicast, Privacy, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
 from swarm.phy.regions import REGION_NAMES, region
 
@@ -124,6 +124,16 @@ class NodesSection(_Section):
     ] = 60
 
 
+class PrivacySection(_Section):
+    """[learning.privacy]: of mode masked_sums."""
+
+    epsilon: Annotated[float, Field(ge=0, le=1000, description="0 (no noise), or a number up to 1000")] = 0.0
+    delta: Annotated[float, Field(gt=0, lt=1, description="a number between 0 and 1, as 1e-5")] = 1e-5
+    clip: Annotated[float, Field(ge=0.1, le=4, description="a number from 0.1 to 4")] = 1.0
+    releases: Annotated[int, Field(ge=1, le=255, description="a whole number from 1 to 255")] = 1
+    samples_max: Annotated[int, Field(ge=1, le=64, description="a whole number from 1 to 64")] = 24
+
+
 class LearningSection(_Section):
     """[learning]"""
 
@@ -155,6 +165,7 @@ class LearningSection(_Section):
         dict[str, bool | int | float | str],
         Field(max_length=50, description="numbers, true or false, or texts that the strategy takes"),
     ] = {}
+    privacy: PrivacySection = PrivacySection()
 
 
 class MulticastSection(_Section):
@@ -287,6 +298,7 @@ def example() -> str:
 def swarm_config(config: GatewayConfig) -> SwarmConfig:
     """What the core has to know of it."""
     learning = config.learning.model_dump()
+    learning["privacy"] = Privacy(**learning["privacy"])
     return SwarmConfig(
         region=config.gateway.region.lower(),
         learning=Learning(**learning),

@@ -13,9 +13,9 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "ask", "block", "borrow", "change", "compose_changes", "compose_features", "compose_prototypes", "expert",
-    "features", "frame", "kernels", "learn", "math", "model", "node", "readings", "rules", "run", "sense",
-    "serve", "train",
+    "aes", "ask", "block", "borrow", "change", "compose_changes", "compose_features", "compose_prototypes",
+    "compose_sums", "expert", "features", "frame", "kernels", "learn", "mask", "math", "model", "node",
+    "noise", "readings", "repair", "rules", "run", "sense", "serve", "status", "train",
 )  # fmt: skip
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
@@ -26,8 +26,10 @@ typedef struct {
 } swn_parameters_t;
 typedef struct { int16_t residual[842]; uint8_t labelled; uint8_t used; ...; } swn_learner_t;
 typedef struct { uint8_t choice; uint8_t no_gain; ...; } swn_serve_t;
+typedef struct { uint16_t group; uint8_t position; uint8_t size; uint8_t keys[16][16]; ...; } swn_mask_t;
 typedef struct {
-    uint64_t seed; uint32_t status_period_s; uint32_t guard_us; uint16_t node_index; uint16_t first_day;
+    const swn_mask_t *mask; uint64_t seed; uint32_t status_period_s; uint32_t guard_us;
+    uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs;
     uint8_t ask_below; uint8_t ask_retry_s; ...;
 } swn_config_t;
@@ -39,7 +41,7 @@ typedef struct {
     int64_t status_due_us; int64_t update_due_us; int64_t update_close_us; int64_t window_from_us;
     int64_t window_until_us; uint32_t readings; uint32_t refused; uint32_t dropped; uint32_t sent;
     uint16_t day; uint16_t days_closed; uint16_t round; uint8_t day_sampled; uint8_t battery;
-    uint8_t multicast_received; ...;
+    uint8_t multicast_received; uint16_t repair_missing; ...;
 } swn_node_t;
 typedef struct {
     uint8_t probabilities[10]; uint16_t ask_id; uint8_t state; uint8_t missing; ...;
@@ -93,6 +95,16 @@ void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);
 int swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
 int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
 void swn_model_adapter(const swn_model_t *view, int16_t *out);
+
+typedef struct { ...; } swn_aes_t;
+typedef struct { ...; } swn_noise_t;
+void swn_aes_init(swn_aes_t *aes, const uint8_t *key);
+void swn_aes_encrypt(const swn_aes_t *aes, const uint8_t *in, uint8_t *out);
+void swn_mask_seed(const swn_mask_t *mask, uint8_t peer, uint16_t round, uint8_t *seed);
+void swn_mask_apply(const swn_mask_t *mask, uint16_t round, uint16_t *values, size_t count);
+void swn_noise_init(swn_noise_t *noise, const uint8_t *key);
+uint64_t swn_noise_below(swn_noise_t *noise, uint64_t range);
+int32_t swn_noise_gaussian(swn_noise_t *noise, uint16_t sigma);
 
 typedef struct { int32_t temperature_sum_centi; uint8_t wet_hours; uint8_t dry_hours; ...; } swn_spell_t;
 typedef struct { uint8_t index; uint8_t started; ...; } swn_mildew_t;

@@ -8,7 +8,22 @@ from typing import Literal
 from swarm.phy.regions import Region
 from swarm.phy.regions import region as region_of
 
-__all__ = ["Asking", "Borrowing", "Learning", "Multicast", "MulticastChannel", "SwarmConfig"]
+__all__ = ["Asking", "Borrowing", "Learning", "Multicast", "MulticastChannel", "Privacy", "SwarmConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class Privacy:
+    """Differential privacy of each sample over all its releases; `epsilon` 0: no noise.
+
+    `clip` is the longest z that counts, in standard deviations per dimension (length sqrt(20) * clip);
+    `releases` how many rounds share the budget: a node takes part in no more.
+    """
+
+    epsilon: float = 0.0
+    delta: float = 1e-5
+    clip: float = 1.0
+    releases: int = 1
+    samples_max: int = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,8 @@ class Learning:
     """Mode `features` shows the gateway what nodes have seen: an operator has to say so."""
     prototype_rounds: int = 0
     """In modes that send changes: the first rounds gather prototypes, the others refine."""
+    privacy: Privacy = field(default_factory=Privacy)
+    """Of mode masked_sums."""
 
 
 @dataclass(frozen=True, slots=True)

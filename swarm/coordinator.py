@@ -203,6 +203,8 @@ class Coordinator:
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
             effects.append(Store("status", dev_eui, status.to_row()))
+            if accepted.f_port != app.F_PORT_LEARNING:  # seeds may be many frames: no word in between
+                self.rounds.on_heard(now_us, entry)
         elif not self.downlinks.genuine(rx.gateway_id):
             return effects  # no answer through strangers to what may be a recording
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
@@ -229,6 +231,8 @@ class Coordinator:
                 return self._dropped(now_us, rx, message)
             case app.Fragment():
                 return self.rounds.on_fragment(now_us, entry, message)
+            case app.Seeds():
+                return self.rounds.on_seeds(now_us, entry, message)
             case app.Answer():
                 return self.asking.on_answer(now_us, entry, message)
             case app.Status():

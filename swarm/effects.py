@@ -153,6 +153,8 @@ EVENT_KINDS = {
     "round_closed": "a learning round ended: updates, model version, score",
     "round_opened": "a learning round began: who is invited, until when",
     "round_postponed": "a round could not open at its time; reason says why",
+    "round_repair": "members of masking groups were not heard: the others are asked for their masks",
+    "seeds": "a member of a masking group sent masks of members not heard",
     "sensor_suspected": "a humidity sensor is flat, missing or biased beside its neighbours",
     "status": "a node reported its state",
     "stopping": "the daemon ends; the last event of a stream",

@@ -16,7 +16,7 @@ the `node_index` that a node uses on the air.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -42,6 +42,7 @@ __all__ = [
     "HOLDER",
     "HUMIDITY_MISSING",
     "LABEL_NONE",
+    "MASK_KEY_SIZE",
     "NEVER_US",
     "NO_HUMIDITY_SENSOR",
     "NO_RAIN_SENSOR",
@@ -49,6 +50,7 @@ __all__ = [
     "TEMPERATURE_MISSING",
     "Judged",
     "Judgement",
+    "MaskGroup",
     "Model",
     "NodeConfig",
     "Nodes",
@@ -64,6 +66,8 @@ RAIN_MISSING = 65535
 LABEL_NONE = 255
 NEVER_US = (1 << 63) - 1
 
+MASK_KEY_SIZE = 16
+
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]
@@ -78,6 +82,18 @@ _MODEL_ERRORS = (
 
 
 @dataclass(frozen=True, slots=True)
+class MaskGroup:
+    """A node's place in its masking group: `keys[i]` (16 B) is shared with the member at position i.
+
+    4..16 members; the key at the node's own position is not used.
+    """
+
+    group: int
+    position: int
+    keys: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class NodeConfig:
     """What a node is told at its start.
 
@@ -86,7 +102,7 @@ class NodeConfig:
     starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
     Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0:
     never), again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the
-    image has it.
+    image has it.  `mask`: its group for masked sums (None: it takes no part in them).
     """
 
     node_index: int
@@ -101,6 +117,7 @@ class NodeConfig:
     ask_below: int = 0
     ask_retry_s: int = 0
     withheld: int = 0
+    mask: MaskGroup | None = None
 
 
 class Judged(IntEnum):
@@ -120,6 +137,17 @@ class Judgement:
     probabilities: tuple[int, ...]
     missing: int
     ask_id: int
+
+
+def _c_mask(mask: MaskGroup) -> Any:
+    """The C struct of a group; OverflowError or ValueError when it cannot hold it."""
+    if not 4 <= len(mask.keys) <= 16 or any(len(key) != MASK_KEY_SIZE for key in mask.keys):
+        raise ValueError(f"a masking group has 4..16 keys of {MASK_KEY_SIZE} B")
+    made = ffi.new("swn_mask_t *")
+    made.group, made.position, made.size = mask.group, mask.position, len(mask.keys)
+    for index, key in enumerate(mask.keys):
+        ffi.buffer(made.keys[index])[:] = key
+    return made
 
 
 def _rows(values: ArrayLike, dtype: type[np.generic], width: int) -> NDArray[Any]:
@@ -259,8 +287,10 @@ class Nodes:
     def _start(self, index: int, config: NodeConfig, now_us: int) -> None:
         c_config = ffi.new("swn_config_t *")
         try:
+            mask = None if config.mask is None else _c_mask(config.mask)
+            c_config.mask = ffi.NULL if mask is None else mask
             lib.swn_host_withhold(self._host, index, config.withheld)
-            for name in NodeConfig.__slots__:
+            for name in set(NodeConfig.__slots__) - {"mask"}:
                 value = getattr(config, name)
                 if name == "withheld":
                     continue
@@ -440,7 +470,7 @@ class Nodes:
         lib.swn_set_payload_max(self._node(index), payload_max)
 
     def reset(self, index: int, now_us: int) -> None:
-        """Power fails and returns: parameters and residual survive, readings and samples are lost."""
+        """Power fails and returns: parameters, residual and the last masked round survive."""
         if lib.swn_host_reset(self._host, self._indices((index,))[0], now_us) != 0:
             raise ValueError(f"node {index} did not start")
 

@@ -11,8 +11,9 @@ new vector of them, and the block that takes the nodes there waits for the next 
 A vector from outside (`hand_in`) waits for the next window as well and becomes the next version there; its
 owner may claim that window's round, which then changes no model and is kept for `gathered`.
 
-Rows: `round`, `update` and `fragment` hold an open round, `model` the model (`swarm.model.versions`),
-`strategy` the strategies' memory, `meta` the calendar.  Everything here is rebuilt from them.
+Rows: `round`, `update`, `fragment` and `seeds` hold an open round, `model` the model
+(`swarm.model.versions`), `strategy` the strategies' memory, `meta` the calendar.  Everything here is
+rebuilt from them.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ import numpy as np
 
 from swarm.commands import SetModel
 from swarm.config import SwarmConfig
-from swarm.downlinks import Downlinks, Programme
+from swarm.downlinks import Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
+from swarm.federation.agreement import Agreement
 from swarm.federation.blockwise import strategy_named
 from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_name
@@ -37,7 +39,8 @@ from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import Aggregator
-from swarm.model.layout import CONTEXTS, HEAD_ROW, Z_ONE, Z
+from swarm.federation.sums_plan import plan_of
+from swarm.model.layout import CONTEXTS
 from swarm.model.vector import Float64, Mirror
 from swarm.model.versions import Versions
 from swarm.node import Model
@@ -70,6 +73,7 @@ class Rounds:
         model: bytes,
     ) -> None:
         self._learning = config.learning
+        self._sums = plan_of(config.learning.privacy)
         self._repeats = config.multicast.repeats
         self._registry = registry
         self._downlinks = downlinks
@@ -79,7 +83,7 @@ class Rounds:
         base = Mirror(0, self.replica.adapter(), shipped)
         self._versions = Versions(base, rows.get("model", {}))
         self._strategies = self._restored_strategies(rows.get("strategy", {}))
-        self._agreement: dict[str, tuple[int, int]] = {}
+        self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
         self._window_s = config.learning.window_s
         self.current: Round | None = None
@@ -92,6 +96,7 @@ class Rounds:
         self._reassembly = Reassembly(0)
         self._update_keys: dict[int, list[str]] = {}
         self._handed_in: HandedIn | None = None
+        self._seeds_keys: list[str] = []
         self._restore_rounds(rows)
 
     # -- what others want to know -----------------------------------------------------------------
@@ -141,7 +146,7 @@ class Rounds:
         if self.next_open_us is None:
             effects += self._set_calendar(now_us + self._learning.period_s * SECOND_US)
         if self.current is not None and self.current.due(now_us):
-            effects += self._close(now_us)
+            effects += self._end(now_us)
         assert self.next_open_us is not None
         if now_us >= max(self.next_open_us, self._retry_us):
             effects += self._open_at_its_time(now_us, self.next_open_us)
@@ -154,7 +159,7 @@ class Rounds:
             return 0
         times = [max(self.next_open_us, self._retry_us)]
         if self.current is not None:
-            times.append(self.current.close_us)
+            times.append(self.current.due_us)
         if self._announce_us is not None:
             times.append(self._announce_us)
         return min(times)
@@ -253,11 +258,12 @@ class Rounds:
         gather, close_s = False, learning.close_s
         if handed is not None:
             gather, close_s = handed.gather, handed.close_s or close_s
+        mode = self._claimed_mode() if gather else self._mode()
         cohort = cohort_byte(learning.cohort)
         expected = self._expected(number, cohort)
         self.current = Round(
             number=number,
-            mode=self._claimed_mode() if gather else self._mode(),
+            mode=mode,
             model_version=self._versions.mirror.version,
             cohort=cohort,
             opened_us=now_us,
@@ -268,11 +274,12 @@ class Rounds:
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
             gather=gather,
+            sums=self._sums if mode is RoundMode.MASKED_SUMS else None,
         )
         self._versions.sent()
         self.last_round = number
         self._reassembly = Reassembly(number)
-        self._agreement = {}
+        self._agreement = Agreement()
         effects += [
             Store("round", str(number), self.current.to_row()),
             Store("meta", "last_round", {"value": str(number)}),
@@ -282,7 +289,7 @@ class Rounds:
                 now_us,
                 {
                     "round": number,
-                    "mode": self.current.mode.name.lower(),
+                    "mode": mode.name.lower(),
                     "expected": expected,
                     "close_us": self.current.close_us,
                 },
@@ -342,6 +349,27 @@ class Rounds:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "implausible")]
         return effects + self.on_update(now_us, entry, update)
 
+    def on_seeds(self, now_us: int, entry: Entry, message: app.Seeds) -> list[Effect]:
+        """Seeds of masks that a group is left with: stored before they count."""
+        dev_eui = entry.record.dev_eui
+        current = self.current
+        row = None if current is None else current.on_seeds(dev_eui, entry.record.node_index, message)
+        if current is None or row is None:
+            return [_refused(now_us, dev_eui, message.round, "seeds")]
+        key = f"{message.round}/{dev_eui}/{message.missing}"
+        self._seeds_keys.append(key)
+        data = {"round": message.round, "dev_eui": dev_eui, "missing": message.missing.bit_count()}
+        effects: list[Effect] = [Store("seeds", key, row), Event("seeds", now_us, data)]
+        return effects + (self._end(now_us) if current.due(now_us) else [])
+
+    def on_heard(self, now_us: int, entry: Entry) -> None:
+        """A node listens now: ask it for the seeds that it owes."""
+        asked = None if self.current is None else self.current.repair_of(entry.record.dev_eui)
+        if asked is not None and self.current is not None:
+            frame, until_us = app.encode(asked), self.current.due_us
+            pending = Pending(10, frame, len(frame), Purpose.ROUND, until_us, tag="repair")
+            self._downlinks.enqueue(entry.record.dev_eui, pending)
+
     def on_update(self, now_us: int, entry: Entry, message: LearningMessage) -> list[Effect]:
         """A node's update: stored before it counts, or refused with the reason."""
         record = entry.record
@@ -355,7 +383,7 @@ class Rounds:
         if not isinstance(result, Accepted):
             return [_refused(now_us, record.dev_eui, message.round, result.reason)]
         self._update_keys.setdefault(self.current.number, []).append(result.key)
-        self._tally(record.dev_eui, message)
+        self._agreement.tally(record.dev_eui, message, self._versions.mirror)
         data = {
             "round": self.current.number,
             "dev_eui": record.dev_eui,
@@ -364,7 +392,20 @@ class Rounds:
             "late": result.late,
         }
         effects: list[Effect] = [Store("update", result.key, result.row), Event("update", now_us, data)]
-        return effects + (self._close(now_us) if self.current.due(now_us) else [])
+        return effects + (self._end(now_us) if self.current.due(now_us) else [])
+
+    def _end(self, now_us: int) -> list[Effect]:
+        """Close the round that is due, or first ask its masking groups for what is missing."""
+        current = self.current
+        assert current is not None and self.next_open_us is not None
+        if not current.needs_repair or now_us >= self.next_open_us:
+            return self._close(now_us)
+        # Fragments of a vector that is missing must not stay: its masks are about to be told.
+        effects: list[Effect] = [*self._reassembly.expire()]
+        current.begin_repair(self.next_open_us)
+        data = {"round": current.number, "updates": current.updates, "until_us": self.next_open_us}
+        effects.append(Store("round", str(current.number), current.to_row()))
+        return [*effects, Event("round_repair", now_us, data)]
 
     def _close(self, now_us: int) -> list[Effect]:
         current = self.current
@@ -380,7 +421,7 @@ class Rounds:
                 effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
         self._last, self.current = current, None
         self._announce_us = None
-        score = self._score()
+        score = self._agreement.score()
         counted = {"updates": closed.updates, "num_examples": closed.num_examples}
         summary = {**self._summary(current, score), **counted}
         self._history.append(summary)
@@ -391,6 +432,8 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         data["incomplete"] = self._reassembly.incomplete()
         effects += self._reassembly.expire()
+        effects += [Store("seeds", key, None) for key in self._seeds_keys]
+        self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]
 
     def _strategy(self, mode: RoundMode) -> Aggregator:
@@ -447,30 +490,11 @@ class Rounds:
             close_in_s=close_in_s,
             next_window_s=self._next_window_s(at_us),
             window_s=self._window_s,
+            sums=current.sums,
         )
 
     def _next_window_s(self, at_us: int) -> int:
         return max(0, ((self.next_open_us or at_us) - at_us) // SECOND_US)
-
-    # -- scores -----------------------------------------------------------------------------------
-
-    def _tally(self, dev_eui: str, message: LearningMessage) -> None:
-        """Judge a node's class means with the model from before this round: validation on unseen data."""
-        if not isinstance(message, app.Prototypes):
-            return
-        agree = total = 0
-        head = self._versions.mirror.heads[message.context].reshape(-1, HEAD_ROW).astype(np.float64)
-        for mean in message.classes:
-            z = np.zeros(Z)
-            z[: len(mean.q)] = np.array(mean.q) * (mean.scale / 8.0)
-            logits = head[:, :Z] @ z + head[:, Z] * Z_ONE
-            total += mean.count
-            agree += mean.count if int(np.argmax(logits)) == mean.label else 0
-        self._agreement[dev_eui] = (agree, total)
-
-    def _score(self) -> float | None:
-        total = sum(count for _, count in self._agreement.values())
-        return sum(agree for agree, _ in self._agreement.values()) / total if total else None
 
     def _summary(self, current: Round, score: float | None) -> dict[str, Any]:
         return {
@@ -513,7 +537,8 @@ class Rounds:
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))
-        updates = rows.get("update", {})
+        updates, seeds = rows.get("update", {}), rows.get("seeds", {})
+        self._seeds_keys = list(seeds)
         for key, row in updates.items():
             self._update_keys.setdefault(int(row["round"]), []).append(key)  # type: ignore[arg-type]
         ordered = sorted(rows.get("round", {}).values(), key=lambda row: int(row["opened_us"]))  # type: ignore[arg-type]
@@ -522,8 +547,8 @@ class Rounds:
             if summary is not None:
                 self._history.append(summary)
         for row in ordered[-2:]:
-            restored = Round.from_row(row, updates.values(), self.replica.shape)
-            if restored.state is RoundState.OPEN:
+            restored = Round.from_row(row, updates.values(), self.replica.shape, seeds.values())
+            if restored.state is not RoundState.CLOSED:
                 self.current = restored
             else:
                 self._last = restored
@@ -539,7 +564,7 @@ class Rounds:
             if row["round"] == self.current.number:
                 message = app.decode_uplink(app.F_PORT_LEARNING, bytes(row["payload"]))  # type: ignore[arg-type]
                 assert isinstance(message, LearningMessage)
-                self._tally(str(row["dev_eui"]), message)
+                self._agreement.tally(str(row["dev_eui"]), message, self._versions.mirror)
 
 
 def _refused(now_us: int, dev_eui: str, round_number: int, reason: str) -> Event:

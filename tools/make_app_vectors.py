@@ -230,9 +230,35 @@ def status(name: str, values: list[int]) -> Case:
     return made
 
 
-def announce(name: str, values: list[int]) -> Case:
-    """Downlink 10/01."""
-    return fixed(name, "down", "10:01", "round_announce", numbers(ROUND, values))
+SUMS_PLAN = [
+    ("samples_max", 1),
+    ("bits", 1),
+    ("shift_linear", 1),
+    ("shift_square", 1),
+    ("clip", 2),
+    ("sigma_count", 2),
+    ("sigma_linear", 2),
+    ("sigma_square", 2),
+    ("releases_max", 1),
+]
+
+
+def announce(name: str, values: list[int], plan: list[int] | None = None) -> Case:
+    """Downlink 10/01, with the plan of masked sums in that mode."""
+    made = fixed(name, "down", "10:01", "round_announce", numbers(ROUND, values))
+    layout = [] if plan is None else numbers(SUMS_PLAN, plan)
+    fields = made["fields"]
+    assert isinstance(fields, dict)
+    fields["sums"] = {field: value for field, _, value in layout} or None
+    made["hex"] = f"{made['hex']}" + "".join(le(value, size) for _, size, value in layout)
+    return made
+
+
+def repair(name: str, values: list[int]) -> Case:
+    """Downlink 10/04."""
+    return fixed(
+        name, "down", "10:04", "repair", numbers([("round", 2), ("group", 2), ("received", 2)], values)
+    )
 
 
 def schedule(name: str, values: list[int]) -> Case:
@@ -355,6 +381,14 @@ def valid_downlinks() -> list[Case]:
         announce("round_top_k_some", [8, 4, 2, 25, 3600, 604800, 86400, 300]),
         announce("round_top_k_int4", [12, 4, 4, 255, 600, 86400, 43200, 60]),
         announce("round_dense_new_contexts", [13, 4, 0x85, 255, 600, 86400, 43200, 60]),
+        announce("round_masked", [14, 3, 8, 255, 600, 86400, 43200, 60], [24, 12, 5, 12, 0, 0, 0, 0, 0]),
+        announce(
+            "round_masked_noisy",
+            [15, 3, 0x88, 15, 600, 86400, 43200, 60],
+            [64, 16, 1, 9, 143, 7, 212, 4095, 1],
+        ),
+        repair("repair_six_of_seven", [14, 3, 0x6F]),
+        repair("repair_extremes", [65535, 65535, 65535]),
         announce("round_none", [0, 0, 0, 0, 0, 0, 0, 0]),
         announce("round_prototypes_new_contexts", [9, 4, 0x81, 255, 600, 86400, 43200, 60]),
         announce("round_top_k_new_contexts", [10, 5, 0x82, 127, 3600, 14400, 28800, 900]),
@@ -400,7 +434,7 @@ def malformed_uplinks() -> list[Case]:
         refused("type_5_on_12_up", 12, "up", "05" + "00" * 10, "type"),
         refused("type_4_on_11_down", 11, "down", "04" + "00" * 10, "type"),
         *malformed_experts(),
-        refused("type_4_down", 10, "down", "04" + "00" * 20, "type"),
+        refused("type_5_down", 10, "down", "05" + "00" * 20, "type"),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
         refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),
@@ -525,12 +559,16 @@ def malformed_downlinks() -> list[Case]:
 
 def text() -> str:
     """The whole file."""
+    from masked_vectors import malformed_masks, valid_masks  # noqa: PLC0415  (it needs what is above)
+
     cases = (
         valid_uplinks()
         + valid_downlinks()
         + malformed_uplinks()
         + malformed_changes()
         + malformed_downlinks()
+        + valid_masks()
+        + malformed_masks()
     )
     cases += malformed_readings("up") + malformed_readings("down")
     names = [str(entry["name"]) for entry in cases]

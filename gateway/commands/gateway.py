@@ -136,12 +136,19 @@ def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
 
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
+    from swarm.config import Privacy
     from swarm.federation.reply import FEATURES
     from swarm.federation.strategy import mistakes
+    from swarm.federation.sums_plan import PlanError, plan_of
 
     if learning.mode == FEATURES and not learning.share_features:
         what = "mode features sends what sensors and people saw to the gateway, which is not private"
         yield ("learning", "mode"), what, "say share_features = true if all agree, or use prototypes"
         return
+    try:
+        plan_of(Privacy(**learning.privacy.model_dump()))
+    except PlanError as error:
+        what, _, remedy = str(error).partition("; ")
+        yield ("learning", "privacy", "epsilon"), what, remedy
     for path, problem, remedy in mistakes(learning.mode, learning.strategy, learning.options):
         yield ("learning", *path), problem, remedy

@@ -60,6 +60,10 @@ def provision(
         int | None,
         typer.Option(help="As [multicast] frequency_hz; default: as OUT_DIR has it, else the region's RX2."),
     ] = None,
+    mask_group_size: Annotated[
+        int | None,
+        typer.Option(min=4, max=16, help="Put nodes of a crop into masking groups, for mode masked_sums."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -73,7 +77,9 @@ def provision(
 
     try:
         channel = pilot.ChannelOptions(region, multicast_data_rate, multicast_frequency_hz)
-        report = pilot.provision(nodes, out_dir, options=channel, dry_run=dry_run)
+        report = pilot.provision(
+            nodes, out_dir, options=channel, mask_group_size=mask_group_size, dry_run=dry_run
+        )
     except (pilot.CsvErrors, ValueError) as error:
         raise CommandError(str(error)) from error
     if as_json:

@@ -1,6 +1,7 @@
 """`swarm pilot provision`: keys for every node, made once, kept for ever, never shown.
 
-The output directory holds `keys.csv` (what the gateway has to know), `multicast.csv` (the group that
+The output directory holds `keys.csv` (what the gateway has to know), `masks.csv` (what it must not know,
+`gateway.pilot.masking`), `multicast.csv` (the group that
 all nodes listen to, and where) and `headers/<id>.h` (what one node's firmware has to know).  Running again
 keeps every existing key, gives new nodes theirs, and writes only what changed.  All new files are complete
 on disk under other names before the first is renamed, `keys.csv` first: whatever interrupts, a second
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.pilot import channel as channels
+from gateway.pilot import masking
 from gateway.pilot.channel import ChannelOptions
 from gateway.pilot.tables import NODES_MAX, CsvErrors, NodeLine, Problems, read_nodes, read_table
 from swarm.commands import AddNode, SetMulticast
@@ -48,6 +50,7 @@ _WIDTHS = {
     "app_s_key": 32,
     "dev_addr": 8,
     "mc_addr": 8,
+    "group_secret": 64,
 }
 _DEGREES = r"-?\d{1,3}(\.\d+)?(e-\d+)?"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
@@ -101,6 +104,7 @@ def provision(
     out_dir: str | Path,
     *,
     options: ChannelOptions | None = None,
+    mask_group_size: int | None = None,
     dry_run: bool = False,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> ProvisionReport:
@@ -124,9 +128,9 @@ def provision(
         warnings = [*warnings, f"! {what}; provision again with what they were built with if that is not so"]
     problems.warnings += warnings
     if dry_run:
-        return _provision(nodes, out, channel, problems, random_bytes, dry_run=True)
+        return _provision(nodes, out, channel, mask_group_size, problems, random_bytes, dry_run=True)
     with _locked(out):
-        return _provision(nodes, out, channel, problems, random_bytes, dry_run=False)
+        return _provision(nodes, out, channel, mask_group_size, problems, random_bytes, dry_run=False)
 
 
 def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
@@ -165,6 +169,7 @@ def _provision(
     nodes: list[NodeLine],
     out: Path,
     channel: MulticastChannel,
+    mask_group_size: int | None,
     problems: Problems,
     random_bytes: RandomBytes,
     *,
@@ -172,6 +177,7 @@ def _provision(
 ) -> ProvisionReport:
     stored = _read_keys(out / KEYS_FILE, problems)
     group = _read_multicast(out / MULTICAST_FILE, problems)
+    masks = _read_masks(out / masking.MASKS_FILE, problems)
     _check_against(nodes, stored, out, problems)
     problems.raise_if_any()
     rows, created = _with_keys(nodes, stored, random_bytes)
@@ -185,8 +191,17 @@ def _provision(
         KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
         MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + channels.COLUMNS, [group]),
     }
+    if mask_group_size is not None:
+        crops = [(node.site.id, node.site.crop) for node in nodes]
+        masks, alone = masking.assign(crops, masks, mask_group_size, random_bytes)
+        if alone:
+            what = "a crop with fewer than 4 nodes that have no masking group yet"
+            problems.warnings.append(f"! without a masking group: {', '.join(alone)}; {what}")
+    if masks:
+        files[masking.MASKS_FILE] = _csv(masking.COLUMNS, list(masks.values()))
     for node in nodes:
-        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[node.site.id.lower()], group, channel)
+        own = node.site.id.lower()
+        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[own], group, channel, masks.get(own))
     changed = {name: text for name, text in files.items() if not _same(out / name, text)}
     if not dry_run:
         _write_all(out, changed)
@@ -291,6 +306,17 @@ def _read_multicast(path: Path, problems: Problems) -> Keys | None:
     return group[0] if group else None
 
 
+def _read_masks(path: Path, problems: Problems) -> dict[str, Keys]:
+    """Masking groups by lower-case id; never imported by the daemon."""
+    stored: dict[str, Keys] = {}
+    for keys, line in _read_secrets(path, masking.COLUMNS, problems):
+        for name in ("mask_group", "mask_position", "mask_size"):
+            if not re.fullmatch(r"\d{1,5}", keys[name]):
+                problems.add(path, line, name, f"is not a number; {_RESTORE}")
+        stored[keys["id"].lower()] = keys
+    return stored
+
+
 def _read_channel(path: Path, problems: Problems) -> MulticastChannel | None:
     """Where the group listens; None: nobody said yet."""
     for cells, line in _read_secrets(path, _MULTICAST_COLUMNS, problems, channels.COLUMNS):
@@ -322,7 +348,9 @@ def _csv(columns: tuple[str, ...], rows: list[Keys]) -> str:
     return text.getvalue()
 
 
-def _header(node: NodeLine, keys: Keys, group: Keys, channel: MulticastChannel) -> str:
+def _header(
+    node: NodeLine, keys: Keys, group: Keys, channel: MulticastChannel, mask: Keys | None = None
+) -> str:
     """What the firmware of one node is compiled with."""
     site, rules = node.site, region_of(channel.region)
     flags = ("humidity" not in site.sensors) | ("rain" not in site.sensors) << 1
@@ -364,6 +392,7 @@ def _header(node: NodeLine, keys: Keys, group: Keys, channel: MulticastChannel) 
         f"#define SWN_MC_APP_S_KEY {_bytes(group['app_s_key'])}",
         f"#define SWN_MC_FREQUENCY_HZ {channel.frequency_hz}ul",
         f"#define SWN_MC_DATA_RATE {channel.data_rate}u",
+        *(masking.header_lines(mask) if mask is not None else []),
         "",
         "#endif",
         "",

@@ -25,4 +25,7 @@ size_t swn_compose_features(swn_learner_t *learner, const swn_update_t *update, 
 /* Those chunks of the change that this round is for, in four bits. */
 size_t swn_compose_blocks(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
 
+/* Class sums and second moments under the masks of the node's group. */
+size_t swn_compose_masked_sums(swn_learner_t *learner, const swn_update_t *update, uint8_t *out);
+
 #endif

@@ -3,10 +3,14 @@
 
 #include <string.h>
 
+#include "swn_mask.h"
 #include "swn_math.h"
+#include "swn_noise.h"
 
 enum {
     ROUND_SIZE = 19,
+    SUMS_PLAN_SIZE = 13,
+    REPAIR_SIZE = 7,
     ACK_HEADER = 5,
     BLOCK_HEADER = 14,
     QUERY_HEADER = 6,
@@ -141,6 +145,61 @@ size_t swn_frame_blocks_header(const swn_blocks_header_t *message, uint8_t *out,
     return SWN_BLOCKS_HEADER;
 }
 
+size_t swn_frame_masked_sums(const swn_masked_header_t *message, const uint16_t *values, size_t count, uint8_t *out,
+                             size_t room)
+{
+    const size_t size = SWN_MASKED_HEADER + (count * message->bits + 7u) / 8u;
+    uint32_t waiting = 0;
+    unsigned held = 0;
+    size_t i;
+
+    if (size > room || message->context >= SWN_CONTEXT_MAX || message->bits < SWN_SUMS_BITS_MIN ||
+        message->bits > SWN_SUMS_BITS_MAX || message->position >= message->size) {
+        return 0;
+    }
+    out[0] = SWN_MODE_MASKED_SUMS;
+    put16(out + 1, message->round);
+    put16(out + 3, message->model_version);
+    out[5] = message->context;
+    put16(out + 6, message->group);
+    out[8] = message->position;
+    out[9] = message->size;
+    out[10] = message->classes;
+    out[11] = message->bits;
+    out += SWN_MASKED_HEADER;
+    for (i = 0; i < count; i++) {
+        waiting |= ((uint32_t)values[i] & ((1u << message->bits) - 1u)) << held;
+        for (held += message->bits; held >= 8; held -= 8) {
+            *out++ = (uint8_t)(waiting & 0xFFu);
+            waiting >>= 8;
+        }
+    }
+    if (held > 0) {
+        *out = (uint8_t)(waiting & 0xFFu);
+    }
+    return size;
+}
+
+size_t swn_frame_seeds(const swn_seeds_t *message, uint8_t *out, size_t room)
+{
+    size_t size = 0;
+    unsigned peer;
+
+    for (peer = 0; peer < SWN_GROUP_MAX; peer++) {
+        size += ((unsigned)message->missing >> peer & 1u) * (size_t)SWN_SEED_SIZE;
+    }
+    if (size == 0 || SWN_SEEDS_HEADER + size > room || message->position >= SWN_GROUP_MAX) {
+        return 0;
+    }
+    out[0] = SWN_TYPE_SEEDS;
+    put16(out + 1, message->round);
+    put16(out + 3, message->group);
+    out[5] = message->position;
+    put16(out + 6, message->missing);
+    memcpy(out + SWN_SEEDS_HEADER, message->seeds, size);
+    return SWN_SEEDS_HEADER + size;
+}
+
 size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room)
 {
     if (message->slice_size == 0 || room < SWN_FRAGMENT_HEADER + message->slice_size || message->count < 2 ||
@@ -204,15 +263,37 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room)
     return size;
 }
 
+static int read_sums_plan(const uint8_t *data, swn_sums_plan_t *out)
+{
+    out->samples_max = data[0];
+    out->bits = data[1];
+    out->shift_linear = data[2];
+    out->shift_square = data[3];
+    out->clip = swn_get16(data + 4);
+    out->sigma_count = swn_get16(data + 6);
+    out->sigma_linear = swn_get16(data + 8);
+    out->sigma_square = swn_get16(data + 10);
+    out->releases_max = data[12];
+    return out->samples_max > 0 && out->bits >= SWN_SUMS_BITS_MIN && out->bits <= SWN_SUMS_BITS_MAX &&
+           out->shift_linear <= SWN_SHIFT_MAX && out->shift_square <= SWN_SHIFT_MAX &&
+           out->sigma_count <= SWN_SIGMA_MAX && out->sigma_linear <= SWN_SIGMA_MAX && out->sigma_square <= SWN_SIGMA_MAX;
+}
+
 static swn_downlink_kind_t read_round(const uint8_t *data, size_t size, swn_round_t *out)
 {
-    if (size != ROUND_SIZE) {
+    const int masked = size == ROUND_SIZE + SUMS_PLAN_SIZE;
+
+    if (size != ROUND_SIZE && !masked) {
         return SWN_DOWNLINK_MALFORMED;
     }
     out->round = swn_get16(data + 1);
     out->model_version = swn_get16(data + 3);
     out->mode = (uint8_t)(data[5] & ~SWN_MODE_NEW_CONTEXTS);
-    if (out->mode != SWN_MODE_NONE && !is_mode(out->mode)) {
+    if ((out->mode != SWN_MODE_NONE && !is_mode(out->mode)) || masked != (out->mode == SWN_MODE_MASKED_SUMS)) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    memset(&out->sums, 0, sizeof out->sums);
+    if (masked && !read_sums_plan(data + ROUND_SIZE, &out->sums)) {
         return SWN_DOWNLINK_MALFORMED;
     }
     out->new_contexts = (uint8_t)((data[5] & SWN_MODE_NEW_CONTEXTS) != 0);
@@ -234,6 +315,17 @@ static swn_downlink_kind_t read_ack(const uint8_t *data, size_t size, swn_ack_t 
     out->bitmap = data + ACK_HEADER;
     out->bitmap_size = size - ACK_HEADER;
     return SWN_DOWNLINK_ACK;
+}
+
+static swn_downlink_kind_t read_repair(const uint8_t *data, size_t size, swn_repair_t *out)
+{
+    if (size != REPAIR_SIZE) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->round = swn_get16(data + 1);
+    out->group = swn_get16(data + 3);
+    out->received = swn_get16(data + 5);
+    return SWN_DOWNLINK_REPAIR;
 }
 
 uint16_t swn_piece_size(uint16_t length, uint8_t count)
@@ -354,6 +446,8 @@ swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t s
             return read_ack(data, size, &out->ack);
         case 3:
             return read_block(data, size, &out->block);
+        case 4:
+            return read_repair(data, size, &out->repair);
         default:
             return SWN_DOWNLINK_MALFORMED;
         }

@@ -33,12 +33,19 @@ enum {
     SWN_FRAGMENT_HEADER = 6,
     SWN_FRAGMENTS_MAX = 64,     /* of one update */
     SWN_UPDATE_SIZE_MAX = 1024, /* of one update before it is cut; dense with ten classes: 853 */
+    SWN_MASKED_HEADER = 12,
+    SWN_SUMS_DIMS = 20,         /* of z, the first ones */
+    SWN_SUMS_BITS_MIN = 8,
+    SWN_SUMS_BITS_MAX = 16,
+    SWN_SHIFT_MAX = 20,
+    SWN_SEEDS_HEADER = 8,
     SWN_ANSWER_HEADER = 8,      /* and one byte for each class */
     SWN_ANSWER_SIZE_MAX = SWN_ANSWER_HEADER + SWN_CLASSES_MAX,
     SWN_STATUS_SIZE = 16
 };
 
-/* What a round asks for: the type of its update on port 10. Type 3 is the fragment of an update, and no mode. */
+/* What a round asks for: the type of its update on port 10. Type 3 is the fragment of an update, and
+ * type 9 the seeds of masks: no modes. */
 enum {
     SWN_MODE_NONE = 0,
     SWN_MODE_PROTOTYPES = 1,
@@ -48,7 +55,9 @@ enum {
     SWN_MODE_DENSE_INT8 = 5,
     SWN_MODE_FEATURES = 6,
     SWN_MODE_BLOCKS = 7,
-    SWN_MODE_LAST = SWN_MODE_BLOCKS
+    SWN_MODE_MASKED_SUMS = 8,
+    SWN_MODE_LAST = SWN_MODE_MASKED_SUMS,
+    SWN_TYPE_SEEDS = 9
 };
 /* In the mode byte of ROUND: only nodes whose context the model was shipped without take part. */
 enum { SWN_MODE_NEW_CONTEXTS = 0x80 };
@@ -121,6 +130,27 @@ typedef struct swn_blocks_header {
     uint8_t first; /* chunk */
 } swn_blocks_header_t;
 
+/* The header of masked sums; the values follow, `bits` each. */
+typedef struct swn_masked_header {
+    uint16_t round;
+    uint16_t model_version;
+    uint16_t group;
+    uint8_t context;
+    uint8_t position;
+    uint8_t size;
+    uint8_t classes;
+    uint8_t bits;
+} swn_masked_header_t;
+
+/* Seeds of the masks that a node shares with the members in `missing`, ascending, 16 bytes each. */
+typedef struct swn_seeds {
+    const uint8_t *seeds;
+    uint16_t round;
+    uint16_t group;
+    uint16_t missing; /* bit p: position p */
+    uint8_t position;
+} swn_seeds_t;
+
 /* One piece of an update that is larger than a frame. */
 typedef struct swn_fragment {
     const uint8_t *slice;
@@ -160,6 +190,9 @@ size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, s
 size_t swn_frame_dense_header(const swn_dense_header_t *message, uint8_t *out, size_t room);
 size_t swn_frame_features_header(const swn_features_header_t *message, uint8_t *out, size_t room);
 size_t swn_frame_blocks_header(const swn_blocks_header_t *message, uint8_t *out, size_t room);
+size_t swn_frame_masked_sums(const swn_masked_header_t *message, const uint16_t *values, size_t count, uint8_t *out,
+                             size_t room);
+size_t swn_frame_seeds(const swn_seeds_t *message, uint8_t *out, size_t room);
 size_t swn_frame_fragment(const swn_fragment_t *message, uint8_t *out, size_t room);
 size_t swn_frame_answer(const swn_answer_t *message, uint8_t *out, size_t room);
 size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room);
@@ -168,6 +201,19 @@ size_t swn_frame_status(const swn_report_t *message, uint8_t *out, size_t room);
 void swn_put_nibbles(uint8_t *out, const int8_t *values, size_t n);
 
 /* Downlinks. */
+
+/* What a round of masked sums asks for; follows ROUND in this mode alone. */
+typedef struct swn_sums_plan {
+    uint16_t clip;         /* longest z (20 dimensions, 32 = 1.0); 0: any */
+    uint16_t sigma_count;  /* of each node's noise, in steps; 0: none */
+    uint16_t sigma_linear;
+    uint16_t sigma_square;
+    uint8_t samples_max;   /* of one node */
+    uint8_t bits;          /* of a value: 8..16 */
+    uint8_t shift_linear;  /* a step is 2^shift of the sum of z (32 = 1.0), 0..20 */
+    uint8_t shift_square;  /* of the sum of z z' (1024 = 1.0) */
+    uint8_t releases_max;  /* rounds that a node takes part in, ever; 0: any number */
+} swn_sums_plan_t;
 
 typedef struct swn_round {
     uint32_t close_in_s;
@@ -179,6 +225,7 @@ typedef struct swn_round {
     uint8_t mode;         /* SWN_MODE_..., without the flag */
     uint8_t new_contexts; /* the flag */
     uint8_t cohort;
+    swn_sums_plan_t sums; /* SWN_MODE_MASKED_SUMS */
 } swn_round_t;
 
 typedef struct swn_ack {
@@ -200,6 +247,13 @@ typedef struct swn_piece {
     uint8_t count;
 } swn_piece_t;
 
+/* Who of a group was heard: bit p of `received` is position p. */
+typedef struct swn_repair {
+    uint16_t round;
+    uint16_t group;
+    uint16_t received;
+} swn_repair_t;
+
 typedef struct swn_query {
     const uint8_t *features; /* two's complement bytes, or NULL */
     size_t features_size;    /* 0..216; as many as the model takes, or the question is not for it */
@@ -220,6 +274,7 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_ROUND,
     SWN_DOWNLINK_ACK,
     SWN_DOWNLINK_BLOCK,
+    SWN_DOWNLINK_REPAIR,
     SWN_DOWNLINK_QUERY,
     SWN_DOWNLINK_SCHEDULE,
     SWN_DOWNLINK_REPLY,
@@ -232,6 +287,7 @@ typedef union swn_downlink {
     swn_round_t round;
     swn_ack_t ack;
     swn_piece_t block;
+    swn_repair_t repair;
     swn_query_t query;
     swn_schedule_t schedule;
     swn_reply_t reply;

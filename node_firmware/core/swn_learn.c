@@ -99,6 +99,8 @@ static size_t compose(swn_learner_t *learner, const swn_update_t *update, uint8_
         return swn_compose_features(learner, update, out);
     case SWN_MODE_BLOCKS:
         return swn_compose_blocks(learner, update, out);
+    case SWN_MODE_MASKED_SUMS:
+        return swn_compose_masked_sums(learner, update, out);
     default:
         return 0;
     }

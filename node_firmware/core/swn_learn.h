@@ -15,6 +15,7 @@
  *                marked and freed as in prototypes.
  *   blocks       local training as above, of which only this round's chunks of the vector join the residual and
  *                travel; the others are trained afresh when it is their turn.
+ *   masked_sums  sums of z and z z' over the same samples as prototypes, which only the group's sum reveals.
  * A further mode is a function in swn_compose.h and a case in swn_learn.c; the ACK treats all alike.
  */
 #ifndef SWN_LEARN_H
@@ -25,7 +26,10 @@
 
 #include "swn_block.h"
 #include "swn_change.h"
+#include "swn_frame.h"
+#include "swn_mask.h"
 #include "swn_model.h"
+#include "swn_noise.h"
 #include "swn_train.h"
 
 enum { SWN_SAMPLES_MAX = 64, SWN_TRAIN_EPOCHS = 4, SWN_DIMS_MAX_DR0 = 20, SWN_DIMS_MIN = 16 };
@@ -72,6 +76,9 @@ typedef struct swn_update {
     uint8_t payload_max; /* of one frame */
     uint8_t heads_only; /* leave the adapter, which all crops share, as it is */
     uint8_t epochs; /* of the training; 0: SWN_TRAIN_EPOCHS */
+    const swn_mask_t *mask; /* masked_sums; NULL: the node is in no group */
+    swn_sums_plan_t sums;
+    uint8_t noise_key[SWN_AES_BLOCK];
 } swn_update_t;
 
 /* Composes the update into `out` (SWN_UPDATE_SIZE_MAX bytes); 0 when there is nothing to say. Larger than a frame: to

@@ -4,37 +4,18 @@
 #include <string.h>
 
 #include "swn_math.h"
+#include "swn_repair.h"
 
 #define SECOND_US ((int64_t)1000000)
 
-enum {
-    STATUS_PERIOD_MIN_S = 60,
-    FLAT_TEMPERATURE_HOURS = 12,
-    ABSENT_HOURS = 6,
-    AGE_STEP_S = 600,
-    AGE_UNKNOWN = 255,
-    AGE_MAX = 254,
-    RISK_CLASS_MAX = 3 /* two bits: also says every class above */
-};
+enum { STATUS_PERIOD_MIN_S = 60 };
 
 /* Chance ------------------------------------------------------------------------------------------- */
 
-/* Evenly in 0 .. range - 1 (range 0: 0); the bias of 2^-32 * range does not matter here. */
-static uint32_t random_below(swn_node_t *node, uint32_t range)
-{
-    return (uint32_t)((uint64_t)swn_xorshift32(&node->prng) * range >> 32);
-}
-
+/* The bias of 2^-32 * range does not matter here. */
 int64_t swn_random_us(swn_node_t *node, uint32_t range_ms)
 {
-    return (int64_t)random_below(node, range_ms) * 1000;
-}
-
-static int64_t status_delay_us(swn_node_t *node)
-{
-    const uint32_t period_s = node->config.status_period_s;
-
-    return (int64_t)random_below(node, period_s) * SECOND_US + swn_random_us(node, 1000);
+    return (int64_t)((uint64_t)swn_xorshift32(&node->prng) * range_ms >> 32) * 1000;
 }
 
 /* Life --------------------------------------------------------------------------------------------- */
@@ -45,8 +26,8 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
 
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
-        config->payload_max > SWN_PAYLOAD_MAX || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL ||
-        port->listen == NULL) {
+        config->payload_max > SWN_PAYLOAD_MAX || (config->mask != NULL && !swn_mask_valid(config->mask)) ||
+        config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL || port->listen == NULL) {
         return -1;
     }
     node->config = *config;
@@ -62,7 +43,7 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     node->busy_until_us = now_us;
     node->window_from_us = now_us;
     node->window_until_us = now_us;
-    node->status_due_us = now_us + status_delay_us(node);
+    node->status_due_us = now_us + swn_status_delay_us(node);
     swn_history_init(&node->history);
     swn_borrow_init(&node->borrow);
     swn_learner_init(&node->learner);
@@ -82,6 +63,10 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
         }
         swn_parameters_init(&node->parameters, node->config.model);
         return 0;
+    }
+    if (key == SWN_NVM_MASKED && size == sizeof node->masked) {
+        memcpy(&node->masked, data, size);
+        return 1;
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
@@ -159,8 +144,11 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     forget_update(node);
     node->round = round->round;
     node->round_known = 1;
+    node->repair_received = 0;
+    node->repair_missing = 0;
     if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
-        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort) {
+        (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort ||
+        (round->mode == SWN_MODE_MASKED_SUMS && !swn_masked_allowed(node, round))) {
         return;
     }
     if (spread_s > round->close_in_s - SWN_UPDATE_GUARD_S) {
@@ -168,6 +156,7 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     }
     node->update_mode = round->mode;
     node->update_heads_only = round->new_contexts;
+    node->sums = round->sums;
     node->update_due_us = now_us + SWN_UPDATE_GUARD_S * SECOND_US + swn_random_us(node, spread_s * 1000u);
     node->update_close_us = now_us + (int64_t)round->close_in_s * SECOND_US;
 }
@@ -224,23 +213,6 @@ swn_pending_answer_t *swn_answer_slot(swn_node_t *node, uint16_t query_id)
     return free_slot;
 }
 
-/* Whether there is anything of its own that the node can judge. */
-static uint8_t has_readings(const swn_node_t *node)
-{
-    return (uint8_t)(node->observed || swn_history_valid(&node->history) > 0);
-}
-
-static uint8_t age_of_readings(const swn_node_t *node, int64_t now_us)
-{
-    int64_t steps;
-
-    if (!has_readings(node)) {
-        return AGE_UNKNOWN;
-    }
-    steps = (now_us - node->valid_us) / (AGE_STEP_S * SECOND_US);
-    return (uint8_t)(steps < 0 ? 0 : steps > AGE_MAX ? AGE_MAX : steps);
-}
-
 static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
 {
     swn_pending_answer_t *slot;
@@ -262,10 +234,10 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
     answer.classes = (uint8_t)node->config.model->classes;
     if (query->features != NULL) {
         memcpy(x, query->features, query->features_size);
-        answer.age = AGE_UNKNOWN;
+        answer.age = SWN_AGE_UNKNOWN;
     } else {
         (void)swn_own_features(node, answer.context, x);
-        answer.age = age_of_readings(node, now_us);
+        answer.age = swn_age_of_readings(node, now_us);
         answer.flags = SWN_ANSWER_OWN_READINGS;
         if (!node->observed) {
             answer.flags = (uint8_t)(answer.flags |
@@ -287,7 +259,7 @@ static void on_schedule(swn_node_t *node, int64_t now_us, const swn_schedule_t *
     plan_window(node, now_us, schedule->next_window_s, schedule->window_s);
     if (schedule->status_period_min > 0 && schedule->status_period_min * 60u != node->config.status_period_s) {
         node->config.status_period_s = schedule->status_period_min * 60u;
-        node->status_due_us = now_us + status_delay_us(node);
+        node->status_due_us = now_us + swn_status_delay_us(node);
     }
 }
 
@@ -307,6 +279,12 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
         break;
     case SWN_DOWNLINK_BLOCK:
         on_block(node, &message.block);
+        break;
+    case SWN_DOWNLINK_REPAIR:
+        if (swn_repair_asked(node, now_us, &message.repair)) {
+            forget_update(node);
+            swn_learner_drop(&node->learner);
+        }
         break;
     case SWN_DOWNLINK_QUERY:
         on_query(node, now_us, &message.query);
@@ -391,6 +369,12 @@ static void compose_update(swn_node_t *node)
     update.context = node->config.context;
     update.payload_max = node->config.payload_max;
     update.epochs = node->config.epochs;
+    if (node->update_mode == SWN_MODE_MASKED_SUMS) {
+        update.mask = node->config.mask;
+        update.sums = node->sums;
+        swn_masked_draw_key(node, update.noise_key);
+        swn_masked_use(node);
+    }
     node->update_size = (uint16_t)swn_learner_compose(&node->learner, &update, node->update);
     node->update_slice = (uint8_t)(node->config.payload_max - SWN_FRAGMENT_HEADER);
     node->update_fragment = 0;
@@ -470,74 +454,6 @@ static void send_request(swn_node_t *node, int64_t now_us)
     }
 }
 
-static uint8_t suspects_fault(const swn_node_t *node)
-{
-    return (uint8_t)(node->flat_temperature >= FLAT_TEMPERATURE_HOURS || node->flat_humidity >= SWN_FLAT_HUMIDITY_HOURS ||
-                     node->absent >= ABSENT_HOURS);
-}
-
-static uint8_t risk_byte(const swn_node_t *node)
-{
-    uint8_t p[SWN_CLASSES_MAX];
-    unsigned best = 0;
-    unsigned i;
-
-    if (!has_readings(node)) {
-        return 0; /* class low with probability 0: nothing is known */
-    }
-    swn_infer_own(node, p);
-    for (i = 1; i < node->config.model->classes; i++) {
-        best = p[i] > p[best] ? i : best;
-    }
-    return (uint8_t)((best < RISK_CLASS_MAX ? best : RISK_CLASS_MAX) << 6 | p[best] >> 2);
-}
-
-/* The first of the node's own phases after now. */
-static int64_t next_phase(int64_t due_us, int64_t now_us, int64_t period_us)
-{
-    return due_us + ((now_us - due_us) / period_us + 1) * period_us;
-}
-
-static void send_status(swn_node_t *node, int64_t now_us)
-{
-    const swn_history_t *history = &node->history;
-    const unsigned last = (history->next + SWN_HISTORY_HOURS - 1u) % SWN_HISTORY_HOURS;
-    const int64_t period_us = (int64_t)node->config.status_period_s * SECOND_US;
-    uint8_t frame[SWN_STATUS_SIZE + 1];
-    swn_report_t report;
-    size_t size;
-
-    if (now_us - node->status_due_us >= period_us) {
-        /* Nobody called for a whole period: after a common silence all nodes would speak at once. */
-        node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
-        return;
-    }
-    report.model_version = node->parameters.model_version;
-    report.model_id = (uint16_t)(swn_model_crc32(node->config.model) & 0xFFFFu);
-    report.temperature_centi = history->temperature_centi[last];
-    report.humidity_half = history->humidity_half[last];
-    report.rain_tenth = (uint16_t)(node->rain_seen ? node->rain_tenth : SWN_RAIN_MISSING);
-    report.battery = node->battery;
-    report.labelled = node->learner.labelled;
-    report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
-                             (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
-                             (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
-                             (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
-                             node->borrow.share.id << SWN_STATUS_SHARE_SHIFT);
-    report.risk = risk_byte(node);
-    report.multicast_received = node->multicast_received;
-    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
-    if (node->config.payload_max == SWN_STATUS_SIZE) {
-        report.serves = 0; /* no room to say so */
-    }
-    size = swn_frame_status(&report, frame, sizeof frame);
-    if (swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
-        node->rain_tenth = 0;
-        node->rain_seen = 0;
-        node->status_due_us = next_phase(node->status_due_us, now_us, period_us);
-    }
-}
-
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -560,8 +476,11 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->borrow.request_due_us <= now_us && node->busy_until_us <= now_us) {
         send_request(node, now_us);
     }
+    if (node->repair_missing != 0 && node->repair_due_us <= now_us && node->busy_until_us <= now_us) {
+        swn_repair_send(node, now_us);
+    }
     if (node->status_due_us <= now_us && node->busy_until_us <= now_us) {
-        send_status(node, now_us);
+        swn_send_status(node, now_us);
     }
     swn_send_experts(node, now_us);
     next_us = earlier(earlier(node->status_due_us, node->update_due_us), node->experience.due_us);
@@ -573,6 +492,9 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
         if (node->answers[i].waiting) {
             next_us = earlier(next_us, node->answers[i].due_us);
         }
+    }
+    if (node->repair_missing != 0) {
+        next_us = earlier(next_us, node->repair_due_us);
     }
     next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
     return next_us > now_us ? next_us : now_us + 1;

@@ -14,7 +14,8 @@
  * round's close, and both are counted in `dropped`.
  * Rounds: a ROUND names a cohort; if the node's lot is in it, the update is composed and sent at a random
  * time in [5 s, 5 s + spread) after the announcement, and stays pending until an ACK (swn_learn.h). An update
- * that is larger than a frame goes out in fragments, one after another as the port takes them. A round for
+ * that is larger than a frame goes out in fragments, one after another as the port takes them. What members
+ * of a masking group do for one another when some were not heard is in swn_repair.h. A round for
  * new contexts is for nodes alone whose crop the model was shipped without; they train their head only.
  * Lending: a SHARE makes it send its day's readings after noon, or ask for a neighbour's (swn_borrow.h).
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
@@ -58,7 +59,8 @@ enum {
 /* swn_config_t.flags. Always on: the receiver is on whenever the node does not send (class C). Holder: the node says
  * which experts it holds even when it lacks none. */
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2, SWN_ALWAYS_ON = 4, SWN_HOLDER = 8 };
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3 }; /* keys of port->nvm_write */
+/* Keys of port->nvm_write. */
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3, SWN_NVM_MASKED = 4 };
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {
@@ -76,6 +78,7 @@ typedef struct swn_port {
 
 typedef struct swn_config {
     const swn_model_t *model;  /* opened by swn_model_open(); shared by any number of nodes */
+    const swn_mask_t *mask;    /* its masking group, or NULL: no part in masked sums */
     uint64_t seed;
     uint32_t status_period_s;  /* 60 .. */
     uint32_t guard_us;         /* how long before a window the receiver opens: the clock's error */
@@ -88,6 +91,13 @@ typedef struct swn_config {
     uint8_t ask_below;         /* others are asked when the best class has less than this, in 1/255; 0: never */
     uint8_t ask_retry_s;       /* 0: SWN_ASK_RETRY_S */
 } swn_config_t;
+
+/* What must outlive a reset: which rounds' masks are used up. */
+typedef struct swn_masked_memo {
+    uint16_t round;
+    uint8_t used;     /* 0: none yet */
+    uint8_t releases; /* vectors sent, 255 also for more */
+} swn_masked_memo_t;
 
 typedef struct swn_pending_answer {
     int64_t due_us;
@@ -113,6 +123,7 @@ typedef struct swn_node {
     int64_t status_due_us;
     int64_t update_due_us;    /* SWN_NEVER_US: none */
     int64_t update_close_us;
+    int64_t repair_due_us;    /* counts while repair_missing is not 0 */
     int64_t busy_until_us;
     int64_t window_from_us;   /* of the announced multicast window */
     int64_t window_until_us;
@@ -144,6 +155,10 @@ typedef struct swn_node {
     uint8_t observed;         /* swn_observe() was called: the node judges its last observation */
     int8_t day_x[SWN_FEATURES_MAX]; /* of the last closed day, or the last observation */
     uint8_t day_sampled;      /* that day had enough readings for a sample */
+    swn_sums_plan_t sums;       /* of the running round */
+    swn_masked_memo_t masked;
+    uint16_t repair_received;   /* members heard, as the gateway says; 0: nothing was asked */
+    uint16_t repair_missing;    /* whose seeds are still to be sent */
     uint8_t update[SWN_UPDATE_SIZE_MAX];
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];
     swn_ask_t ask;
@@ -240,6 +255,13 @@ int64_t swn_random_us(swn_node_t *node, uint32_t range_ms);
 uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x);
 void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
                       uint8_t *probabilities);
+
+/* swn_status.c: the delay until the first report; the age of an answer from the node's own readings, in 10 min; a report is
+ * due. */
+enum { SWN_AGE_UNKNOWN = 255 };
+int64_t swn_status_delay_us(swn_node_t *node);
+uint8_t swn_age_of_readings(const swn_node_t *node, int64_t now_us);
+void swn_send_status(swn_node_t *node, int64_t now_us);
 
 /* swn_ask.c: what the gate chose is counted; a REPLY or an EXPERT_QUERY came; an ASK, or EXPERTS, is sent when it is due. */
 void swn_count_experts(swn_node_t *node, const uint8_t *picks);

@@ -112,6 +112,28 @@ static void test_dense_and_fragments(void)
     }
 }
 
+static void test_masked_sums_and_seeds(void)
+{
+    uint8_t out[SWN_UPDATE_SIZE_MAX];
+    size_t i;
+
+    for (i = 0; i < COUNT(VECTORS_MASKED_SUMS); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_MASKED_SUMS[i].raw;
+        const swn_masked_vector_t *value = &VECTORS_MASKED_SUMS[i].value;
+        expect_bytes(raw, out, swn_frame_masked_sums(&value->header, value->values, value->count, out, raw->size));
+        EXPECT_EQ(swn_frame_masked_sums(&value->header, value->values, value->count, out, raw->size - 1), 0);
+    }
+    for (i = 0; i < COUNT(VECTORS_SEEDS); i++) {
+        const swn_vector_bytes_t *raw = &VECTORS_SEEDS[i].raw;
+        swn_seeds_t value = VECTORS_SEEDS[i].value;
+        value.seeds = raw->bytes + SWN_SEEDS_HEADER;
+        expect_bytes(raw, out, swn_frame_seeds(&value, out, raw->size));
+        EXPECT_EQ(swn_frame_seeds(&value, out, raw->size - 1), 0);
+        value.missing = 0;
+        EXPECT_EQ(swn_frame_seeds(&value, out, raw->size), 0);
+    }
+}
+
 static swn_downlink_kind_t read_vector(const swn_vector_bytes_t *raw, swn_downlink_t *out)
 {
     /* Exactly the bytes, on the heap: the address sanitizer sees one too many. */
@@ -152,6 +174,21 @@ static void test_rounds_and_acks(void)
         EXPECT_EQ(got.round.close_in_s, wanted->close_in_s);
         EXPECT_EQ(got.round.next_window_s, wanted->next_window_s);
         EXPECT_EQ(got.round.window_s, wanted->window_s);
+        EXPECT_EQ(got.round.sums.samples_max, wanted->sums.samples_max);
+        EXPECT_EQ(got.round.sums.bits, wanted->sums.bits);
+        EXPECT_EQ(got.round.sums.shift_linear, wanted->sums.shift_linear);
+        EXPECT_EQ(got.round.sums.shift_square, wanted->sums.shift_square);
+        EXPECT_EQ(got.round.sums.clip, wanted->sums.clip);
+        EXPECT_EQ(got.round.sums.sigma_count, wanted->sums.sigma_count);
+        EXPECT_EQ(got.round.sums.sigma_linear, wanted->sums.sigma_linear);
+        EXPECT_EQ(got.round.sums.sigma_square, wanted->sums.sigma_square);
+        EXPECT_EQ(got.round.sums.releases_max, wanted->sums.releases_max);
+    }
+    for (i = 0; i < COUNT(VECTORS_REPAIR); i++) {
+        EXPECT_EQ(read_vector(&VECTORS_REPAIR[i].raw, &got), SWN_DOWNLINK_REPAIR);
+        EXPECT_EQ(got.repair.round, VECTORS_REPAIR[i].value.round);
+        EXPECT_EQ(got.repair.group, VECTORS_REPAIR[i].value.group);
+        EXPECT_EQ(got.repair.received, VECTORS_REPAIR[i].value.received);
     }
     for (i = 0; i < COUNT(VECTORS_ROUND_ACK); i++) {
         EXPECT_EQ(read_vector(&VECTORS_ROUND_ACK[i].raw, &got), SWN_DOWNLINK_ACK);
@@ -317,6 +354,7 @@ int main(void)
     test_uplinks();
     test_top_k();
     test_dense_and_fragments();
+    test_masked_sums_and_seeds();
     test_rounds_and_acks();
     test_blocks_queries_and_schedules();
     test_readings_and_shares();

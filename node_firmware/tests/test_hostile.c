@@ -62,7 +62,7 @@ static size_t draw_frame(uint32_t *prng, unsigned long n, uint8_t *frame, uint8_
     frame[0] = (uint8_t)(choice < 3 ? choice + 1 : 1);
     switch (choice) {
     case 0:
-        frame[5] = (uint8_t)(frame[5] % (SWN_MODE_LAST + 1) | (frame[5] & SWN_MODE_NEW_CONTEXTS));
+        frame[5] = (uint8_t)(frame[5] % (SWN_TYPE_SEEDS + 1) | (frame[5] & SWN_MODE_NEW_CONTEXTS));
         frame[11] = frame[12] = frame[16] = 0;
         return 19;
     case 1:

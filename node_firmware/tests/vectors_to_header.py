@@ -41,6 +41,12 @@ typedef struct swn_top_k_vector {
     uint16_t indices[255];
     int8_t steps[255];
 } swn_top_k_vector_t;
+
+typedef struct swn_masked_vector {
+    swn_masked_header_t header;
+    size_t count;
+    uint16_t values[420];
+} swn_masked_vector_t;
 """
 
 
@@ -113,7 +119,15 @@ def announcement(fields: Case) -> str:
     """`swn_round_t`, where the flag of the mode byte stands apart from the mode."""
     names = ["round", "model_version", "cohort", "spread_s", "close_in_s", "next_window_s", "window_s"]
     mode = f".mode = {fields['mode'] & ~NEW_CONTEXTS}, .new_contexts = {int(fields['mode'] >= NEW_CONTEXTS)}"
-    return f"{designated(fields, names)}, {mode}"
+    plan = fields["sums"]
+    sums = "" if plan is None else f", .sums = {{{designated(plan, list(plan))}}}"
+    return f"{designated(fields, names)}, {mode}{sums}"
+
+
+def masked_sums(fields: Case) -> str:
+    """`swn_masked_vector_t`."""
+    names = [name for name in fields if name not in ("kind", "values")]
+    return f"{{{designated(fields, names)}}}, {len(fields['values'])}, {braces(fields['values'])}"
 
 
 def readings(fields: Case) -> str:
@@ -149,6 +163,9 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "features": ("swn_features_header_t", plain(*SEEN)),
     "blocks": ("swn_blocks_header_t", plain(*DENSE, "first")),
     "fragment": ("swn_fragment_t", fragment),
+    "masked_sums": ("swn_masked_vector_t", masked_sums),
+    "seeds": ("swn_seeds_t", plain("round", "group", "position", "missing")),
+    "repair": ("swn_repair_t", plain("round", "group", "received")),
     "answer": ("swn_answer_t", answer),
     "status": ("swn_report_t", plain(*STATUS)),
     "round_announce": ("swn_round_t", announcement),

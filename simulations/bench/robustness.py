@@ -293,6 +293,8 @@ def _garbage(message: app.LearningMessage, prng: Prng) -> app.LearningMessage:
             steps = [*int4(min(end, len(message.steps))), *[0] * len(message.steps)][: len(message.steps)]
             scales = {"scale_adapter": message.scale_adapter or 1, "scale_head": message.scale_head or 1}
             return replace(message, steps=tuple(steps), **scales)
+        case _:
+            raise ValueError(f"no lies are known for {type(message).__name__}: masks hide what is wrong")
 
 
 def run(

@@ -28,7 +28,7 @@ from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior, Statisti
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
-__all__ = ["ContextResult", "Judge", "solve_head", "solve_heads"]
+__all__ = ["ContextResult", "Judge", "Moments", "prior_of", "solve_head", "solve_heads", "solve_moments"]
 
 SHARES = (1.0, 0.5)
 """How much of the solved head is tried against the shipped one."""
@@ -52,7 +52,7 @@ class ContextResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Moments:
+class Moments:
     """Weighted sums: weight, total per class and dim [classes, 32], scatter and its freedom per dim pair."""
 
     samples: Float64  # [classes], each node with its capped total, in its own class shares
@@ -105,13 +105,27 @@ def solve_heads(
 ) -> Float64:
     """The solved head of each context, float64[contexts, head_size]; the shipped one without reports."""
     rows = [statistics.context(context) for context in range(len(base_heads))]
-    moments = [_moments(own, options, _prior_of(prior, c, options)) for c, own in enumerate(rows)]
+    moments = [_moments(own, options, prior_of(prior, c, options)) for c, own in enumerate(rows)]
+    reported = [len(own) > 0 for own in rows]
+    return solve_moments(moments, reported, base_heads, options, _public_covariance(prior))
+
+
+def solve_moments(
+    moments: Sequence[Moments],
+    reported: Sequence[bool],
+    base_heads: Float64,
+    options: Options,
+    public: Float64 | None = None,
+) -> Float64:
+    """The head of each context from its moments, float64[contexts, head_size]; unreported ones stay.
+
+    `public`: the covariance [32, 32] to which `options.public_covariance` draws the own one (None: it stays).
+    """
     heads = base_heads.copy()
-    public = _public_covariance(prior)
-    for context, own in enumerate(rows):
-        if len(own):
-            others = _sum(moments[:context] + moments[context + 1 :], own.shape[2])
-            heads[context] = _solve(moments[context], others, options, base_heads[context], public)
+    for context, own in enumerate(moments):
+        if reported[context]:
+            others = _sum([*moments[:context], *moments[context + 1 :]], len(own.samples))
+            heads[context] = _solve(own, others, options, base_heads[context], public)
     return heads
 
 
@@ -129,7 +143,7 @@ def _macro_f1(confusion: Float64) -> float:
     return float((2.0 * np.diag(confusion)[occurs] / union[occurs]).mean()) if occurs.any() else 0.0
 
 
-def _prior_of(prior: Prior | None, context: int, options: Options) -> tuple[Float64, Float64] | None:
+def prior_of(prior: Prior | None, context: int, options: Options) -> tuple[Float64, Float64] | None:
     """The public means in std [classes, 32] and their weights [classes] (0 where there are none)."""
     if prior is None or context >= len(prior.means):
         return None
@@ -155,7 +169,7 @@ def _means(rows: Int64) -> tuple[Float64, Float64]:
     return np.divide(sums, count, out=np.zeros_like(sums), where=count > 0), count
 
 
-def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | None) -> _Moments:
+def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
     mean, count = _means(rows)
     classes = mean.shape[1]
     kept = _kept(mean, count, options)
@@ -172,11 +186,11 @@ def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | Non
     if prior is not None:
         total = total + prior[0] * prior[1][:, np.newaxis]
         weights = weights + prior[1][:, np.newaxis]
-    return _Moments((_votes(count, options) * kept).sum(axis=0), weights, total, scatter, freedom)
+    return Moments((_votes(count, options) * kept).sum(axis=0), weights, total, scatter, freedom)
 
 
-def _sum(moments: Sequence[_Moments], classes: int) -> _Moments:
-    return _Moments(
+def _sum(moments: Sequence[Moments], classes: int) -> Moments:
+    return Moments(
         samples=sum((m.samples for m in moments), np.zeros(classes)),
         weight=sum((m.weight for m in moments), np.zeros((classes, Z))),
         total=sum((m.total for m in moments), np.zeros((classes, Z))),
@@ -223,7 +237,7 @@ def _kept(mean: Float64, count: Float64, options: Options) -> Float64:
     return kept
 
 
-def _solve(own: _Moments, others: _Moments, options: Options, base: Float64, public: Float64) -> Float64:
+def _solve(own: Moments, others: Moments, options: Options, base: Float64, public: Float64 | None) -> Float64:
     pooled_weight = own.weight + others.weight
     pooled_mean = _ratio(own.total + others.total, pooled_weight)
     shrink = np.where(pooled_weight > 0, options.mean_shrink, 0.0)
@@ -232,7 +246,8 @@ def _solve(own: _Moments, others: _Moments, options: Options, base: Float64, pub
     identity = options.identity_shrink
     scatter = own.scatter + OTHER_CONTEXTS * others.scatter + identity * np.eye(Z)
     covariance = scatter / np.maximum(own.freedom + OTHER_CONTEXTS * others.freedom + identity, 1.0)
-    covariance += options.public_covariance * (public - covariance)
+    if public is not None:
+        covariance += options.public_covariance * (public - covariance)
     reported = weight.max(axis=0)
     known = (reported > 0) & (reported >= 0.5 * reported.max())
     # Dims that few nodes reported (slow data rates send the first ones) are not solved.
@@ -250,7 +265,7 @@ def _ratio(total: Float64, weight: Float64) -> Float64:
     return quotient
 
 
-def _discriminant(mean: Float64, covariance: Float64, own: _Moments, options: Options) -> Float64:
+def _discriminant(mean: Float64, covariance: Float64, own: Moments, options: Options) -> Float64:
     """LDA for class means [classes, n], covariance [n, n]: weights and bias per class, [classes, n + 1]."""
     dims = len(covariance)
     ridge = options.ridge * float(np.trace(covariance)) / max(dims, 1)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from swarm.federation import blocks, changes, features, prototypes
-from swarm.federation.reply import FEATURES, PER_BLOCK, PROTOTYPES, Reply
+from swarm.federation.reply import FEATURES, MASKED_SUMS, PER_BLOCK, PROTOTYPES, Reply
 from swarm.model.layout import Shape
 from swarm.model.vector import VERSIONS, Float64
 from swarm.wire import app
@@ -39,14 +39,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One row.  `replies` makes what the strategy sees: (held, master, shape, contexts) -> one each."""
+    """One row.  `replies` makes what the strategy sees: (held, master, shape, contexts) -> one each.
+
+    None: only sums over masking groups are seen (`federation.groups`), and nothing of another round.
+    """
 
     wire: RoundMode
     message: type
     additive: bool
     strategy: str | None
     is_plausible: Callable[[Any, Shape], bool]
-    replies: Callable[[Sequence[Held], Float64, Shape, int], list[Reply]]
+    replies: Callable[[Sequence[Held], Float64, Shape, int], list[Reply]] | None
     per_block: bool = False
     """The configured strategy works on each block of the vector by itself (`federation.blockwise`)."""
 
@@ -111,6 +114,11 @@ def _changes(held: Sequence[Held], master: Float64, shape: Shape, contexts: int)
     ]
 
 
+def _is_of_the_model(message: app.MaskedSums, shape: Shape) -> bool:
+    """All that can be told of one member: what it sent is noise to us."""
+    return message.classes == shape.classes
+
+
 def _change_mode(wire: RoundMode, message: type) -> Mode:
     return Mode(wire, message, False, None, changes.is_plausible, _changes)
 
@@ -122,6 +130,7 @@ _ROWS = (
     _change_mode(RoundMode.DENSE_INT8, app.DenseInt8),
     Mode(RoundMode.FEATURES, app.Features, True, FEATURES, features.is_plausible, _samples),
     Mode(RoundMode.BLOCKS, app.Blocks, False, None, blocks.is_plausible, _blocks, per_block=True),
+    Mode(RoundMode.MASKED_SUMS, app.MaskedSums, True, MASKED_SUMS, _is_of_the_model, None),
 )
 MODES: Mapping[RoundMode, Mode] = MappingProxyType({row.wire: row for row in _ROWS})
 MODE_NAMES = ("none", *(row.name for row in _ROWS))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from swarm.model.vector import Float64
 
-__all__ = ["FEATURES", "OWN", "PER_BLOCK", "PROTOTYPES", "Reply"]
+__all__ = ["FEATURES", "MASKED_SUMS", "OWN", "PER_BLOCK", "PROTOTYPES", "Reply"]
 
 PROTOTYPES = "prototypes"
 FEATURES = "features"
-OWN = (PROTOTYPES, FEATURES)
+MASKED_SUMS = "masked_sums"
+OWN = (PROTOTYPES, FEATURES, MASKED_SUMS)
 """The names of our own strategies."""
 PER_BLOCK = "/blocks"
 """What the name of a strategy ends with that works on blocks (`federation.blockwise`)."""
@@ -28,3 +29,10 @@ class Reply:
     vector: Float64
     num_examples: int
     weight: float = 1.0
+    members: tuple[int, ...] = ()
+    """The nodes it stands for, where they are several: a masking group."""
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """Indices of the nodes whose update it holds."""
+        return self.members or (self.node_index,)

@@ -20,6 +20,12 @@ Staleness is counted in model versions (a late update is at least 1 stale).  Wha
 (`federation.modes`): a change weighs 1 / (1 + staleness) and more than `staleness_max` is refused; class
 means do not depend on the head, so any past version is welcome and counts in full.
 
+Masked sums: when the time is over and members of masking groups are missing, the round is in REPAIR until
+their masks are known (`federation.groups`) or `repair_until_us`; it takes no update any more, only seeds.
+
+    OPEN --begin_repair--> REPAIR   on_seeds: the row to store first, or None
+    REPAIR --due, close--> CLOSED
+
 An update larger than a frame comes in fragments (`federation.reassembly`), in its own round only.
 A claimed round (`gather`) belongs to somebody outside: `close_gathered` closes it without a strategy, and
 `gathered` hands out the same changes that the cell's own strategy would have seen, as often as asked.
@@ -33,7 +39,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -42,6 +48,7 @@ import numpy as np
 from swarm.effects import Row, integers
 from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
+from swarm.federation.groups import Groups
 from swarm.federation.modes import MODES, Held, Mode, mode_of
 from swarm.federation.outside import Change, Gathered
 from swarm.federation.reply import OWN
@@ -49,7 +56,17 @@ from swarm.federation.strategy import Aggregator, ReplyError
 from swarm.model.layout import Shape
 from swarm.model.vector import Float64, version_age
 from swarm.wire import app
-from swarm.wire.app import F_PORT_LEARNING, Fragment, LearningMessage, RoundAck, RoundMode
+from swarm.wire.app import (
+    F_PORT_LEARNING,
+    Fragment,
+    LearningMessage,
+    MaskedSums,
+    Repair,
+    RoundAck,
+    RoundMode,
+    Seeds,
+    SumsPlan,
+)
 
 __all__ = [
     "REASONS",
@@ -68,6 +85,7 @@ ROUNDS = 1 << 16
 
 REASONS = (
     "closed",
+    "repairing",
     "wrong_mode",
     "wrong_round",
     "stale",
@@ -84,7 +102,11 @@ class RoundState(StrEnum):
     """Where a round is in its life."""
 
     OPEN = "open"
+    REPAIR = "repair"
     CLOSED = "closed"
+
+
+_SHUT = {RoundState.REPAIR: "repairing", RoundState.CLOSED: "closed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +180,14 @@ class Round:
     staleness_max: int = 4
     previous_accepted: frozenset[int] = frozenset()
     gather: bool = False
+    sums: SumsPlan | None = None
+    repair_until_us: int | None = None
     state: RoundState = RoundState.OPEN
     closed_us: int | None = None
     refused: dict[str, int] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     _held: dict[str, Held] = field(default_factory=dict)
+    _groups: Groups = field(default_factory=Groups)
 
     def on_update(
         self,
@@ -197,8 +222,8 @@ class Round:
         return Refused(reason)
 
     def _fragment_fault(self, dev_eui: str, node_index: int, message: Fragment) -> str | None:
-        if self.state is RoundState.CLOSED:
-            return "closed"
+        if self.state is not RoundState.OPEN:
+            return _SHUT[self.state]
         behind = (self.number - message.round) % ROUNDS
         if behind:
             # The others of its round are gone with it.
@@ -216,7 +241,39 @@ class Round:
 
     def due(self, now_us: int) -> bool:
         """Whether the round should be closed now: the quorum of this round's own updates, or the deadline."""
+        if self.state is RoundState.REPAIR:
+            return now_us >= self.due_us or not self._groups.owing()
         return self.state is RoundState.OPEN and (now_us >= self.close_us or self.updates >= self.quorum)
+
+    @property
+    def due_us(self) -> int:
+        """When the round is over at the latest, in the state it is in."""
+        return self.close_us if self.repair_until_us is None else self.repair_until_us
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether the round should not be closed yet, because members can still say what masks are left."""
+        return self.state is RoundState.OPEN and self._groups.owing() > 0
+
+    def begin_repair(self, until_us: int) -> None:
+        """From now on no update counts, so that what is missing stays missing; seeds do, until `until_us`."""
+        assert self.state is RoundState.OPEN
+        self.state, self.repair_until_us = RoundState.REPAIR, until_us
+
+    def repair_of(self, dev_eui: str) -> Repair | None:
+        """What to ask this node in the repair, if it owes seeds."""
+        held = self._held.get(dev_eui)
+        if self.state is not RoundState.REPAIR or held is None or not isinstance(held.message, MaskedSums):
+            return None
+        return self._groups.repair_of(held.message)
+
+    def on_seeds(self, dev_eui: str, node_index: int, message: Seeds) -> Row | None:
+        """Seeds of a member: the row of table `seeds` that keeps them; None: nobody asked for these."""
+        current = self.state is RoundState.REPAIR and message.round == self.number
+        if not current or not self._groups.take_seeds(node_index, message):
+            return None
+        payload = app.encode(message)
+        return {"round": self.number, "dev_eui": dev_eui, "node_index": node_index, "payload": payload}
 
     @property
     def updates(self) -> int:
@@ -240,11 +297,15 @@ class Round:
 
     def close(self, now_us: int, strategy: Aggregator, master: Float64) -> Closed:
         """Aggregate what counts into the current `master` (float64[d]); the round is closed afterwards."""
-        assert self.state is RoundState.OPEN and not self.gather
+        assert self.state is not RoundState.CLOSED and not self.gather
         assert strategy.name == (self._mode.strategy or strategy.name)
         assert self._mode.strategy is not None or strategy.name not in OWN
         held = self.held
-        replies = self._mode.replies(held, master, self.shape, self.contexts)
+        if self._mode.replies is not None:
+            replies = self._mode.replies(held, master, self.shape, self.contexts)
+        else:
+            assert self.sums is not None
+            replies = self._groups.replies(self.sums)
         done = strategy.aggregate(strategy.rounds + 1, master, replies)
         closed = Closed(
             vector=done.vector,
@@ -255,9 +316,11 @@ class Round:
             failure=done.failure,
             contexts=done.contexts,
         )
-        left_out = {error.node_index for error in done.errors}
-        if done.vector is None:
-            left_out.update(update.node_index for update in held)
+        refused = {error.node_index for error in done.errors}
+        counted = {node for reply in replies if reply.node_index not in refused for node in reply.nodes}
+        left_out = {update.node_index for update in held}
+        if done.vector is not None:
+            left_out -= counted
         self.state = RoundState.CLOSED
         self.closed_us = now_us
         self.result = {**closed.metrics(), "left_out": sorted(left_out)}
@@ -279,6 +342,7 @@ class Round:
         held = sorted(self._held.items(), key=lambda item: item[1].node_index)
         # Replies to the zero vector are the changes alone.
         zero = np.zeros(self.shape.vector_size(self.contexts))
+        assert self._mode.replies is not None  # a claimed round asks for signs, never for masked sums
         replies = self._mode.replies([update for _, update in held], zero, self.shape, self.contexts)
         changes = (
             Change(dev_eui, reply.num_examples, reply.vector)
@@ -303,11 +367,13 @@ class Round:
 
     def to_row(self) -> Row:
         """The row of table `round` (key: the number)."""
-        settings = {
+        settings: dict[str, Any] = {
             "quorum": self.quorum,
             "contexts": self.contexts,
             "staleness_max": self.staleness_max,
             "gather": self.gather,
+            "repair_until_us": self.repair_until_us,
+            "sums": None if self.sums is None else asdict(self.sums),
         }
         metrics = {**settings, "refused": self.refused, "result": self.result}
         return {
@@ -325,7 +391,11 @@ class Round:
 
     @classmethod
     def from_row(
-        cls, row: Mapping[str, Any], update_rows: Iterable[Mapping[str, Any]], shape: Shape
+        cls,
+        row: Mapping[str, Any],
+        update_rows: Iterable[Mapping[str, Any]],
+        shape: Shape,
+        seeds_rows: Iterable[Mapping[str, Any]] = (),
     ) -> Round:
         """The round as it was stored; `update_rows` may hold all rows of table `update`, in any order.
 
@@ -345,6 +415,8 @@ class Round:
             contexts=metrics["contexts"],
             staleness_max=metrics["staleness_max"],
             gather=metrics.get("gather", False),
+            sums=SumsPlan(**metrics["sums"]) if metrics.get("sums") else None,
+            repair_until_us=metrics.get("repair_until_us"),
             state=RoundState(row["state"]),
             closed_us=row["closed_us"],
             refused=metrics["refused"],
@@ -358,6 +430,10 @@ class Round:
                 made._hold(stored["dev_eui"], stored["node_index"], message, stored["received_us"])
             elif message.round == stored["round"] == (made.number - 1) % ROUNDS:
                 previous.add(stored["node_index"])
+        for stored in seeds_rows if made.state is RoundState.REPAIR else ():
+            seeds = app.decode_uplink(F_PORT_LEARNING, stored["payload"])
+            if isinstance(seeds, Seeds) and seeds.round == made.number:
+                made._groups.take_seeds(stored["node_index"], seeds)
         made.previous_accepted = frozenset(previous)
         made._forget(made.result.get("left_out", ()))
         return made
@@ -365,8 +441,8 @@ class Round:
     def _fault(
         self, dev_eui: str, node_index: int, message: LearningMessage, context: int | None
     ) -> str | None:
-        if self.state is RoundState.CLOSED:
-            return "closed"
+        if self.state is not RoundState.OPEN:
+            return _SHUT[self.state]
         if mode_of(message) is not self._mode:
             return "wrong_mode"
         if (order := self._order_fault(dev_eui, node_index, message)) is not None:
@@ -381,7 +457,7 @@ class Round:
         """Round number, repetition, cohort and model version."""
         behind = (self.number - message.round) % ROUNDS
         held = self._held.get(dev_eui)
-        if behind > 1:
+        if behind > (0 if self.sums is not None else 1):
             return "stale" if behind < ROUNDS // 2 else "wrong_round"
         if behind == 1:
             if held is not None or node_index in self.previous_accepted:
@@ -394,7 +470,11 @@ class Round:
         return "stale" if age > self._mode.staleness_limit(self.staleness_max) else None
 
     def _is_plausible(self, message: LearningMessage) -> bool:
-        return message.context < self.contexts and self._mode.is_plausible(message, self.shape)
+        known = message.context < self.contexts and self._mode.is_plausible(message, self.shape)
+        return known and not (isinstance(message, MaskedSums) and self._is_unfit(message))
+
+    def _is_unfit(self, message: MaskedSums) -> bool:
+        return self.sums is None or message.bits != self.sums.bits or self._groups.clashes(message)
 
     @property
     def _mode(self) -> Mode:
@@ -405,6 +485,8 @@ class Round:
         age = version_age(message.model_version, self.model_version)
         staleness = max(age, 1) if late else age
         self._held[dev_eui] = Held(node_index, message, received_us, late, staleness)
+        if isinstance(message, MaskedSums):
+            self._groups.add(node_index, message)
         return self._held[dev_eui]
 
 

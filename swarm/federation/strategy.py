@@ -1,8 +1,9 @@
 """The only door to Flower: any of its strategies by name, fed with plain vectors, fenced against surprises.
 
-`FlowerStrategy(name, shape, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`, our own
-subclass of its `Strategy`) and calls `configure_train` and `aggregate_train` directly, never `start()`,
-because a LoRa round is open for hours and Flower's loop is synchronous.  What is fenced off, and how:
+`FlowerStrategy(name, shape, options)` wraps a class of `flwr.serverapp.strategy` (or `prototypes`,
+`masked_sums`, our own subclass of its `Strategy`) and calls `configure_train` and `aggregate_train`
+directly, never `start()`, because a LoRa round is open for hours and Flower's loop is synchronous.  What
+is fenced off, and how:
 
 - `sample_nodes` waits with sleep(1) and draws from the global `random`: the grid it sees has no nodes and
   the minimum counts are 0, so it draws nothing; the cohort is chosen by `federation.cohort`.
@@ -38,18 +39,22 @@ from flwr.serverapp.exception import AggregationError, InconsistentMessageReplie
 from flwr.supercore.logger import FLOWER_LOGGER
 from numpy.typing import NDArray
 
-from swarm.federation import features, prototypes
+from swarm.federation import features, prototypes, sums_learner
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.features import FeaturesLearner
 from swarm.federation.learner import Learner
 from swarm.federation.modes import strategy_of
 from swarm.federation.prototypes import Options, Prior
-from swarm.federation.reply import FEATURES, OWN, PROTOTYPES, Reply
+from swarm.federation.reply import FEATURES, MASKED_SUMS, OWN, PROTOTYPES, Reply
+from swarm.federation.sums_learner import SumsLearner
 from swarm.model.layout import ADAPTER_SIZE, WEATHER, Shape
 from swarm.model.vector import Float64
 
+_Learner = Learner | FeaturesLearner | SumsLearner
+
 __all__ = [
     "DEFAULT_OPTIONS",
+    "MASKED_SUMS",
     "PROTOTYPES",
     "Aggregated",
     "Aggregator",
@@ -129,10 +134,10 @@ def strategy_names() -> tuple[str, ...]:
 
 def option_names(name: str) -> tuple[str, ...]:
     """The options that a strategy takes; ValueError for a name that is not usable."""
-    if name == PROTOTYPES:
-        return tuple(field.name for field in fields(Options))
     if name == FEATURES:
         return features.OPTIONS
+    if name in OWN:
+        return tuple(field.name for field in fields(Options))
     taken = inspect.signature(_flower_class(name).__init__).parameters
     return tuple(sorted(key for key in taken if key != "self" and not _is_fenced(key)))
 
@@ -254,7 +259,7 @@ class FlowerStrategy:
         contexts = (len(global_vector) - ADAPTER_SIZE) // self._shape.head_size
         if self.name == FEATURES:
             return features.reply_fault(reply.vector, contexts, self._shape)
-        return prototypes.reply_fault(reply.vector, contexts) if own else None
+        return prototypes.reply_fault(reply.vector, contexts) if self.name == PROTOTYPES else None
 
     def _run(self, server_round: int, global_vector: Float64, replies: list[Reply]) -> Float64:
         if hasattr(self._strategy, "current_arrays"):
@@ -298,9 +303,12 @@ class FlowerStrategy:
 
 
 class _Solved(flower.Strategy):  # type: ignore[misc]  # mypy does not follow flwr
-    """Class means or samples to heads (`federation.learner`, `features`) as a Flower strategy."""
+    """Statistics or samples to heads (`federation.learner`, `sums_learner`, `features`) as a Flower strategy.
 
-    def __init__(self, learner: Learner | FeaturesLearner, shape: Shape) -> None:
+    The adapter stays as it is.
+    """
+
+    def __init__(self, learner: _Learner, shape: Shape) -> None:
         self.learner = learner
         self._head_size = shape.head_size
         self._vector: Float64 | None = None
@@ -349,7 +357,7 @@ def mistakes(
     """
     own = strategy_of(mode)
     if own is None and mode != "none" and strategy in OWN:
-        said = "samples" if strategy == FEATURES else "class means"
+        said = {FEATURES: "samples", MASKED_SUMS: "masked sums"}.get(strategy, "class means")
         what = f"{strategy} makes heads of {said}, which mode {mode} does not send"
         yield ("strategy",), what, "name a Flower strategy, as FedAvg"
         return
@@ -381,9 +389,17 @@ class _NoGrid:
 
 
 _NO_GRID = _NoGrid()
-_OWN: dict[str, type[Learner] | type[FeaturesLearner]] = {PROTOTYPES: Learner, FEATURES: FeaturesLearner}
+_OWN: dict[str, type[_Learner]] = {
+    PROTOTYPES: Learner,
+    FEATURES: FeaturesLearner,
+    MASKED_SUMS: SumsLearner,
+}
 """The strategies that make heads themselves."""
-_REPLY_SIZES = {PROTOTYPES: prototypes.reply_size, FEATURES: features.reply_size}
+_REPLY_SIZES = {
+    PROTOTYPES: prototypes.reply_size,
+    FEATURES: features.reply_size,
+    MASKED_SUMS: sums_learner.reply_size,
+}
 
 
 def _flower_class(name: str) -> Any:

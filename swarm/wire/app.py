@@ -21,14 +21,19 @@ FPort, way  type  layout (sizes in bytes)
                   (low: even), 16 of int4 per sample
 10 up       07    type 1, round 2, model_version 2, context 1, num_examples 1, scale_adapter 2,
                   scale_head 2, first 1, 32 of int4 per chunk
+10 up       08    type 1, round 2, model_version 2, context 1, group 2, position 1, size 1, classes 1,
+                  bits 1, values, lowest bit first; zero bits up to the byte: masked sums
+10 up       09    type 1, round 2, group 2, position 1, missing 2, seed 16 per bit of missing
 11 up       01    type 1, query_id 2, context 1, probability 1 per class (sum 255), head_version 2,
                   age 1, flags 1
 12 up       01    type 1, protocol 1, model_version 2, model_id 2, battery 1, labelled 1, flags 1,
                   temperature i2, humidity 1, rain 2, risk 1, multicast_received 1, [serves 1, if not 0]
 10 down     01    type 1, round 2, model_version 2, mode 1, cohort 1, spread_s 2, close_in_s 4,
-                  next_window_s 4, window_s 2
+                  next_window_s 4, window_s 2, [mode 8: samples_max 1, bits 1, shift_linear 1,
+                  shift_square 1, clip 2, sigma_count 2, sigma_linear 2, sigma_square 2, releases_max 1]
 10 down     02    type 1, round 2, first_index 2, bitmap 1..
 10 down     03    type 1, version 2, base_version 2, kind 1, length 2, crc32 4, index 1, count 1, piece 1..
+10 down     04    type 1, round 2, group 2, received 2
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
 11, 12            expert questions: `swarm.wire.expert`
@@ -46,7 +51,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from swarm.effects import Malformed
-from swarm.wire import expert, learning, readings
+from swarm.wire import expert, learning, readings, sums
 from swarm.wire.learning import rice_bits, rice_k_for
 from swarm.wire.messages import (
     BLOCK_HEADER_SIZE,
@@ -58,6 +63,8 @@ from swarm.wire.messages import (
     F_PORT_LEARNING,
     F_PORT_STATUS,
     FRAGMENTS_MAX,
+    GROUP_MAX,
+    GROUP_MIN,
     LEVEL_MAX,
     LOCAL_SIZE_MAX,
     MODES,
@@ -68,6 +75,12 @@ from swarm.wire.messages import (
     QUERY_OWN_READINGS,
     RICE_K_MAX,
     ROUND_NEW_CONTEXTS,
+    SEED_SIZE,
+    SHIFT_MAX,
+    SIGMA_MAX,
+    SUMS_BITS,
+    SUMS_DIMS,
+    SUMS_SQUARES,
     Z_SIZE,
     Answer,
     BlockKind,
@@ -79,15 +92,19 @@ from swarm.wire.messages import (
     Features,
     Fragment,
     LearningMessage,
+    MaskedSums,
     Message,
     PlainMessage,
     Prototypes,
     Query,
+    Repair,
     RoundAck,
     RoundAnnounce,
     RoundMode,
     Schedule,
+    Seeds,
     Status,
+    SumsPlan,
     TopKInt4,
     TopKSign,
     UplinkMessage,
@@ -105,6 +122,8 @@ __all__ = [
     "F_PORT_ASKING",
     "F_PORT_LEARNING",
     "F_PORT_STATUS",
+    "GROUP_MAX",
+    "GROUP_MIN",
     "LEVEL_MAX",
     "LOCAL_SIZE_MAX",
     "MODES",
@@ -116,6 +135,12 @@ __all__ = [
     "REASONS",
     "RICE_K_MAX",
     "ROUND_NEW_CONTEXTS",
+    "SEED_SIZE",
+    "SHIFT_MAX",
+    "SIGMA_MAX",
+    "SUMS_BITS",
+    "SUMS_DIMS",
+    "SUMS_SQUARES",
     "Z_SIZE",
     "Answer",
     "BlockKind",
@@ -127,17 +152,21 @@ __all__ = [
     "Features",
     "Fragment",
     "LearningMessage",
+    "MaskedSums",
     "Message",
     "Prototypes",
     "Query",
     "Readings",
     "ReadingsRequest",
+    "Repair",
     "RoundAck",
     "RoundAnnounce",
     "RoundMode",
     "Schedule",
+    "Seeds",
     "Share",
     "Status",
+    "SumsPlan",
     "TopKInt4",
     "TopKSign",
     "UplinkMessage",
@@ -199,7 +228,10 @@ def _status_ok(message: Status) -> bool:
 
 
 def _round_ok(message: RoundAnnounce) -> bool:
-    return message.mode & ~ROUND_NEW_CONTEXTS in MODES
+    mode = message.mode & ~ROUND_NEW_CONTEXTS
+    if message.sums is None:
+        return mode in MODES and mode != RoundMode.MASKED_SUMS
+    return mode == RoundMode.MASKED_SUMS and sums.plan_ok(message.sums)
 
 
 def _piece_size(length: int, count: int) -> int:
@@ -237,7 +269,9 @@ _LEARNING: dict[type, tuple[Callable[[Any], bool], Callable[[Any], bytes]]] = {
     DenseInt8: (learning.dense_int8_ok, learning.encode_dense_int8),
     Features: (learning.features_ok, learning.encode_features),
     Blocks: (learning.blocks_ok, learning.encode_blocks),
+    MaskedSums: (sums.masked_sums_ok, sums.encode_masked_sums),
     Fragment: (learning.fragment_ok, learning.encode_fragment),
+    Seeds: (sums.seeds_ok, sums.encode_seeds),
 }
 
 
@@ -256,7 +290,7 @@ def encode(message: Message) -> bytes:
 
 
 def _encode(message: PlainMessage) -> bytes | None:
-    if isinstance(message, LearningMessage | Fragment):
+    if isinstance(message, LearningMessage | Fragment | Seeds):
         is_valid, encoder = _LEARNING[type(message)]
         return encoder(message) if is_valid(message) else None
     match message:
@@ -266,12 +300,15 @@ def _encode(message: PlainMessage) -> bytes | None:
         case Status():
             return _encode_status(message) if _status_ok(message) else None
         case RoundAnnounce():
-            return _ROUND.pack(1, *_fields(message)) if _round_ok(message) else None
+            tail = b"" if message.sums is None else sums.pack_plan(message.sums)
+            return _ROUND.pack(1, *_fields(message)[:-1]) + tail if _round_ok(message) else None
         case RoundAck(number, first, bitmap):
             return _ACK.pack(2, number, first) + bitmap if bitmap else None
         case BlockPiece():
             *head, piece = _fields(message)
             return _BLOCK.pack(3, *head) + piece if _block_ok(message) else None
+        case Repair():
+            return sums.encode_repair(message)
         case Query(query_id, flags, context, reply_in_s, features):
             tail = b"" if features is None else struct.pack(f"<{len(features)}b", *features)
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
@@ -318,9 +355,11 @@ def _decode_status(payload: bytes) -> Status | Malformed:
 
 
 def _decode_round(payload: bytes) -> RoundAnnounce | Malformed:
-    if len(payload) != _ROUND.size:
+    if len(payload) not in (_ROUND.size, _ROUND.size + sums.SUMS_PLAN_SIZE):
         return _SIZE
-    message = RoundAnnounce(*_ROUND.unpack(payload)[1:])
+    tail = payload[_ROUND.size :]
+    plan = sums.unpack_plan(tail) if tail else None
+    message = RoundAnnounce(*(*_ROUND.unpack_from(payload)[1:], plan))
     return message if _round_ok(message) else _VALUE
 
 
@@ -364,6 +403,8 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
         RoundMode.DENSE_INT8: learning.decode_dense_int8,
         RoundMode.FEATURES: learning.decode_features,
         RoundMode.BLOCKS: learning.decode_blocks,
+        RoundMode.MASKED_SUMS: sums.decode_masked_sums,
+        9: sums.decode_seeds,
     },
     F_PORT_ASKING: {1: _decode_answer, 2: expert.decode_ask, 3: expert.decode_output},
     F_PORT_STATUS: {
@@ -374,7 +415,7 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
     },
 }
 _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] = {
-    F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block},
+    F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block, 4: sums.decode_repair},
     F_PORT_ASKING: {1: _decode_query, 2: expert.decode_reply, 3: expert.decode_query},
     F_PORT_STATUS: {1: _decode_schedule, 2: readings.decode_readings, 3: readings.decode_share},
 }

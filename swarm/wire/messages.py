@@ -22,6 +22,8 @@ __all__ = [
     "F_PORT_ASKING",
     "F_PORT_LEARNING",
     "F_PORT_STATUS",
+    "GROUP_MAX",
+    "GROUP_MIN",
     "LEVEL_MAX",
     "LOCAL_SIZE_MAX",
     "MODES",
@@ -33,8 +35,14 @@ __all__ = [
     "QUERY_OWN_READINGS",
     "RICE_K_MAX",
     "ROUND_NEW_CONTEXTS",
+    "SEED_SIZE",
     "SERVES",
     "SERVES_MASK",
+    "SHIFT_MAX",
+    "SIGMA_MAX",
+    "SUMS_BITS",
+    "SUMS_DIMS",
+    "SUMS_SQUARES",
     "Z_SIZE",
     "Answer",
     "BlockKind",
@@ -46,15 +54,19 @@ __all__ = [
     "Features",
     "Fragment",
     "LearningMessage",
+    "MaskedSums",
     "Message",
     "PlainMessage",
     "Prototypes",
     "Query",
+    "Repair",
     "RoundAck",
     "RoundAnnounce",
     "RoundMode",
     "Schedule",
+    "Seeds",
     "Status",
+    "SumsPlan",
     "TopKInt4",
     "TopKSign",
     "UplinkMessage",
@@ -79,6 +91,15 @@ CHUNK = 64
 """Coordinates of the local vector that BLOCKS never cuts."""
 FRAGMENTS_MAX = 64
 """Of one update."""
+GROUP_MIN, GROUP_MAX = 4, 16
+"""Members of a masking group."""
+SUMS_DIMS = 20
+"""Dimensions of z in masked sums, the first ones."""
+SUMS_SQUARES = SUMS_DIMS * (SUMS_DIMS + 1) // 2
+SUMS_BITS = (8, 16)
+SHIFT_MAX = 20
+SIGMA_MAX = 4095
+SEED_SIZE = 16
 BLOCK_SIZE_MAX = 3200
 BLOCK_HEADER_SIZE = 14
 NO_BASE = 0xFFFF
@@ -92,7 +113,7 @@ QUERY_FEATURES_FOLLOW = 2
 
 
 class RoundMode(IntEnum):
-    """What a round asks of its cohort: the type of the update's frame (3 is FRAGMENT's, so no mode)."""
+    """What a round asks of its cohort: the type of the update's frame (3 and 9 are no modes)."""
 
     NONE = 0
     PROTOTYPES = 1
@@ -101,6 +122,7 @@ class RoundMode(IntEnum):
     DENSE_INT8 = 5
     FEATURES = 6
     BLOCKS = 7
+    MASKED_SUMS = 8
 
 
 MODES = frozenset(map(int, RoundMode))
@@ -217,6 +239,46 @@ class Blocks:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskedSums:
+    """Uplink 10/08: sums of the member at `position` of `size` (4..16) in `group`, under its masks.
+
+    `values` are modulo 2^bits: a count for each class, 20 sums of z for each class, then the 210 sums of
+    z[i] z[j], i <= j, row by row.
+    """
+
+    round: int
+    model_version: int
+    context: int
+    group: int
+    position: int
+    size: int
+    classes: int
+    bits: int
+    values: tuple[int, ...]
+
+    @property
+    def num_examples(self) -> int:
+        """1: how many there were is under the masks, too."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Seeds:
+    """Uplink 10/09: seeds of the masks that `position` shares with the members in `missing` (bits)."""
+
+    round: int
+    group: int
+    position: int
+    missing: int
+    seeds: tuple[bytes, ...]
+
+    def by_peer(self) -> dict[int, bytes]:
+        """Position of a missing member -> seed."""
+        peers = (peer for peer in range(GROUP_MAX) if self.missing >> peer & 1)
+        return dict(zip(peers, self.seeds, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """Uplink 10/03: slice `index` of `count` (2..64) of an update larger than a frame; `mode`: its type."""
 
@@ -262,6 +324,26 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class SumsPlan:
+    """What a round of masked sums asks for.
+
+    `samples_max` of one node (1..255), `bits` of a value (8..16); a step of a sum of z (32 = 1.0) is
+    2^shift_linear, of z z (1024 = 1.0) 2^shift_square; `clip` is the longest z in 1/32 (0: any); the
+    sigmas are each node's noise in steps (0: none), `releases_max` the rounds a node takes part in (0: all).
+    """
+
+    samples_max: int
+    bits: int
+    shift_linear: int
+    shift_square: int
+    clip: int = 0
+    sigma_count: int = 0
+    sigma_linear: int = 0
+    sigma_square: int = 0
+    releases_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RoundAnnounce:
     """Downlink 10/01: a round is open for the nodes with hash8(node_index, round) <= cohort.
 
@@ -276,6 +358,17 @@ class RoundAnnounce:
     close_in_s: int
     next_window_s: int
     window_s: int
+    sums: SumsPlan | None = None
+    """In mode masked_sums, and only then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Downlink 10/04: bit p of `received` tells that the member at position p of `group` was heard."""
+
+    round: int
+    group: int
+    received: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,11 +414,13 @@ class Schedule:
     status_period_min: int
 
 
-LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8 | Features | Blocks
+LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8 | Features | Blocks | MaskedSums
 """Whole updates."""
 PlainMessage = (
     LearningMessage
     | Fragment
+    | Seeds
+    | Repair
     | Answer
     | Status
     | RoundAnnounce
@@ -338,9 +433,11 @@ PlainMessage = (
     | Share
 )
 """All but expert questions, which have a codec of their own."""
-UplinkMessage = LearningMessage | Fragment | Answer | Status | Readings | ReadingsRequest | expert.Uplink
+UplinkMessage = (
+    LearningMessage | Fragment | Seeds | Answer | Status | Readings | ReadingsRequest | expert.Uplink
+)
 DownlinkMessage = (
-    RoundAnnounce | RoundAck | BlockPiece | Query | Schedule | Readings | Share | expert.Downlink
+    RoundAnnounce | RoundAck | BlockPiece | Repair | Query | Schedule | Readings | Share | expert.Downlink
 )
 Message = UplinkMessage | DownlinkMessage
 

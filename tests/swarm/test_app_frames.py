@@ -27,6 +27,9 @@ KINDS = {
     "features": app.Features,
     "blocks": app.Blocks,
     "fragment": app.Fragment,
+    "masked_sums": app.MaskedSums,
+    "seeds": app.Seeds,
+    "repair": app.Repair,
     "answer": app.Answer,
     "status": app.Status,
     "round_announce": app.RoundAnnounce,
@@ -64,13 +67,28 @@ def message_of(entry: dict[str, Any]) -> Any:
     for name in ("bitmap", "piece", "slice", "input", "contribution"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
-    names = ("indices", "probabilities", "features", "levels", "steps", "picks", "seen", "labels", "q")
+    names = (
+        "indices",
+        "probabilities",
+        "features",
+        "levels",
+        "steps",
+        "picks",
+        "seen",
+        "labels",
+        "q",
+        "values",
+    )
     for name in names:
         if entry.get(name) is not None:
             entry[name] = tuple(entry[name])
     for name in ("humidity", "temperature"):
         if isinstance(entry.get(name), dict):
             entry[name] = Series(**{**entry[name], "values": tuple(entry[name]["values"])})
+    if entry.get("sums"):
+        entry["sums"] = app.SumsPlan(**entry["sums"])
+    if "seeds" in entry:
+        entry["seeds"] = tuple(bytes.fromhex(seed) for seed in entry["seeds"])
     if "negative" in entry:
         entry["negative"] = tuple(map(bool, entry["negative"]))
     return KINDS[kind](**entry)

@@ -98,6 +98,7 @@ static void lay_out(swn_host_t *host)
         slot->port.nvm_write = NULL;
         host->nodes[i].port = &slot->port;
         host->nodes[i].config.model = &slot->model;
+        host->nodes[i].config.mask = slot->mask.size > 0 ? &slot->mask : NULL;
     }
 }
 
@@ -148,6 +149,11 @@ int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config,
 {
     swn_config_t full = *config;
 
+    memset(&host->slots[index].mask, 0, sizeof host->slots[index].mask);
+    if (config->mask != NULL) {
+        host->slots[index].mask = *config->mask;
+        full.mask = &host->slots[index].mask;
+    }
     full.model = &host->slots[index].model;
     return swn_init(&host->nodes[index], &full, &host->slots[index].port, now_us);
 }
@@ -158,6 +164,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     const swn_config_t config = node->config;
     const swn_parameters_t parameters = node->parameters;
     const swn_serve_t serve = node->serve;
+    const swn_masked_memo_t masked = node->masked;
     int16_t residual[SWN_LOCAL_SIZE_MAX];
 
     memcpy(residual, node->learner.residual, sizeof residual);
@@ -167,6 +174,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     (void)swn_recall(node, SWN_NVM_PARAMETERS, &parameters, sizeof parameters);
     (void)swn_recall(node, SWN_NVM_RESIDUAL, residual, sizeof residual);
     (void)swn_recall(node, SWN_NVM_SERVE, &serve, sizeof serve);
+    (void)swn_recall(node, SWN_NVM_MASKED, &masked, sizeof masked);
     return 0;
 }
 

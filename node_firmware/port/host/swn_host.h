@@ -37,6 +37,7 @@ typedef struct swn_host_slot {
     swn_model_t model; /* the node's own view of the image: some experts may be withheld */
     swn_host_t *host;
     uint32_t index;
+    swn_mask_t mask; /* size 0: none */
 } swn_host_slot_t;
 
 struct swn_host {
@@ -67,14 +68,15 @@ swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *imag
 /* Sets all pointers again after the block was copied; 0, or -1 when the block is not one of this build. */
 int swn_host_link(swn_host_t *host);
 
-/* Starts one node (config->model is set here); -1 when the config is out of range. */
+/* Starts one node (config->model is set here, config->mask copied); -1 when the config is out of range. */
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
 
 /* Before its start: experts (bit e) that the node does not hold, though the image does, as if its own image had
  * them remote. */
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
 
-/* Power fails and returns: parameters and residual survive (NVM), all else is lost. */
+/* Power fails and returns: parameters, residual and the last masked round survive (NVM), all
+ * else is lost. */
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 
 /* One hour for all nodes; closed[i] tells whether node i closed a day. */

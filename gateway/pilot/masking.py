@@ -1,0 +1,80 @@
+"""Masking groups of a pilot: who masks with whom, and the keys that the gateway must never have.
+
+`masks.csv` beside `keys.csv` remembers each node's group, position and the group's secret.  The key of a
+pair is derived from the secret (HMAC-SHA256 over both positions, 16 bytes) and goes into the two nodes'
+headers, nowhere else: `swarm nodes import` reads `keys.csv` and `multicast.csv` only.  Groups are nodes
+of one crop, in the order of the table; once made they stay as they are, and nodes that come later form
+groups of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+
+from swarm.wire.messages import GROUP_MAX, GROUP_MIN
+
+__all__ = ["COLUMNS", "MASKS_FILE", "assign", "header_lines", "pair_key"]
+
+MASKS_FILE = "masks.csv"
+COLUMNS = ("id", "mask_group", "mask_position", "mask_size", "group_secret")
+_LABEL = b"swarm mask pair"
+
+Row = dict[str, str]
+
+
+def pair_key(secret: bytes, first: int, second: int) -> bytes:
+    """The 16-byte key of two positions of a group, in any order."""
+    low, high = sorted((first, second))
+    return hmac.new(secret, _LABEL + bytes((low, high)), hashlib.sha256).digest()[:16]
+
+
+def assign(
+    nodes: Iterable[tuple[str, str]],
+    stored: dict[str, Row],
+    size: int,
+    random_bytes: Callable[[int], bytes],
+) -> tuple[dict[str, Row], list[str]]:
+    """Rows by lower-case id for all (id, crop) that have a group now, and the ids that are left without.
+
+    `size` (4..16) is what a group should have at least; a crop's groups are made even, of 16 at most.  Fewer
+    than four new nodes of a crop wait for others.
+    """
+    rows = dict(stored)
+    free = max((int(row["mask_group"]) for row in rows.values()), default=-1) + 1
+    waiting: dict[str, list[str]] = {}
+    for name, crop in nodes:
+        if name.lower() not in rows:
+            waiting.setdefault(crop, []).append(name)
+    alone: list[str] = []
+    for names in waiting.values():
+        count = max(len(names) // size, -(-len(names) // GROUP_MAX))
+        if len(names) < GROUP_MIN:
+            alone += names
+            continue
+        for index in range(count):
+            members = names[index * len(names) // count : (index + 1) * len(names) // count]
+            secret = random_bytes(32).hex()
+            for position, name in enumerate(members):
+                values = (name, str(free), str(position), str(len(members)), secret)
+                rows[name.lower()] = dict(zip(COLUMNS, values, strict=True))
+            free += 1
+    return rows, alone
+
+
+def header_lines(row: Row) -> list[str]:
+    """What one member's firmware is compiled with: its own line of the key table, zeros at its own place."""
+    secret, own = bytes.fromhex(row["group_secret"]), int(row["mask_position"])
+    keys = [
+        bytes(16) if peer == own else pair_key(secret, own, peer) for peer in range(int(row["mask_size"]))
+    ]
+    cells = ", ".join("{" + ", ".join(f"0x{byte:02x}" for byte in key) + "}" for key in keys)
+    return [
+        "",
+        "/* The masking group, and the key shared with each member; for a swn_mask_t in flash. */",
+        f"#define SWN_MASK_GROUP {row['mask_group']}u",
+        f"#define SWN_MASK_POSITION {own}u",
+        f"#define SWN_MASK_SIZE {row['mask_size']}u",
+        f"#define SWN_MASK_KEYS {{{cells}}}",
+    ]
