@@ -72,13 +72,38 @@ def handed_in(cell: CellSite) -> list[int]:
     return [json.loads(data)["round"] for (data,) in found]
 
 
-def closed(cell: CellSite, number: int) -> tuple[Float64, int]:
-    """What a round of the cell made: the vector and the examples behind it."""
-    ((metrics,),) = rows(cell, "SELECT metrics FROM round WHERE round = ?", number)
-    blobs = rows(cell, "SELECT vector FROM model WHERE round = ? ORDER BY made_us DESC", number)
-    restored = Mirror.from_bytes(blobs[0][0])
-    assert isinstance(restored, tuple)
-    return restored[1], json.loads(metrics)["summary"]["num_examples"]
+class Witness:
+    """Writes down every version that the cells make: one that no window has sent gives way to the next."""
+
+    LOOK_S = 0.05
+
+    def __init__(self, cells: tuple[CellSite, ...]) -> None:
+        self._cells = cells
+        self._seen: dict[int, dict[tuple[int, int], bytes]] = {cell.http_port: {} for cell in cells}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Witness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def closed(self, cell: CellSite, number: int) -> tuple[Float64, int]:
+        """What a round of the cell made: the vector and the examples behind it."""
+        ((metrics,),) = rows(cell, "SELECT metrics FROM round WHERE round = ?", number)
+        seen = self._seen[cell.http_port]
+        restored = Mirror.from_bytes(seen[max(key for key in seen if key[0] == number)])
+        assert isinstance(restored, tuple)
+        return restored[1], json.loads(metrics)["summary"]["num_examples"]
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.LOOK_S):
+            for cell in self._cells:
+                for number, made_us, vector in rows(cell, "SELECT round, made_us, vector FROM model"):
+                    self._seen[cell.http_port][number, made_us] = vector
 
 
 def result_of(log: str) -> tuple[int, str]:
@@ -107,8 +132,9 @@ def test_a_key_that_nobody_registered_is_refused(farms: Running, tmp_path: Path)
 def test_the_cells_model_is_the_analytic_mean_of_what_the_cells_made(farms: Running) -> None:
     """FedAvg by examples, bit for bit, and every cell takes it over."""
     made, processes = farms
-    run_app(made, processes, rounds=1, timeout_s=WITHIN_S, strategy="FedAvg")
-    parts = [closed(cell, handed_in(cell)[0]) for cell in made.cells]
+    with Witness(made.cells) as witness:
+        run_app(made, processes, rounds=1, timeout_s=WITHIN_S, strategy="FedAvg")
+    parts = [witness.closed(cell, handed_in(cell)[0]) for cell in made.cells]
     assert all(examples > 0 for _, examples in parts)
     assert not np.array_equal(parts[0][0], parts[1][0])
     total = sum(examples for _, examples in parts)
@@ -135,13 +161,14 @@ def test_a_cell_that_dies_in_mid_round_does_not_stop_the_other(farms: Running) -
 
     began_s = time.monotonic()
     federating = threading.Thread(target=work)
-    federating.start()
-    until(lambda: len(handed_in(dying)) > before[1], "the doomed cell to be in its round", WITHIN_S)
-    processes.stop(f"{dying.folder.name}-daemon", at_once=True)
-    processes.stop(f"{dying.folder.name}-supernode", at_once=True)
-    federating.join(WITHIN_S * 2)
+    with Witness((alive,)) as witness:
+        federating.start()
+        until(lambda: len(handed_in(dying)) > before[1], "the doomed cell to be in its round", WITHIN_S)
+        processes.stop(f"{dying.folder.name}-daemon", at_once=True)
+        processes.stop(f"{dying.folder.name}-supernode", at_once=True)
+        federating.join(WITHIN_S * 2)
     assert not federating.is_alive() and failures == []
-    vector, examples = closed(alive, handed_in(alive)[before[0]])
+    vector, examples = witness.closed(alive, handed_in(alive)[before[0]])
     assert examples > 0
     count, said = result_of(processes.log("app").read_text("utf-8"))
     assert count == 1 and said == digest(vector), f"after {time.monotonic() - began_s:.0f} s"
