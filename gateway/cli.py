@@ -17,6 +17,7 @@ from gateway.commands import (
     backup,
     bench,
     bench_ask,
+    bench_readings,
     demo,
     experts,
     federation,
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
 bench.app.command()(bench_ask.ask)
+bench.app.command()(bench_readings.readings)
 app.add_typer(bench.app, name="bench")
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(asking.rounds, name="rounds")

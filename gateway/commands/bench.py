@@ -13,7 +13,7 @@ import typer
 
 from gateway.commands.output import AsJson, CommandError, show_json, show_table
 
-__all__ = ["app"]
+__all__ = ["app", "one_thread", "seeds_of"]
 
 app = typer.Typer(help="Measured comparisons.", no_args_is_help=True)
 
@@ -57,7 +57,7 @@ def learn(
 
     Example: swarm bench learn --task voice --mode prototypes --mode policy --sf 12
     """
-    _one_thread()
+    one_thread()
     from simulations.bench import tables
     from simulations.bench.learn import learn as measure
     from simulations.tasks.task import TaskError
@@ -77,7 +77,7 @@ def learn(
                     _chosen("mode", modes or (QUICK_MODES if quick else None)),
                     sorted(set(factors or ([7] if quick else [7, 12]))),
                     nodes=nodes or (QUICK_NODES if quick else NODES),
-                    seeds=_seeds(seeds or ("1," if quick else str(SEEDS))),
+                    seeds=seeds_of(seeds or ("1," if quick else str(SEEDS))),
                     data=data,
                     on_progress=on_progress,
                 )
@@ -112,13 +112,13 @@ def _chosen(what: str, names: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(names or known))
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Small matrices are slower on many threads, and sums of many threads differ from run to run."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 
-def _seeds(text: str) -> list[int]:
+def seeds_of(text: str) -> list[int]:
     """`3` is 1, 2, 3; `5,` or `1,7` are those."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdigit() and len(part) < 10 for part in parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 from collections import defaultdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gateway.cli import run
 from simulations.bench import ask_readings as bench
 from simulations.cell import DAY_US
 from simulations.field.weather import FARM, Weather, generate
@@ -218,3 +220,55 @@ def test_real_rain_of_macleish_is_refused() -> None:
 def test_only_the_chosen_stations_are_read() -> None:
     weather = read_weather_csv(BEIJING, 48, date(2014, 6, 1), only=("Wanliu", "Dongsi"))
     assert weather.stations == ("Dongsi", "Wanliu")
+
+
+def station_file(path: Path, stations: tuple[str, ...], days: int) -> Path:
+    """A station CSV of `region`'s weather from its first noon on."""
+    weather = region(len(stations), days)
+    begin = datetime.combine(weather.start, datetime.min.time()) + timedelta(hours=12)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["station", "time", "temperature_c", "dew_point_c", "rain_mm", "wind_m_s"])
+        for at, name in enumerate(stations):
+            for hour in range(days * 24):
+                when = (begin + timedelta(hours=hour + 1)).isoformat(" ", "minutes")
+                series = (weather.temperature_c, weather.dew_point_c, weather.rain_mm, weather.wind_m_s)
+                writer.writerow([name, when, *(f"{column[hour, at]:.2f}" for column in series)])
+    return path
+
+
+def test_the_command_measures_a_file_of_stations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = station_file(tmp_path / "stations.csv", ("north", "south", "west"), 46)
+    wanted = [
+        "--start",
+        "2025-06-02",
+        "--days",
+        "24",
+        "--defect",
+        "no humidity",
+        "--loss",
+        "0",
+        "--seeds",
+        "1",
+    ]
+    assert run(["bench", "readings", str(file), *wanted, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["violations"] == 0 and row["borrowed"] > row["own"]
+    assert 0 < row["bytes_per_node_day"] <= 40
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--start", "1 May"], "--start: '1 May' is no day; write it as 2014-05-01"),
+        (["--defect", "no humidiy"], "--defect: there is no 'no humidiy'; did you mean no humidity?"),
+        (["--station", "north"], "lending takes two distinct stations; this window has one"),
+    ],
+)
+def test_what_the_command_cannot_do_is_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = station_file(tmp_path / "stations.csv", ("north", "south"), 30)
+    assert run(["bench", "readings", str(file), "--days", "24", *options]) == 2
+    line = capsys.readouterr().err.strip()
+    assert said in line and "\n" not in line

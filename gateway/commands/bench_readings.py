@@ -1,0 +1,87 @@
+"""`swarm bench readings`: what neighbours' readings are worth, on a file of real weather stations."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands.bench import one_thread, seeds_of
+from gateway.commands.output import AsJson, CommandError, finite, meant, show_json, show_table
+
+__all__ = ["readings"]
+
+DAYS_MAX = 1000
+
+
+def readings(
+    weather: Annotated[Path, typer.Argument(help="Hourly records of stations (CSV or .csv.gz).")],
+    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD; default: 1 June.")] = None,
+    days: Annotated[int, typer.Option(min=21, max=DAYS_MAX, help="So many days from there on.")] = 152,
+    stations: Annotated[
+        list[str] | None, typer.Option("--station", help="A station (several times; default: all distinct).")
+    ] = None,
+    defects: Annotated[
+        list[str] | None, typer.Option("--defect", help="What the borrowers lack (several times).")
+    ] = None,
+    losses: Annotated[
+        list[float] | None,
+        typer.Option("--loss", min=0.0, max=0.9, help="Share of frames lost, each way (several times)."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3 or 1,2,7.")] = "3",
+    as_json: AsJson = False,
+) -> None:
+    """The published rule on own sensors, and with what neighbours lend: each station in turn the borrowers'.
+
+    Example: swarm bench readings stations.csv.gz --start 2014-05-01 --defect "no humidity" --loss 0
+    """
+    one_thread()
+    from simulations.bench import ask_readings as bench
+    from simulations.field.weather_csv import WeatherCsvError, read_weather_csv
+
+    for name in defects or ():
+        if name not in bench.DEFECTS:
+            advice = meant(name, bench.DEFECTS, "the defects")
+            raise CommandError(f"--defect: there is no {name!r}; {advice}")
+    for loss in losses or ():
+        finite(loss)
+    try:
+        record = read_weather_csv(weather, days * 24, _day(start), only=stations or ())
+    except WeatherCsvError as error:
+        raise CommandError(str(error)) from error
+    if len(record.stations) < 2:
+        raise CommandError(f"{weather}: lending takes two distinct stations; this window has one")
+    rows: list[dict[str, Any]] = []
+    for defect in dict.fromkeys(defects or bench.DEFECTS):
+        for loss in dict.fromkeys(losses or (0.0, 0.1, 0.3)):
+            if sys.stderr.isatty():
+                typer.echo(f"{defect}, {loss:.0%} lost", err=True)
+            rows += bench.run(record, defects=(defect,), losses=(loss,), seeds=seeds_of(seeds))
+    if as_json:
+        show_json(rows)
+        return
+    columns = ("defect", "lost", "own sensors", "borrowed", "B a node and day", "lenders", "violations")
+    show_table(columns, (_cells(row) for row in rows))
+    typer.echo(f"mean of per-crop macro-F1 over {', '.join(record.stations)}, from {record.start}")
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return None if text is None else datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise CommandError(f"--start: {text!r} is no day; write it as 2014-05-01") from None
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["defect"],
+        f"{row['loss']:.0%}",
+        f"{row['own']:.3f} ± {row['own_sd']:.3f}",
+        f"{row['borrowed']:.3f} ± {row['borrowed_sd']:.3f}",
+        f"{row['bytes_per_node_day']:.0f}",
+        f"{row['lenders']:.1f}",
+        str(row["violations"]),
+    )
