@@ -25,6 +25,7 @@ from swarm.config import SwarmConfig
 from swarm.downlinks import PENDING_MAX, Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store
 from swarm.inference.answer_cache import AnswerCache, question_key
+from swarm.inference.calibration import belief_of
 from swarm.inference.candidates import candidate_of
 from swarm.inference.combine import Answer, Answered, combine, is_complete, local_answer
 from swarm.inference.plan import MAC_SIZE, Candidate, Plan, Query, plan
@@ -283,7 +284,17 @@ class Asking:
         context = min(query.context, mirror.contexts - 1)
         x = np.array([query.features], np.int8)
         (probabilities,) = self._rounds.replica.infer(x, mirror.heads[context], mirror.adapter)
-        return local_answer(made, [int(share) for share in probabilities], mirror.version)
+        shares = [int(share) for share in probabilities]
+        return local_answer(made, shares, mirror.version, self._belief(context))
+
+    def _belief(self, context: int) -> float | None:
+        """How far the probabilities of a context's head are believed, by what its nodes say of themselves."""
+        said = (
+            (entry.status.serves, entry.status.risk)
+            for entry in self._registry
+            if entry.record.context == context
+        )
+        return belief_of(said, self._shape.classes)
 
     def _settle(self, now_us: int, query_id: int) -> list[Effect]:
         waiting = self._open[query_id]
@@ -291,7 +302,9 @@ class Asking:
             return []
         del self._open[query_id]
         self._same.pop(question_key(waiting.plan.query), None)
-        return self._finish(now_us, query_id, waiting, combine(waiting.plan, waiting.answers))
+        contexts = {answered.message.context for answered in waiting.answers}
+        beliefs = {context: self._belief(context) for context in contexts}
+        return self._finish(now_us, query_id, waiting, combine(waiting.plan, waiting.answers, beliefs))
 
     def _finish(self, now_us: int, query_id: int, waiting: _Open, answer: Answer) -> list[Effect]:
         for target in waiting.plan.targets:

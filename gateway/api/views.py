@@ -13,7 +13,7 @@ from swarm.federation.cohort import expected_replies
 from swarm.inference.placement import coverage
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
-from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK, right_share
 
 __all__ = [
     "airtime", "answer", "event", "experts", "gathered", "model", "name", "node", "nodes", "placement",
@@ -90,12 +90,12 @@ def answer(core: Coordinator, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _serving(serves: int | None) -> dict[str, Any]:
-    """What the node answers with, and whether it found no gain in the fleet's newest head."""
+    """What the node answers with, whether the fleet's newest head was no gain, how often it was right."""
     if serves is None:
-        return {"serves": None, "no_gain": None}
+        return {"serves": None, "no_gain": None, "right": None}
     choice = serves & SERVES_MASK
     name = SERVES[choice] if choice < len(SERVES) else str(choice)
-    return {"serves": name, "no_gain": bool(serves & NO_GAIN)}
+    return {"serves": name, "no_gain": bool(serves & NO_GAIN), "right": right_share(serves)}
 
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:

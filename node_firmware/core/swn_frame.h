@@ -68,7 +68,8 @@ enum { SWN_QUERY_OWN_READINGS = 1, SWN_QUERY_FEATURES = 2 };
 enum { SWN_ANSWER_OWN_READINGS = 1, SWN_ANSWER_NO_HUMIDITY = 2, SWN_ANSWER_NO_RAIN = 4, SWN_ANSWER_BORROWED = 8 };
 enum { SWN_STATUS_SHARE_SHIFT = 4 }; /* the id of the SHARE in force in the upper half of the flags */
 enum { SWN_STATUS_NO_HUMIDITY = 1, SWN_STATUS_NO_RAIN = 2, SWN_STATUS_WANTS_SCHEDULE = 4, SWN_STATUS_FAULT = 8 };
-enum { SWN_STATUS_NO_GAIN = 8 }; /* in `serves`, beside swn_choice_t in bits 0 to 2 */
+/* In `serves`, beside swn_choice_t in bits 0 to 2; from bit 4 on swn_serve_right(). */
+enum { SWN_STATUS_NO_GAIN = 8, SWN_STATUS_RIGHT_SHIFT = 4 };
 
 /* Uplinks. */
 

@@ -99,6 +99,25 @@ static void judge_day(swn_node_t *node, const swn_history_t *history, int8_t hid
     }
 }
 
+/* The class that the node answers with for a sample of its own. */
+static uint8_t answer_to(const swn_node_t *node, const int8_t hidden[SWN_HIDDEN], uint8_t rule)
+{
+    uint8_t p[SWN_CLASSES_MAX];
+    uint8_t best = 0;
+    uint8_t c;
+
+    swn_infer_hidden(node, node->config.context, hidden, rule, p);
+    for (c = 1; c < node->config.model->classes; c++) {
+        best = p[c] > p[best] ? c : best;
+    }
+    return best;
+}
+
+static void note_sample(swn_node_t *node, uint8_t slot, const int8_t hidden[SWN_HIDDEN], uint8_t rule)
+{
+    swn_serve_sample(&node->serve, slot, rule, answer_to(node, hidden, rule));
+}
+
 static void close_day(swn_node_t *node)
 {
     int8_t hidden[SWN_HIDDEN];
@@ -106,7 +125,7 @@ static void close_day(swn_node_t *node)
     node->season_before = node->season;
     judge_day(node, swn_judged_history(node), hidden);
     if (node->day_sampled) {
-        swn_serve_sample(&node->serve, node->learner.next, swn_rule_said(node, node->day_x));
+        note_sample(node, node->learner.next, hidden, swn_rule_said(node, node->day_x));
         swn_learner_add(&node->learner, node->day, hidden);
     }
     node->borrow.served = 0;
@@ -130,7 +149,7 @@ void swn_amend_day(swn_node_t *node)
     if (node->day_sampled) {
         const uint8_t newest = (uint8_t)((node->learner.next + SWN_SAMPLES_MAX - 1u) % SWN_SAMPLES_MAX);
         if (node->learner.used > 0 && node->learner.samples[newest].id == day) {
-            swn_serve_sample(&node->serve, newest, swn_rule_said(node, node->day_x));
+            note_sample(node, newest, hidden, swn_rule_said(node, node->day_x));
         }
         swn_learner_amend(&node->learner, day, hidden);
     }
@@ -233,7 +252,7 @@ void swn_observe(swn_node_t *node, int64_t now_us, uint16_t id, const int8_t *x)
     memcpy(node->day_x, x, node->config.model->features);
     (void)swn_features_to_hidden(node->config.model, x, hidden, experts);
     swn_count_experts(node, experts);
-    swn_serve_sample(&node->serve, node->learner.next, SWN_RULE_NONE);
+    note_sample(node, node->learner.next, hidden, SWN_RULE_NONE);
     swn_learner_add(&node->learner, id, hidden);
     node->observed = 1;
     node->valid_us = now_us;
@@ -248,7 +267,7 @@ uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
     }
     swn_borrow_label(&node->borrow, id, label);
     own = swn_node_own(node);
-    swn_serve_label(&node->serve, &own);
+    swn_serve_label(&node->serve, &own, id);
     swn_node_keep_choice(node);
     return 1;
 }

@@ -230,19 +230,46 @@ void swn_serve_init(swn_serve_t *serve, const swn_own_t *own)
     memset(serve, 0, sizeof *serve);
     memset(serve->rule, SWN_RULE_NONE, sizeof serve->rule);
     memset(serve->personal_said, NOT_SAID, sizeof serve->personal_said);
+    memset(serve->answered, NOT_SAID, sizeof serve->answered);
     (void)swn_model_head(own->model, own->context, serve->kept);
 }
 
-void swn_serve_sample(swn_serve_t *serve, uint8_t slot, uint8_t rule)
+void swn_serve_sample(swn_serve_t *serve, uint8_t slot, uint8_t rule, uint8_t answered)
 {
     serve->rule[slot] = rule;
     serve->personal_said[slot] = NOT_SAID;
+    serve->answered[slot] = answered;
 }
 
-void swn_serve_label(swn_serve_t *serve, const swn_own_t *own)
+static void count_answer(swn_serve_t *serve, const swn_own_t *own, uint16_t id)
+{
+    unsigned slot;
+
+    for (slot = 0; slot < own->learner->used; slot++) {
+        if (own->learner->samples[slot].id == id && is_labelled(own, slot) && serve->answered[slot] != NOT_SAID) {
+            serve->told++;
+            serve->right = (uint8_t)(serve->right + (serve->answered[slot] == own->learner->samples[slot].example.label));
+            serve->answered[slot] = NOT_SAID;
+        }
+    }
+    if (serve->told >= SWN_RIGHT_TOLD_MAX) { /* the latest season counts more */
+        serve->told /= 2;
+        serve->right /= 2;
+    }
+}
+
+uint8_t swn_serve_right(const swn_serve_t *serve)
+{
+    const unsigned told = serve->told;
+
+    return (uint8_t)(told < SWN_RIGHT_TOLD_MIN ? 0u : 1u + (14u * serve->right + told / 2u) / told);
+}
+
+void swn_serve_label(swn_serve_t *serve, const swn_own_t *own, uint16_t id)
 {
     const uint8_t labelled = own->learner->labelled;
 
+    count_answer(serve, own, id);
     serve->labels++;
     if (labelled >= SWN_PERSONAL_LABELS_MIN && serve->labels >= SWN_SERVE_EVERY && serve->labels >= labelled / 4u) {
         train_personal(serve, own);
@@ -258,6 +285,7 @@ void swn_serve_recall(swn_serve_t *serve, const void *data)
     memcpy(serve, data, sizeof *serve);
     memset(serve->rule, SWN_RULE_NONE, sizeof serve->rule);
     memset(serve->personal_said, NOT_SAID, sizeof serve->personal_said);
+    memset(serve->answered, NOT_SAID, sizeof serve->answered);
 }
 
 void swn_serve_block(swn_serve_t *serve, const swn_own_t *own)

@@ -15,6 +15,8 @@
  * The personal head is trained anew when a quarter more labels came, four at least; from sixteen labels on the
  * candidates are compared with every fourth.  What it would have said is asked of heads trained on
  * the other two thirds of the labels (thirds of consecutive samples, for days resemble their neighbours).
+ * How far it is to be believed the node tells as well: what it answered on each sample before the label came is kept
+ * and counted when it comes (`told`, `right`); the last ones count more.
  */
 #ifndef SWN_SERVE_H
 #define SWN_SERVE_H
@@ -35,15 +37,18 @@ typedef enum swn_choice {
 } swn_choice_t;
 
 enum { SWN_CHOICES = 6, SWN_RULE_NONE = 255, SWN_SERVE_LABELS_MIN = 3, SWN_SERVE_EVERY = 4,
-       SWN_PERSONAL_LABELS_MIN = 8 };
+       SWN_PERSONAL_LABELS_MIN = 8, SWN_RIGHT_TOLD_MIN = 3, SWN_RIGHT_TOLD_MAX = 60 };
 
 typedef struct swn_serve {
     int16_t kept[SWN_HEAD_SIZE_MAX];
     int16_t personal[SWN_HEAD_SIZE_MAX];
     uint8_t rule[SWN_SAMPLES_MAX];     /* by slot of the learner's ring: the rule's class, or SWN_RULE_NONE */
     uint8_t personal_said[SWN_SAMPLES_MAX]; /* by slot: without having seen the sample's label; 255: not asked */
+    uint8_t answered[SWN_SAMPLES_MAX]; /* by slot: the class that was answered before the label came; 255: none */
     uint8_t choice;                    /* swn_choice_t */
     uint8_t no_gain;
+    uint8_t told;                      /* samples with an answer whose label came */
+    uint8_t right;                     /* of them, with the answer that the label gave */
     uint8_t has_personal;
     uint8_t labels;                    /* since the personal head was trained */
 } swn_serve_t;
@@ -59,11 +64,15 @@ typedef struct swn_own {
 
 void swn_serve_init(swn_serve_t *serve, const swn_own_t *own);
 
-/* The learner's next sample goes to `slot`; `rule`: the rule's class for it, or SWN_RULE_NONE. */
-void swn_serve_sample(swn_serve_t *serve, uint8_t slot, uint8_t rule);
+/* The learner's next sample goes to `slot`; `rule`: the rule's class for it, or SWN_RULE_NONE; `answered`: what the
+ * node says of it. */
+void swn_serve_sample(swn_serve_t *serve, uint8_t slot, uint8_t rule, uint8_t answered);
 
-/* A label came. */
-void swn_serve_label(swn_serve_t *serve, const swn_own_t *own);
+/* The label of the sample `id` came. */
+void swn_serve_label(swn_serve_t *serve, const swn_own_t *own, uint16_t id);
+
+/* The share of answers that were right, in 1..15 for 0..1; 0: fewer than three were told. */
+uint8_t swn_serve_right(const swn_serve_t *serve);
 
 /* After a reset: what was kept by SWN_NVM_SERVE; the samples are gone. */
 void swn_serve_recall(swn_serve_t *serve, const void *data);

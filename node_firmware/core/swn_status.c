@@ -93,7 +93,8 @@ void swn_send_status(swn_node_t *node, int64_t now_us)
                              node->borrow.share.id << SWN_STATUS_SHARE_SHIFT);
     report.risk = risk_byte(node);
     report.multicast_received = node->multicast_received;
-    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0));
+    report.serves = (uint8_t)(node->serve.choice | (node->serve.no_gain ? SWN_STATUS_NO_GAIN : 0) |
+                              swn_serve_right(&node->serve) << SWN_STATUS_RIGHT_SHIFT);
     if (node->config.payload_max == SWN_STATUS_SIZE) {
         report.serves = 0; /* no room to say so */
     }

@@ -103,6 +103,25 @@ static void test_a_known_crop_keeps_its_head_until_another_proves_better(bench_t
     EXPECT_EQ(serve->no_gain, 0);
 }
 
+/* What was answered before the label came is what counts: 1 for none right, 15 for all, 0 while too few are known. */
+static void test_the_node_says_how_often_it_was_right(bench_t *bench)
+{
+    const swn_serve_t *serve = &bench->node.serve;
+    uint16_t id = 1;
+
+    start(bench, NEW_CROP, 6);
+    push_head(bench, 1, NEW_CROP, LOW);
+    label(bench, &id, SWN_RIGHT_TOLD_MIN - 1, HIGH);
+    EXPECT_EQ(swn_serve_right(serve), 0);
+    label(bench, &id, 1, HIGH);
+    EXPECT_EQ(swn_serve_right(serve), 1);
+    start(bench, NEW_CROP, 6);
+    push_head(bench, 1, NEW_CROP, LOW);
+    label(bench, &id, 70, LOW);
+    EXPECT_EQ(swn_serve_right(serve), 15);
+    EXPECT(serve->told >= SWN_RIGHT_TOLD_MAX / 2 && serve->told < SWN_RIGHT_TOLD_MAX);
+}
+
 /* All labels say what the fleet's head never says; no other candidate does either. */
 static void test_the_personal_head_serves_when_held_out_labels_agree(bench_t *bench)
 {
@@ -143,7 +162,8 @@ static void test_the_rule_serves_where_it_is_right(bench_t *bench)
     (void)swn_poll(&bench->node, (24 * DAYS + 25) * HOUR_US);
     (void)swn_poll(&bench->node, (24 * DAYS + 49) * HOUR_US);
     EXPECT_EQ(bench->world.size[2], SWN_STATUS_SIZE + 1);
-    EXPECT_EQ(bench->world.status[STATUS_SERVES_AT], SWN_STATUS_NO_GAIN | SWN_SERVE_RULE);
+    EXPECT_EQ(bench->world.status[STATUS_SERVES_AT] & 15, SWN_STATUS_NO_GAIN | SWN_SERVE_RULE);
+    EXPECT_EQ(bench->world.status[STATUS_SERVES_AT] >> SWN_STATUS_RIGHT_SHIFT, swn_serve_right(&bench->node.serve));
 }
 
 static void test_the_choice_survives_a_reset(bench_t *bench)
@@ -179,6 +199,7 @@ int main(int argc, char **argv)
     }
     test_a_new_crop_follows_the_fleet_until_its_labels_object(&bench);
     test_a_known_crop_keeps_its_head_until_another_proves_better(&bench);
+    test_the_node_says_how_often_it_was_right(&bench);
     test_the_personal_head_serves_when_held_out_labels_agree(&bench);
     test_the_rule_serves_where_it_is_right(&bench);
     test_the_choice_survives_a_reset(&bench);

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 
+from swarm.inference.calibration import believed
 from swarm.inference.plan import Plan
 from swarm.wire import app
 
@@ -63,8 +65,8 @@ class Source:
     """Who stands behind an answer: the node, the expert head that judged, its version, and what it counted
     for.
 
-    `weight` is its share of the pool; `age_min` of the freshest reading, None: unknown or not its own
-    readings.
+    `probabilities` are as it stated them, `weight` is its share of the pool; `age_min` of the freshest
+    reading, None: unknown or not its own readings.
     """
 
     dev_eui: str
@@ -84,7 +86,8 @@ class Answer:
     `coverage` 0..1 is the share of the planned weight that answered; `versions` are the head versions behind
     it, ascending; `airtime_us` and `energy_mj` (sending and receiving, of nodes) are all that the question
     cost so far.  `sources` says it node by node; `experts` are the heads that judged, `discounted` the nodes
-    that were far from all others.
+    that were far from all others.  `belief` 0..1: how far stated probabilities were believed; None: as they
+    were stated, for nobody knows yet how often nodes are right.
     """
 
     query_id: int
@@ -101,6 +104,7 @@ class Answer:
     experts: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
     discounted: tuple[str, ...] = ()
+    belief: float | None = None
 
     def to_json(self) -> str:
         """The text that table `query` keeps."""
@@ -112,9 +116,12 @@ def is_complete(plan: Plan, answers: Sequence[Answered], now_us: int) -> bool:
     return now_us >= plan.deadline_us or len(_by_node(plan, answers)) >= plan.quorum
 
 
-def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
+def combine(
+    plan: Plan, answers: Sequence[Answered], beliefs: Mapping[int, float | None] = MappingProxyType({})
+) -> Answer:
     """One answer from those that came.  Nodes that were not asked, or asked twice, count once or not at all.
 
+    `beliefs`: how far the stated probabilities of a context's head are believed (`calibration.belief_of`).
     The result does not depend on the order of `answers`.
     """
     weights = {target.dev_eui: target.weight for target in plan.targets}
@@ -128,7 +135,8 @@ def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
         weight, shares = voices[dev_eui]
         others = [other for name, (other, _) in voices.items() if name != dev_eui]
         voices[dev_eui] = (min(weight, sum(others) / len(others)), shares)
-    pooled = _pool(voices.values())
+    believing = {name: beliefs.get(answered.message.context) for name, answered in counted.items()}
+    pooled = _pool((weight, believed(shares, believing[name])) for name, (weight, shares) in voices.items())
     if pooled is None:
         return _no_answer(plan, sum(answered.airtime_us for answered in counted.values()))
     planned = sum(weights.values())
@@ -138,14 +146,25 @@ def combine(plan: Plan, answers: Sequence[Answered]) -> Answer:
         coverage=sum(weights[dev_eui] for dev_eui in counted) / planned,
         sources=_sources(counted, voices),
         discounted=discounted,
+        belief=_mean_belief((voices[name][0], belief) for name, belief in believing.items()),
     )
 
 
-def local_answer(plan: Plan, probabilities: Sequence[int], head_version: int) -> Answer:
+def local_answer(
+    plan: Plan, probabilities: Sequence[int], head_version: int, belief: float | None = None
+) -> Answer:
     """The gateway's replica answers: probabilities in 1/255 (sum 255), no airtime, full coverage."""
-    own = tuple(int(share) / 255 for share in probabilities)
-    answer = _answer(plan, own, coverage=1.0, sources=(), discounted=())
+    own = believed([int(share) / 255 for share in probabilities], belief)
+    answer = _answer(plan, own, coverage=1.0, sources=(), discounted=(), belief=belief)
     return replace(answer, versions=(head_version,), experts=(_head(plan.query.context or 0),))
+
+
+def _mean_belief(weighed: Iterable[tuple[float, float | None]]) -> float | None:
+    """The belief behind a pool; None when no voice had one."""
+    known = [(weight, 1.0 if belief is None else belief, belief is not None) for weight, belief in weighed]
+    if not any(is_known for *_, is_known in known):
+        return None
+    return sum(weight * belief for weight, belief, _ in known) / sum(weight for weight, *_ in known)
 
 
 def _head(context: int) -> str:
@@ -232,6 +251,7 @@ def _answer(
     coverage: float,
     sources: tuple[Source, ...],
     discounted: tuple[str, ...],
+    belief: float | None,
 ) -> Answer:
     confidence = max(probabilities)
     value = probabilities.index(confidence)
@@ -250,6 +270,7 @@ def _answer(
         experts=tuple(sorted({source.expert for source in sources})),
         sources=sources,
         discounted=discounted,
+        belief=belief,
     )
 
 

@@ -71,6 +71,7 @@ __all__ = [
     "TopKSign",
     "UplinkMessage",
     "f_port_of",
+    "right_share",
 ]
 
 F_PORT_LEARNING = 10
@@ -108,6 +109,7 @@ ROUND_NEW_CONTEXTS = 0x80
 SERVES = ("fleet's head", "fleet's head before", "shipped head", "own head", "rule", "last label")
 """What a node answers with (`Status.serves`, bits 0..2); docs/SPEC.md section 2.4."""
 SERVES_MASK, NO_GAIN = 7, 8
+RIGHT_SHIFT, RIGHT_MAX = 4, 15
 QUERY_OWN_READINGS = 1
 QUERY_FEATURES_FOLLOW = 2
 
@@ -307,7 +309,7 @@ class Status:
 
     `battery` as LoRaWAN DevStatus (0 external, 255 unknown), `humidity_half` in 0.5 % (255 missing),
     `rain_tenth` in 0.1 mm since the last status (65535 missing), `risk` min(class, 3) << 6 |
-    probability >> 2.  `serves`: bits 0..2 an index into `SERVES`, bit 3 `NO_GAIN`.
+    probability >> 2.  `serves`: bits 0..2 an index into `SERVES`, bit 3 `NO_GAIN`, bits 4..7 `right_share`.
     """
 
     model_version: int
@@ -321,6 +323,12 @@ class Status:
     risk: int
     multicast_received: int
     serves: int = 0
+
+
+def right_share(serves: int) -> float | None:
+    """The share of a node's answers that were right, 0..1; None: too few were told."""
+    said = serves >> RIGHT_SHIFT & RIGHT_MAX
+    return (said - 1) / (RIGHT_MAX - 1) if said else None
 
 
 @dataclass(frozen=True, slots=True)
