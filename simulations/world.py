@@ -289,9 +289,6 @@ class World:
             "asked": len(asked),
             "answered": len(answered),
             "correct": correct,
-            "confidence": float(np.mean([each["answer"]["confidence"] for each in answered]))
-            if answered
-            else None,
             "p50_s": float(np.percentile(latencies, 50)) if latencies else None,
             "p95_s": float(np.percentile(latencies, 95)) if latencies else None,
             "airtime_s": (traffic.up_us["answer"] + traffic.down_us["query"]) / SECOND_US,
