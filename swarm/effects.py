@@ -105,11 +105,15 @@ class Transmit:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write one row (`row` None: delete it) of a table, by its primary key."""
+    """Write one row (`row` None: delete it) of a table, by its primary key.
+
+    `erase`: what is deleted up to here must be gone from the medium too before anything later is performed.
+    """
 
     table: str
     key: str
     row: Row | None
+    erase: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,8 @@ class Rounds:
         self._update_keys: dict[int, list[str]] = {}
         self._handed_in: HandedIn | None = None
         self._seeds_keys: list[str] = []
+        self._restored = False
+        """From a backup: the open round may have had vectors that are not here, so it repairs nothing."""
         self._restore_rounds(rows)
 
     # -- what others want to know -----------------------------------------------------------------
@@ -277,6 +279,9 @@ class Rounds:
             sums=self._sums if mode is RoundMode.MASKED_SUMS else None,
         )
         self._versions.sent()
+        if self._restored:
+            self._restored = False
+            effects.append(Store("meta", "restored", None))
         self.last_round = number
         self._reassembly = Reassembly(number)
         self._agreement = Agreement()
@@ -398,13 +403,13 @@ class Rounds:
         """Close the round that is due, or first ask its masking groups for what is missing."""
         current = self.current
         assert current is not None and self.next_open_us is not None
-        if not current.needs_repair or now_us >= self.next_open_us:
+        if not current.needs_repair or self._restored or now_us >= self.next_open_us:
             return self._close(now_us)
-        # Fragments of a vector that is missing must not stay: its masks are about to be told.
+        # Fragments of a vector that is missing must not stay, nor their bytes: its masks are about to be told.
         effects: list[Effect] = [*self._reassembly.expire()]
         current.begin_repair(self.next_open_us)
         data = {"round": current.number, "updates": current.updates, "until_us": self.next_open_us}
-        effects.append(Store("round", str(current.number), current.to_row()))
+        effects.append(Store("round", str(current.number), current.to_row(), erase=True))
         return [*effects, Event("round_repair", now_us, data)]
 
     def _close(self, now_us: int) -> list[Effect]:
@@ -432,7 +437,7 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         data["incomplete"] = self._reassembly.incomplete()
         effects += self._reassembly.expire()
-        effects += [Store("seeds", key, None) for key in self._seeds_keys]
+        effects += [Store("seeds", key, None, erase=True) for key in self._seeds_keys]
         self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]
 
@@ -534,6 +539,7 @@ class Rounds:
             if not isinstance(handed, HandedIn):
                 raise ValueError(f"the model from outside is damaged: {handed.detail}; restore a backup")
             self._handed_in = handed
+        self._restored = "restored" in meta
         if "last_round" not in meta:
             return
         self.last_round = int(str(meta["last_round"]))

@@ -3,6 +3,10 @@
 Theory of operation.  SQLite's own backup copies one consistent state, whatever is written meanwhile.  A copy
 is made beside its place with mode 0600, judged (integrity, schema) and renamed: what has the name is whole.
 A restore takes the lock of the data directory, so no daemon runs, and keeps what was there as `KEPT_NAME`.
+
+Masked sums.  A copy that lives on beside the database could be put together with it, so a backup leaves out
+parts of vectors and seeds: to the round they are lost frames.  A restore leaves the mark `restored`: whose
+vector came after the backup would seem to be missing, and the open round must not ask for its masks.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from gateway.store.sqlite import FILE_NAME, SqliteStore, StoreError
 __all__ = ["KEPT_NAME", "backup", "restore"]
 
 KEPT_NAME = "swarm.db.before-restore"
+_LEFT_OUT = ("fragment", "seeds")
 
 
 def backup(data_dir: Path, file: Path) -> int:
@@ -28,6 +33,7 @@ def backup(data_dir: Path, file: Path) -> int:
         raise StoreError(f"{source}: is not there; name the daemon's swarm.toml with -c")
     with _private_copy(source, file) as part:
         _judge(part)
+        _amend(part, *(f"DELETE FROM {table}" for table in _LEFT_OUT), "VACUUM")
     return file.stat().st_size
 
 
@@ -40,6 +46,7 @@ def restore(data_dir: Path, file: Path) -> Path | None:
         target = data_dir / FILE_NAME
         with _private_copy(file, target) as part:
             _judge(part)
+            _amend(part, "INSERT OR REPLACE INTO meta (key, value) VALUES ('restored', 1)")
             kept = _keep(target) if target.exists() else None
             for log in ("-wal", "-shm"):  # they belong to the database that goes
                 target.with_name(target.name + log).unlink(missing_ok=True)
@@ -81,6 +88,15 @@ def _private_copy(source: Path, target: Path) -> Iterator[Path]:
         raise StoreError(f"{where}: {error.strerror}; name another place or make room") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _amend(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        there = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
+        for statement in statements:
+            table = statement.partition(" FROM ")[2]
+            if not table or table in there:  # a backup of an older schema has fewer
+                db.execute(statement)
 
 
 def _reading(path: Path) -> sqlite3.Connection:

@@ -4,6 +4,9 @@ Durability.  WAL with synchronous=FULL: when `commit` returns, a frame counter i
 frame that carries it may go on the air.  Killing the process at any point leaves the last batch whole
 or absent.  Keys lie in this file, so it is readable by its owner only.
 
+Deletion.  What is deleted is overwritten with zeros (secure_delete); the log may hold it until it is
+written into the database.  A `Store` with `erase` has that done before `commit` returns.
+
 Every way in which a file or a directory can be unusable becomes one `StoreError` line.
 """
 
@@ -67,6 +70,8 @@ class SqliteStore:
     def __init__(self, data_dir: Path, *, events_max: int = EVENTS_MAX) -> None:
         self.path = data_dir / FILE_NAME
         self._events_max = events_max
+        self._unerased = True
+        """Whether deleted rows may lie in the log; at the start nobody knows."""
         with _one_line(self.path):
             if not data_dir.is_dir():
                 data_dir.mkdir(parents=True, mode=0o700)
@@ -89,7 +94,10 @@ class SqliteStore:
 
     def commit(self, stores: Iterable[Store], events: Sequence[Event] = (), *, now_us: int = 0) -> None:
         """Write a batch in one transaction; on the disk when this returns, or a StoreError."""
-        final = {(store.table, store.key): store.row for store in stores}
+        final: dict[tuple[str, str], Row | None] = {}
+        for store in stores:
+            final[store.table, store.key] = store.row
+            self._unerased = self._unerased or store.erase
         with _one_line(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -104,6 +112,9 @@ class SqliteStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            if self._unerased:
+                # A reader of an older state (a backup in progress) keeps the log: the next commit tries again.
+                self._unerased = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def events(
         self, *, after: int | None = None, limit: int = 100, kind: str | None = None
@@ -141,6 +152,7 @@ class SqliteStore:
             )
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise StoreError(_damaged(self.path, str(verdict).splitlines()[0]))

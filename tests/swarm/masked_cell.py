@@ -28,21 +28,30 @@ def mask_groups(size: int, group: int = 3, seed: int = 1) -> list[MaskGroup]:
 
 
 class MaskedCell:
-    """`size` nodes of context 0 in one group; node i of the array is device `CONTEXTS * i` of the cell."""
+    """`groups` of `size` nodes of context 0; node i of the array is device `CONTEXTS * i` of the cell."""
 
-    def __init__(self, size: int = 8, privacy: Privacy | None = None, payload_max: int = 222) -> None:
+    def __init__(
+        self,
+        size: int = 8,
+        privacy: Privacy | None = None,
+        payload_max: int = 222,
+        *,
+        groups: int = 1,
+        make: Callable[..., Cell] = Cell,
+    ) -> None:
         config = settings(
             "masked_sums",
             privacy=privacy or Privacy(),
             options={"gain_min": 0.0, "nodes_min": 1.0, "nodes_full": 1.0},
         )
-        self.cell = Cell(config, nodes=CONTEXTS * size)
-        self.masks = mask_groups(size)
+        count = size * groups
+        self.cell = make(config, nodes=CONTEXTS * count)
+        self.masks = [mask for group in range(groups) for mask in mask_groups(size, 3 + group)]
         configs = [
             NodeConfig(CONTEXTS * i, 0, seed=i, payload_max=payload_max, mask=self.masks[i])
-            for i in range(size)
+            for i in range(count)
         ]
-        self.nodes = Nodes(size, configs, MODEL, self.cell.now_us)
+        self.nodes = Nodes(count, configs, MODEL, self.cell.now_us)
         self.model = Model(MODEL)
         self.rng = np.random.default_rng(9)
         self.z: list[np.ndarray] = []
