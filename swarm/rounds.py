@@ -405,7 +405,7 @@ class Rounds:
         assert current is not None and self.next_open_us is not None
         if not current.needs_repair or self._restored or now_us >= self.next_open_us:
             return self._close(now_us)
-        # Fragments of a vector that is missing must not stay, nor their bytes: its masks are about to be told.
+        # Nothing of a vector that is missing may stay, nor its bytes: its masks are about to be told.
         effects: list[Effect] = [*self._reassembly.expire()]
         current.begin_repair(self.next_open_us)
         data = {"round": current.number, "updates": current.updates, "until_us": self.next_open_us}

@@ -9,25 +9,16 @@ groups of their own.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Callable, Iterable
 
-from swarm.wire.messages import GROUP_MAX, GROUP_MIN
+from swarm.pilot.masking import divided, pair_key
 
-__all__ = ["COLUMNS", "MASKS_FILE", "assign", "header_lines", "pair_key"]
+__all__ = ["COLUMNS", "MASKS_FILE", "assign", "header_lines"]
 
 MASKS_FILE = "masks.csv"
 COLUMNS = ("id", "mask_group", "mask_position", "mask_size", "group_secret")
-_LABEL = b"swarm mask pair"
 
 Row = dict[str, str]
-
-
-def pair_key(secret: bytes, first: int, second: int) -> bytes:
-    """The 16-byte key of two positions of a group, in any order."""
-    low, high = sorted((first, second))
-    return hmac.new(secret, _LABEL + bytes((low, high)), hashlib.sha256).digest()[:16]
 
 
 def assign(
@@ -49,12 +40,9 @@ def assign(
             waiting.setdefault(crop, []).append(name)
     alone: list[str] = []
     for names in waiting.values():
-        count = max(len(names) // size, -(-len(names) // GROUP_MAX))
-        if len(names) < GROUP_MIN:
-            alone += names
-            continue
-        for index in range(count):
-            members = names[index * len(names) // count : (index + 1) * len(names) // count]
+        groups = divided(names, size)
+        alone += names if not groups else []
+        for members in groups:
             secret = random_bytes(32).hex()
             for position, name in enumerate(members):
                 values = (name, str(free), str(position), str(len(members)), secret)

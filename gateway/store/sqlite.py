@@ -113,7 +113,7 @@ class SqliteStore:
                     self._db.execute("ROLLBACK")
                 raise
             if self._unerased:
-                # A reader of an older state (a backup in progress) keeps the log: the next commit tries again.
+                # A reader of an older state (a backup in progress) holds it: the next commit tries again.
                 self._unerased = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
 
     def events(

@@ -6,6 +6,10 @@ frames are lost by chance, the gateway's `Round` refuses or holds what arrives, 
 new vector, and the block codec takes the nodes there; then come the acknowledgements.  What LoRaWAN adds is
 counted, not run: 13 bytes a frame.  All frames travel at one spreading factor, both ways.
 
+Nodes of a context are in masking groups, as a pilot is provisioned.  After a round of masked sums each node
+that owes seeds is asked at its next reports, `REPAIR_REPORTS` of them; the reports themselves cost nothing
+here, for they are sent anyway.
+
     cell = Cell(task, model, spreading_factor=7, seed=1)
     cell.round(RoundMode.PROTOTYPES, strategy, cohort=1.0)
     cell.answers(task.test)             # by the fleet's head, as each node holds it, uint8[n]
@@ -23,15 +27,20 @@ from numpy.typing import NDArray
 from simulations.energy import EnergyBook
 from simulations.tasks.public_model import PublicModel
 from simulations.tasks.task import Samples, Task
+from swarm.config import Privacy
 from swarm.federation.cohort import cohort_byte
+from swarm.federation.features import PER_NODE as SAMPLES_MAX
 from swarm.federation.reassembly import Reassembly
+from swarm.federation.reply import Reply
 from swarm.federation.round import Closed, Round
-from swarm.federation.strategy import FlowerStrategy
+from swarm.federation.strategy import Aggregator
+from swarm.federation.sums_plan import plan_of
 from swarm.model import block, layout
 from swarm.model.vector import Float64, Mirror
-from swarm.node import NodeConfig, Nodes
+from swarm.node import MaskGroup, NodeConfig, Nodes
 from swarm.phy.airtime import airtime_us
 from swarm.phy.regions import region
+from swarm.pilot.masking import divided, pair_key
 from swarm.prng import Prng
 from swarm.wire import app
 from swarm.wire.app import F_PORT_LEARNING, BlockKind, RoundMode
@@ -50,7 +59,11 @@ REPEATS = 2
 FULL_EVERY = 4
 SPREAD_S, CLOSE_S = 600, 20_000
 POLL_US = 60_000_000
-DAY_US = 86_400_000_000
+GROUP_SIZE = 8
+REPAIR_REPORTS = 8
+"""Hourly ones, before the next window of an eight-hour period."""
+HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
+SEEDS_WITHIN_US = 10 * POLL_US
 YEARS_S = 10 * 365 * 86_400
 
 
@@ -98,12 +111,14 @@ class Cell:
         shipped = np.stack([model.model.base_head(context) for context in range(self.contexts)])
         self.base = self.mirror = Mirror(0, model.model.adapter(), shipped)
         self.master: Float64 = self.mirror.master()
-        self.nodes = self._switched_on(prng.child("nodes"))
         self._learning = np.array([node for node in range(task.nodes) if node not in task.silent])
+        labels = np.bincount(task.train.node, minlength=task.nodes).max()
+        self.sums = plan_of(Privacy(samples_max=min(int(labels), SAMPLES_MAX)))
+        self.nodes = self._switched_on(prng.child("nodes"))
 
     def _switched_on(self, prng: Prng) -> Nodes:
         """The nodes with their labelled samples."""
-        task = self.task
+        task, masks = self.task, self._masks(prng.child("masks"))
         configs = [
             NodeConfig(
                 node_index=node,
@@ -111,6 +126,7 @@ class Cell:
                 seed=prng.child(f"node-{node}").u64(),
                 payload_max=self._payload_max,
                 status_period_s=YEARS_S,
+                mask=masks.get(node),
             )
             for node in range(task.nodes)
         ]
@@ -126,9 +142,27 @@ class Cell:
             nodes.label(number, labels)
         return nodes
 
+    def _masks(self, prng: Prng) -> dict[int, MaskGroup]:
+        """Each learning node's place in its group; a context with fewer than four is without."""
+        made: dict[int, MaskGroup] = {}
+        groups = [
+            members
+            for context in range(self.contexts)
+            for members in divided(
+                [int(node) for node in self._learning if self.task.node_context[node] == context], GROUP_SIZE
+            )
+        ]
+        for number, members in enumerate(groups):
+            secret = prng.child(f"group-{number}").u64().to_bytes(8, "little")
+            for own, node in enumerate(members):
+                keys = [pair_key(secret, own, peer) for peer in range(len(members))]
+                keys[own] = bytes(16)
+                made[node] = MaskGroup(number, own, tuple(keys))
+        return made
+
     # -- one round --------------------------------------------------------------------------------
 
-    def round(self, mode: RoundMode, strategy: FlowerStrategy, *, cohort: float = 1.0) -> Closed:
+    def round(self, mode: RoundMode, strategy: Aggregator, *, cohort: float = 1.0) -> Closed:
         """Announce, gather, close, send the block and the acknowledgements; what the round came to."""
         self._number += 1
         self._now_us += DAY_US
@@ -143,12 +177,15 @@ class Cell:
             contexts=self.contexts,
             shape=self.model.model.shape,
             previous_accepted=self._accepted,
+            sums=self.sums if mode is RoundMode.MASKED_SUMS else None,
         )
         announcement = app.RoundAnnounce(
-            made.number, made.model_version, mode, made.cohort, SPREAD_S, CLOSE_S, 0, 0
+            made.number, made.model_version, mode, made.cohort, SPREAD_S, CLOSE_S, 0, 0, made.sums
         )
         self._multicast(app.encode(announcement), self._learning)
         self._gather(made)
+        if made.needs_repair:
+            self._repair(made)
         closed = made.close(self._now_us, strategy, self.master)
         self._accepted = made.accepted
         for frame in made.ack_frames(self._payload_max):
@@ -157,6 +194,29 @@ class Cell:
             self.master = closed.vector
             self._send_block()
         return closed
+
+    def learn_in_the_clear(self, strategy: Aggregator) -> None:
+        """What `round` does with masked sums, from exact sums of each node that were never on the air."""
+        train, classes = self.task.train, self.model.model.shape.classes
+        z = np.maximum(self.nodes.z(self.model.encode(train.x), train.node).astype(np.int64), -127)
+        z = z[:, : app.SUMS_DIMS]
+        upper = np.triu_indices(app.SUMS_DIMS)
+        replies = []
+        for node in self._learning.tolist():
+            own = np.flatnonzero(train.node == node)[-SAMPLES_MAX:]
+            member = np.eye(classes, dtype=np.int64)[train.label[own]]
+            squares = (z[own].T @ z[own])[upper]
+            parts = [
+                [self.task.node_context[node], 1],
+                member.sum(axis=0),
+                (member.T @ z[own]).ravel(),
+                squares,
+            ]
+            replies.append(Reply(node, np.concatenate(parts).astype(np.float64), 1))
+        done = strategy.aggregate(strategy.rounds + 1, self.master, replies)
+        if done.vector is not None:
+            self.master = done.vector
+            self._send_block()
 
     def roll_back(self, master: Float64) -> None:
         """Return to an earlier vector and send it, if the nodes hold another one."""
@@ -175,6 +235,25 @@ class Cell:
                     self._uplink(node, len(payload))
                     if self._chance.random() >= self._loss:
                         self._receive(made, reassembly, node, payload)
+
+    def _repair(self, made: Round) -> None:
+        """Ask those who were heard for the seeds that they owe, whenever they report."""
+        made.begin_repair(self._now_us + REPAIR_REPORTS * HOUR_US)
+        for _ in range(REPAIR_REPORTS):
+            if made.due(self._now_us):
+                return
+            self._now_us += HOUR_US
+            for node in self._learning.tolist():
+                asked = made.repair_of(f"{node:016x}")
+                if asked is not None:
+                    self._multicast(app.encode(asked), np.array([node]), multicast=False)
+            for wait_us in range(0, SEEDS_WITHIN_US, POLL_US):
+                self.nodes.poll(self._now_us + wait_us)
+                for node, f_port, payload in self.nodes.outbox():
+                    message = app.decode_uplink(f_port, payload)
+                    self._uplink(node, len(payload))
+                    if isinstance(message, app.Seeds) and self._chance.random() >= self._loss:
+                        made.on_seeds(f"{node:016x}", node, message)
 
     def _receive(self, made: Round, reassembly: Reassembly, node: int, payload: bytes) -> None:
         """The gateway's part of `swarm.rounds`: fragments to updates, updates to the round."""
@@ -223,14 +302,17 @@ class Cell:
         self._energy.wait(node, RX2_AFTER_US)
         self._energy.window(node, 2 * RX_WINDOW_SYMBOLS * symbol_us)
 
-    def _multicast(self, payload: bytes, receivers: NDArray[np.int64]) -> None:
-        """Nodes that take no part hear blocks only: they may look at a head, and are asked for nothing."""
+    def _multicast(self, payload: bytes, receivers: NDArray[np.int64], *, multicast: bool = True) -> None:
+        """Nodes that take no part hear blocks only: they may look at a head, and are asked for nothing.
+
+        Not `multicast`: the answer to one node's report, in its receive window.
+        """
         size = len(payload) + LORAWAN_SIZE
         spent_us = airtime_us(self.spreading_factor, BANDWIDTH_HZ, size, crc=False)
         self._down += (size, spent_us)
         self._listened_us[receivers] += spent_us
         heard = self._chance.random(len(receivers)) >= self._loss
-        self.nodes.rx_many(receivers[heard], self._now_us, F_PORT_LEARNING, payload)
+        self.nodes.rx_many(receivers[heard], self._now_us, F_PORT_LEARNING, payload, multicast=multicast)
 
     # -- results ----------------------------------------------------------------------------------
 

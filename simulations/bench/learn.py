@@ -26,7 +26,9 @@ from simulations.bench.modes import DENSE, MODES, POLICY, Mode, Step, solver_opt
 from simulations.tasks.catalogue import build
 from simulations.tasks.public_model import PublicModel, public_model
 from simulations.tasks.task import Task
-from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+from swarm.federation.blockwise import strategy_named
+from swarm.federation.modes import strategy_of
+from swarm.federation.strategy import Aggregator, FlowerStrategy
 from swarm.model import layout
 from swarm.model.container import inspect
 from swarm.model.vector import Float64
@@ -143,14 +145,20 @@ class _Run:
         setting, nodes = self.setting, self.setting.task.nodes
         shape = setting.model.model.shape
         cohort = 1.0 if step.per_round is None else min(1.0, step.per_round / nodes)
+        strategy: Aggregator
         if step.strategy is None:
-            options = solver_options(setting.task.name)
-            strategy = FlowerStrategy(PROTOTYPES, shape, options, prior=setting.model.prior)
+            own = strategy_of(step.kind.name.lower())
+            assert own is not None
+            options = solver_options(setting.task.name, own)
+            strategy = FlowerStrategy(own, shape, options, prior=setting.model.prior)
         else:
-            strategy = FlowerStrategy(step.strategy, shape, step.options)
+            strategy = strategy_named(step.strategy, shape, step.options)
         rounds = step.rounds or max(1, round(step.frames / cohort))
         for number in range(1, rounds + 1):
-            self.cell.round(step.kind, strategy, cohort=cohort)
+            if step.clear:
+                self.cell.learn_in_the_clear(strategy)
+            else:
+                self.cell.round(step.kind, strategy, cohort=cohort)
             if number % step.check_every == 0 or number == rounds:
                 self._keep_best()
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from swarm.federation.strategy import OptionValue
+from swarm.federation.reply import PER_BLOCK
+from swarm.federation.strategy import DEFAULT_OPTIONS, PROTOTYPES, OptionValue, option_names
 from swarm.wire.app import RoundMode
 
 __all__ = ["DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Mode", "Step", "solver_options"]
+
+_ABOUT_CLEAR = "the sums of masked_sums in the clear and exact, nothing on the air up: what masks cost"
 
 VALIDATION_SEEDS = (101, 102, 103)
 POLICY = "policy"
@@ -24,8 +27,8 @@ class Step:
 
     As many rounds as make `frames` updates of each node, or `rounds` where that is not 0.  After every
     `check_every` rounds the nodes judge their validation rows; the best version so far is what remains.
-    `strategy` None: the prototypes strategy with the task's solver options; contexts whose shipped head
-    validates better then keep that.
+    `strategy` None: the mode's own one with the task's solver options; contexts whose shipped head
+    validates better then keep that.  `clear`: no round, the strategy is given the nodes' own sums.
     """
 
     kind: RoundMode
@@ -35,6 +38,7 @@ class Step:
     check_every: int = 1
     strategy: str | None = None
     options: dict[str, OptionValue] = field(default_factory=dict)
+    clear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,9 @@ class Mode:
 
 
 _PROTOTYPES = Step(RoundMode.PROTOTYPES, frames=1)
+_FEATURES = Step(RoundMode.FEATURES, frames=1)
+_SUMS = Step(RoundMode.MASKED_SUMS, frames=1)
+_BLOCKS = Step(RoundMode.BLOCKS, frames=3, strategy="FedAvg" + PER_BLOCK)
 _SIGNS = Step(RoundMode.TOP_K_SIGN, frames=3, per_round=100, check_every=5, strategy="FedAvg")
 _ROUNDS = replace(_SIGNS, rounds=60)
 
@@ -54,6 +61,10 @@ MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
         Mode("prototypes", "class means, one frame a node", (_PROTOTYPES,)),
+        Mode("features", "the samples themselves, one frame a node, trained at the gateway", (_FEATURES,)),
+        Mode("masked_sums", "class sums under masks, groups of 8, repaired", (_SUMS,)),
+        Mode("clear_sums", _ABOUT_CLEAR, (replace(_SUMS, clear=True),)),
+        Mode("blocks", "class means, then blocks: four frames a node", (_PROTOTYPES, _BLOCKS)),
         Mode("four_frames", "class means, then signs: four frames a node", (_PROTOTYPES, _SIGNS)),
         Mode("top_k_sign", "class means, then 60 rounds of signs of about 100 nodes", (_PROTOTYPES, _ROUNDS)),
         Mode(
@@ -102,6 +113,10 @@ _SOLVER: dict[str, dict[str, OptionValue]] = {
 """Found by `tools/choose_solver.py`."""
 
 
-def solver_options(task: str) -> dict[str, OptionValue]:
-    """Options of the prototypes strategy for a task; `gain_min` 0: nodes judge here, not the gateway."""
-    return {**_GENERAL, **_SOLVER.get(task, {})}
+def solver_options(task: str, strategy: str = PROTOTYPES) -> dict[str, OptionValue]:
+    """Options of a strategy of ours for a task; `gain_min` 0: nodes judge here, not the gateway.
+
+    They were found for `prototypes`; the others take those that mean the same to them.
+    """
+    chosen = {**_GENERAL, **_SOLVER.get(task, {}), **DEFAULT_OPTIONS.get(strategy, {})}
+    return {name: value for name, value in chosen.items() if name in option_names(strategy)}

@@ -28,7 +28,16 @@ from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior, Statisti
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
-__all__ = ["ContextResult", "Judge", "Moments", "prior_of", "solve_head", "solve_heads", "solve_moments"]
+__all__ = [
+    "ContextResult",
+    "Judge",
+    "Moments",
+    "prior_of",
+    "public_covariance",
+    "solve_head",
+    "solve_heads",
+    "solve_moments",
+]
 
 SHARES = (1.0, 0.5)
 """How much of the solved head is tried against the shipped one."""
@@ -107,7 +116,7 @@ def solve_heads(
     rows = [statistics.context(context) for context in range(len(base_heads))]
     moments = [_moments(own, options, prior_of(prior, c, options)) for c, own in enumerate(rows)]
     reported = [len(own) > 0 for own in rows]
-    return solve_moments(moments, reported, base_heads, options, _public_covariance(prior))
+    return solve_moments(moments, reported, base_heads, options, public_covariance(prior))
 
 
 def solve_moments(
@@ -150,7 +159,7 @@ def prior_of(prior: Prior | None, context: int, options: Options) -> tuple[Float
     return prior.means[context] / Z_ONE, np.minimum(prior.counts[context], options.prior_weight)
 
 
-def _public_covariance(prior: Prior | None) -> Float64:
+def public_covariance(prior: Prior | None) -> Float64:
     """Covariance within classes on the public data [32, 32]: z is white there, so: what the means leave."""
     if prior is None or not prior.counts.any():
         return np.eye(Z)

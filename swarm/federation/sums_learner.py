@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.federation.discriminant import ContextResult, Judge, Moments, prior_of, solve_moments
+from swarm.federation.discriminant import (
+    ContextResult,
+    Judge,
+    Moments,
+    prior_of,
+    public_covariance,
+    solve_moments,
+)
 from swarm.federation.groups import Sums, sums_of
 from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
@@ -66,7 +73,11 @@ class SumsLearner:
         start = shipped.reshape(len(shipped), -1, HEAD_ROW).copy()
         start[:, :, SUMS_DIMS:Z] = 0.0
         solved = solve_moments(
-            moments, [bool(n) for n in members], start.reshape(shipped.shape), self._options
+            moments,
+            [bool(n) for n in members],
+            start.reshape(shipped.shape),
+            self._options,
+            public_covariance(self._prior),
         )
         self._solved = np.where(members[:, np.newaxis] > 0, solved, shipped)
         self.results = [self._judge.result(c, int(members[c]), self._options) for c in range(len(shipped))]
