@@ -12,8 +12,8 @@ A vector from outside (`hand_in`) waits for the next window as well and becomes 
 owner may claim that window's round, which then changes no model and is kept for `gathered`.
 
 Rows: `round`, `update`, `fragment` and `seeds` hold an open round, `model` the model
-(`swarm.model.versions`), `strategy` the strategies' memory, `meta` the calendar.  Everything here is
-rebuilt from them.
+(`swarm.model.versions`), `strategy` the strategies' memory, `privacy` what nodes have spent of their
+budgets, `meta` the calendar.  Everything here is rebuilt from them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from swarm.downlinks import Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.agreement import Agreement
 from swarm.federation.blockwise import strategy_named
-from swarm.federation.cohort import cohort_byte, in_cohort
+from swarm.federation.budget import Budgets
+from swarm.federation.cohort import COHORT_ALL, cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import Aggregator
-from swarm.federation.sums_plan import plan_of
 from swarm.model.layout import CONTEXTS
 from swarm.model.vector import Float64, Mirror
 from swarm.model.versions import Versions
@@ -73,7 +73,7 @@ class Rounds:
         model: bytes,
     ) -> None:
         self._learning = config.learning
-        self._sums = plan_of(config.learning.privacy)
+        self.budgets = Budgets(config.learning, rows.get("privacy", {}))
         self._repeats = config.multicast.repeats
         self._registry = registry
         self._downlinks = downlinks
@@ -171,6 +171,10 @@ class Rounds:
         if self.current is not None:
             return Refused(f"round {self.current.number} is open; it closes at its quorum or deadline")
         reason = self._obstacle(now_us)
+        if reason is None and self._spent() and not self._expected(self._next_number(), COHORT_ALL):
+            reason = (
+                "the privacy budget of all nodes is spent; raise epsilon and releases in learning.privacy"
+            )
         if reason is not None:
             return Refused(f"no round can open: {reason}")
         return self._open(now_us)
@@ -276,7 +280,7 @@ class Rounds:
             staleness_max=learning.staleness_max,
             previous_accepted=self._last.accepted if self._last is not None else frozenset(),
             gather=gather,
-            sums=self._sums if mode is RoundMode.MASKED_SUMS else None,
+            sums=self.budgets.plan if mode is RoundMode.MASKED_SUMS else None,
         )
         self._versions.sent()
         if self._restored:
@@ -296,6 +300,7 @@ class Rounds:
                     "round": number,
                     "mode": mode.name.lower(),
                     "expected": expected,
+                    "spent": self._spent(),
                     "close_us": self.current.close_us,
                 },
             ),
@@ -317,8 +322,12 @@ class Rounds:
         return sum(
             in_cohort(entry.record.node_index, number, cohort)
             for entry in self._registry
-            if self._invites(entry.record.context)
+            if self._invites(entry.record.context) and not self.budgets.spent(entry.record.dev_eui)
         )
+
+    def _spent(self) -> int:
+        """Nodes that can be asked for nothing any more."""
+        return sum(self.budgets.spent(entry.record.dev_eui) for entry in self._registry)
 
     def _invites(self, context: int) -> bool:
         return self._learning.contexts == "all" or not self.replica.knows(context)
@@ -341,12 +350,18 @@ class Rounds:
             return [_refused(now_us, record.dev_eui, message.round, "closed")]
         if not self._invites(record.context):
             return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
+        charged, affordable = self.budgets.charge(record.dev_eui, message.round, current.sums)
         refused = current.on_fragment(record.dev_eui, record.node_index, message)
-        if refused is not None:
-            return [_refused(now_us, record.dev_eui, message.round, refused.reason)]
+        if refused is not None or not affordable:
+            reason = refused.reason if refused is not None else "budget"
+            return [*charged, _refused(now_us, record.dev_eui, message.round, reason)]
         whole, stores = self._reassembly.take(record.dev_eui, message)
         place = {"round": message.round, "index": message.index, "count": message.count}
-        effects: list[Effect] = [*stores, Event("fragment", now_us, {"dev_eui": record.dev_eui, **place})]
+        effects: list[Effect] = [
+            *charged,
+            *stores,
+            Event("fragment", now_us, {"dev_eui": record.dev_eui, **place}),
+        ]
         if whole is None:
             return effects
         update = app.decode_uplink(app.F_PORT_LEARNING, whole)
@@ -382,11 +397,14 @@ class Rounds:
             return [_refused(now_us, record.dev_eui, message.round, "closed")]
         if not self._invites(record.context):
             return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
+        effects, affordable = self.budgets.charge(record.dev_eui, message.round, self.current.sums)
+        if not affordable:
+            return [*effects, _refused(now_us, record.dev_eui, message.round, "budget")]
         result = self.current.on_update(
             record.dev_eui, record.node_index, message, now_us, context=record.context
         )
         if not isinstance(result, Accepted):
-            return [_refused(now_us, record.dev_eui, message.round, result.reason)]
+            return [*effects, _refused(now_us, record.dev_eui, message.round, result.reason)]
         self._update_keys.setdefault(self.current.number, []).append(result.key)
         self._agreement.tally(record.dev_eui, message, self._versions.mirror)
         data = {
@@ -396,7 +414,7 @@ class Rounds:
             "staleness": result.staleness,
             "late": result.late,
         }
-        effects: list[Effect] = [Store("update", result.key, result.row), Event("update", now_us, data)]
+        effects += [Store("update", result.key, result.row), Event("update", now_us, data)]
         return effects + (self._end(now_us) if self.current.due(now_us) else [])
 
     def _end(self, now_us: int) -> list[Effect]:
@@ -510,6 +528,7 @@ class Rounds:
             "late": current.late,
             "model_version": self._versions.mirror.version,
             "score": score,
+            "epsilon": self.budgets.cost(current.sums),
             "state": str(current.state),
             "opened_us": current.opened_us,
             "closed_us": current.closed_us,

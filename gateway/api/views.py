@@ -56,7 +56,7 @@ def state(core: Coordinator, now_us: int, radio: Mapping[str, int]) -> dict[str,
     }
 
 
-def node(entry: Entry) -> dict[str, Any]:
+def node(core: Coordinator, entry: Entry) -> dict[str, Any]:
     """One node; keys are never part of it."""
     record = entry.record
     known = 0 <= record.context < len(CONTEXTS)
@@ -74,6 +74,7 @@ def node(entry: Entry) -> dict[str, Any]:
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
         **_serving(entry.status.serves),
+        "privacy": core.rounds.budgets.view(record.dev_eui),
     }
 
 
@@ -100,7 +101,7 @@ def _serving(serves: int | None) -> dict[str, Any]:
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:
     """All nodes in the order of their indices."""
-    return [node(entry) for entry in core.registry]
+    return [node(core, entry) for entry in core.registry]
 
 
 def experts(core: Coordinator) -> dict[str, Any]:

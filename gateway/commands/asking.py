@@ -138,7 +138,7 @@ def list_rounds(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
         show_json(found)
         return
     show_table(
-        ("round", "mode", "state", "opened", "closed", "updates", "late", "model", "score"),
+        ("round", "mode", "state", "opened", "closed", "updates", "late", "model", "score", "epsilon"),
         (
             (
                 each["round"],
@@ -150,6 +150,7 @@ def list_rounds(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
                 each.get("late"),
                 each["model_version"],
                 None if each["score"] is None else f"{each['score']:.3f}",
+                None if each.get("epsilon") is None else f"{each['epsilon']:.2f}",
             )
             for each in found
         ),

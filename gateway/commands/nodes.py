@@ -41,9 +41,10 @@ def list_nodes(config_file: Config = Path("swarm.toml"), as_json: AsJson = False
         *("DevEUI", "name", "crop", "plot", "joined", "heard", "SNR dB"),
         *("DR", "model", "serves", "battery", "risk", "lost"),
     )
+    private = any(node.get("privacy") for node in nodes)
     show_table(
-        columns,
-        (_row(node, now_us) for node in nodes),
+        (*columns, "epsilon") if private else columns,
+        ((*_row(node, now_us), *([_epsilon(node)] if private else [])) for node in nodes),
         empty="no nodes yet; `swarm nodes import FILE` adds them",
     )
 
@@ -68,6 +69,17 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
     )
 
 
+def _epsilon(node: dict[str, Any]) -> str | None:
+    """What a node has spent of its privacy budget."""
+    account = node.get("privacy")
+    if not account:
+        return None
+    if account["epsilon"] is None:
+        return "no noise"
+    of = f" of {account['epsilon_max']:g}" if account["epsilon_max"] else ""
+    return f"{account['epsilon']:.2f}{of}{', spent' if account['spent'] else ''}"
+
+
 def _serves(node: dict[str, Any]) -> str | None:
     serves = node.get("serves")
     return f"{serves}, no gain" if serves is not None and node.get("no_gain") else serves
@@ -87,7 +99,7 @@ def show(
     if as_json:
         show_json(node)
         return
-    node = {**node, "last_seen_us": local_time(node.get("last_seen_us"))}
+    node = {**node, "last_seen_us": local_time(node.get("last_seen_us")), "privacy": _epsilon(node)}
     show_table(("", ""), ((name.removesuffix("_us"), value) for name, value in node.items()))
 
 

@@ -6,7 +6,11 @@ from collections.abc import Iterable
 
 from swarm.wire.app import hash8
 
-__all__ = ["cohort_byte", "expected_replies", "in_cohort"]
+__all__ = ["COHORT_ALL", "cohort_byte", "expected_replies", "in_cohort"]
+
+
+COHORT_ALL = 255
+"""The announced cohort in which all nodes are."""
 
 
 def cohort_byte(fraction: float) -> int:

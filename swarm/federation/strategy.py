@@ -136,6 +136,8 @@ def option_names(name: str) -> tuple[str, ...]:
     """The options that a strategy takes; ValueError for a name that is not usable."""
     if name == FEATURES:
         return features.OPTIONS
+    if name == MASKED_SUMS:
+        return sums_learner.OPTIONS
     if name in OWN:
         return tuple(field.name for field in fields(Options))
     taken = inspect.signature(_flower_class(name).__init__).parameters

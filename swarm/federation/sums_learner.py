@@ -28,7 +28,14 @@ from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 from swarm.wire.app import SUMS_DIMS, SUMS_SQUARES
 
-__all__ = ["SumsLearner", "reply_size"]
+__all__ = ["OPTIONS", "SumsLearner", "reply_size"]
+
+OPTIONS = (
+    *("balance", "count_cap", "gain_min", "identity_shrink", "mean_shrink", "nodes_full", "nodes_min"),
+    *("prior_weight", "public_covariance", "ridge"),
+)
+"""Of `prototypes.Options`, those that mean something here: no single mean is seen (`trim`), and nothing is
+kept of the dimensions that sums leave out (`keep_shipped`)."""
 
 _UPPER = np.triu_indices(SUMS_DIMS)
 

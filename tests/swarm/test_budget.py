@@ -1,0 +1,126 @@
+"""The gateway's privacy books: what each node has spent, who is left, over restarts and changed settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarm.config import Learning, Privacy
+from swarm.effects import Row, Store
+from swarm.federation.accountant import composed, delta_of
+from swarm.federation.budget import Budgets
+from swarm.federation.sums_plan import mu_of_plan
+from swarm.registry import Refused
+from tests.swarm.cell import dev_eui
+from tests.swarm.masked_cell import MaskedCell
+
+NODE = dev_eui(0)
+
+
+def learning(**privacy: float) -> Learning:
+    return Learning(mode="masked_sums", privacy=Privacy(**privacy))  # type: ignore[arg-type]
+
+
+class Books:
+    """Budgets with their rows, rebuilt from them whenever asked."""
+
+    def __init__(self, **privacy: float) -> None:
+        self.rows: dict[str, Row] = {}
+        self.reopen(**privacy)
+
+    def reopen(self, **privacy: float) -> None:
+        self.budgets = Budgets(learning(**privacy), self.rows)
+
+    def charge(self, number: int) -> bool:
+        effects, affordable = self.budgets.charge(NODE, number, self.budgets.plan)
+        for effect in effects:
+            assert isinstance(effect, Store) and effect.table == "privacy" and effect.row is not None
+            self.rows[effect.key] = effect.row
+        return affordable
+
+
+@given(epsilon=st.floats(0.5, 20.0), releases=st.integers(1, 20))
+def test_as_many_rounds_as_were_planned_and_epsilon_is_kept(epsilon: float, releases: int) -> None:
+    """Goal: `releases` rounds fit, the next does not, and what was spent is within (epsilon, delta)."""
+    books = Books(epsilon=epsilon, releases=releases)
+    for number in range(1, releases + 1):
+        assert not books.budgets.spent(NODE)
+        assert books.charge(number) and books.charge(number)  # its second fragment costs nothing
+        books.reopen(epsilon=epsilon, releases=releases)
+    view = books.budgets.view(NODE)
+    assert view is not None and books.budgets.spent(NODE) and view["spent"]
+    assert view["releases"] == releases and view["epsilon"] <= round(epsilon, 4)  # type: ignore[operator]
+    mu = composed([mu_of_plan(books.budgets.plan)] * releases)
+    assert delta_of(mu, epsilon) <= 1e-5
+    assert not books.charge(releases + 1) and not books.charge(releases + 1)
+
+
+def test_a_smaller_epsilon_counts_what_was_spent_before() -> None:
+    """Two rounds under epsilon 8 over 4: under epsilon 2 nothing is left, under 8 again two more are."""
+    books = Books(epsilon=8.0, releases=4)
+    for number in (1, 2):
+        assert books.charge(number)
+    books.reopen(epsilon=2.0, releases=10)
+    assert books.budgets.spent(NODE)
+    books.reopen(epsilon=8.0, releases=4)
+    assert not books.budgets.spent(NODE)
+
+
+def test_rounds_without_noise_promise_nothing_and_are_said_to() -> None:
+    """They have no epsilon, and count as rounds, as they do on the node."""
+    books = Books()
+    assert books.charge(1) and not books.budgets.spent(NODE)
+    assert math.isinf(books.budgets._limit)
+    view = books.budgets.view(NODE)
+    assert view is not None and view["epsilon"] is None and view["without_noise"] == 1
+    books.reopen(epsilon=8.0, releases=1)
+    assert books.budgets.spent(NODE)
+    books.reopen(epsilon=8.0, releases=2)
+    assert not books.budgets.spent(NODE)
+
+
+def test_other_modes_are_not_held_up() -> None:
+    books = Books(epsilon=8.0)
+    assert books.charge(1) and books.budgets.spent(NODE)
+    other = Budgets(Learning(mode="prototypes", privacy=Privacy(epsilon=8.0)), books.rows)
+    assert not other.spent(NODE) and other.charge(NODE, 2, None) == ([], True)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_cell_expects_and_opens_nothing_once_budgets_are_spent(restart: bool) -> None:
+    """Goal: one round is paid for; then the gateway says so itself, though it was killed in between."""
+    cell = MaskedCell(privacy=Privacy(epsilon=8.0))
+    cell.observe()
+    number = cell.open()
+    silent = lambda node, payload: node == 7  # noqa: E731
+    cell.step(1300, silent)
+    if restart:
+        cell.cell.restart()
+    cell.wake(list(range(7)))
+    cell.step(60)
+    assert cell.cell.told("round_closed")[-1].data["updates"] == 7
+    rounds = cell.cell.core.rounds
+    assert 7.5 < rounds.history()[-1]["epsilon"] <= 8.0  # sigmas are whole steps, rounded up
+    budgets = [rounds.budgets.view(dev_eui(4 * node)) for node in range(8)]
+    assert [view is not None and view["spent"] for view in budgets] == [True] * 7 + [False]
+    cell.open()
+    opened = cell.cell.told("round_opened")[-1].data
+    assert (opened["expected"], opened["spent"]) == (32 - 7, 7)  # others of the cell were never heard
+    # A node that does not keep to its own count is refused before anything of it is kept.
+    late = [payload for node, payload in cell.sent if node == 0]
+    again = late[0][:1] + (number + 1).to_bytes(2, "little") + late[0][3:]
+    cell.cell.uplink(0, 10, again)
+    assert cell.cell.told("update_refused")[-1].data["reason"] == "budget"
+    assert not cell.cell.rows.get("fragment")
+
+
+def test_a_round_is_not_opened_by_hand_for_nobody() -> None:
+    cell = MaskedCell(privacy=Privacy(epsilon=8.0))
+    core = cell.cell.core
+    for entry in core.registry:
+        core.rounds.budgets.charge(entry.record.dev_eui, 1, core.rounds.budgets.plan)
+    refused = core.rounds.open_now(cell.cell.now_us)
+    assert isinstance(refused, Refused) and "privacy budget of all nodes is spent" in refused.reason
