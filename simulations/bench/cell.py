@@ -19,6 +19,7 @@ here, for they are sent anyway.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,7 @@ from swarm.phy.regions import region
 from swarm.pilot.masking import divided, pair_key
 from swarm.prng import Prng
 from swarm.wire import app
-from swarm.wire.app import F_PORT_LEARNING, BlockKind, RoundMode
+from swarm.wire.app import F_PORT_LEARNING, BlockKind, RoundMode, SumsPlan
 
 __all__ = ["LORAWAN_SIZE", "Cell", "Costs", "payload_max"]
 
@@ -113,7 +114,7 @@ class Cell:
         self.master: Float64 = self.mirror.master()
         self._learning = np.array([node for node in range(task.nodes) if node not in task.silent])
         labels = np.bincount(task.train.node, minlength=task.nodes).max()
-        self.sums = plan_of(Privacy(samples_max=min(int(labels), SAMPLES_MAX)))
+        self._samples_max = min(int(labels), SAMPLES_MAX)
         self.nodes = self._switched_on(prng.child("nodes"))
 
     def _switched_on(self, prng: Prng) -> Nodes:
@@ -162,7 +163,9 @@ class Cell:
 
     # -- one round --------------------------------------------------------------------------------
 
-    def round(self, mode: RoundMode, strategy: Aggregator, *, cohort: float = 1.0) -> Closed:
+    def round(
+        self, mode: RoundMode, strategy: Aggregator, *, cohort: float = 1.0, epsilon: float = 0.0
+    ) -> Closed:
         """Announce, gather, close, send the block and the acknowledgements; what the round came to."""
         self._number += 1
         self._now_us += DAY_US
@@ -177,7 +180,7 @@ class Cell:
             contexts=self.contexts,
             shape=self.model.model.shape,
             previous_accepted=self._accepted,
-            sums=self.sums if mode is RoundMode.MASKED_SUMS else None,
+            sums=self._plan(epsilon) if mode is RoundMode.MASKED_SUMS else None,
         )
         announcement = app.RoundAnnounce(
             made.number, made.model_version, mode, made.cohort, SPREAD_S, CLOSE_S, 0, 0, made.sums
@@ -195,14 +198,17 @@ class Cell:
             self._send_block()
         return closed
 
-    def learn_in_the_clear(self, strategy: Aggregator) -> None:
-        """What `round` does with masked sums, from exact sums of each node that were never on the air."""
+    def _plan(self, epsilon: float) -> SumsPlan:
+        return plan_of(Privacy(epsilon=epsilon, samples_max=self._samples_max))
+
+    def learn_in_the_clear(self, strategy: Aggregator, nodes: Sequence[int] | None = None) -> None:
+        """What `round` does with masked sums, from exact sums of `nodes` that were never on the air."""
         train, classes = self.task.train, self.model.model.shape.classes
         z = np.maximum(self.nodes.z(self.model.encode(train.x), train.node).astype(np.int64), -127)
         z = z[:, : app.SUMS_DIMS]
         upper = np.triu_indices(app.SUMS_DIMS)
         replies = []
-        for node in self._learning.tolist():
+        for node in self._learning.tolist() if nodes is None else nodes:
             own = np.flatnonzero(train.node == node)[-SAMPLES_MAX:]
             member = np.eye(classes, dtype=np.int64)[train.label[own]]
             squares = (z[own].T @ z[own])[upper]

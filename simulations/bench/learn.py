@@ -158,7 +158,7 @@ class _Run:
             if step.clear:
                 self.cell.learn_in_the_clear(strategy)
             else:
-                self.cell.round(step.kind, strategy, cohort=cohort)
+                self.cell.round(step.kind, strategy, cohort=cohort, epsilon=step.epsilon)
             if number % step.check_every == 0 or number == rounds:
                 self._keep_best()
 

@@ -29,6 +29,7 @@ class Step:
     `check_every` rounds the nodes judge their validation rows; the best version so far is what remains.
     `strategy` None: the mode's own one with the task's solver options; contexts whose shipped head
     validates better then keep that.  `clear`: no round, the strategy is given the nodes' own sums.
+    `epsilon` of masked sums: 0 is without noise.
     """
 
     kind: RoundMode
@@ -39,6 +40,7 @@ class Step:
     strategy: str | None = None
     options: dict[str, OptionValue] = field(default_factory=dict)
     clear: bool = False
+    epsilon: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ MODES: dict[str, Mode] = {
         Mode("prototypes", "class means, one frame a node", (_PROTOTYPES,)),
         Mode("features", "the samples themselves, one frame a node, trained at the gateway", (_FEATURES,)),
         Mode("masked_sums", "class sums under masks, groups of 8, repaired", (_SUMS,)),
+        Mode("private_sums", "the same with noise: epsilon 8, delta 1e-5", (replace(_SUMS, epsilon=8.0),)),
         Mode("clear_sums", _ABOUT_CLEAR, (replace(_SUMS, clear=True),)),
         Mode("blocks", "class means, then blocks: four frames a node", (_PROTOTYPES, _BLOCKS)),
         Mode("four_frames", "class means, then signs: four frames a node", (_PROTOTYPES, _SIGNS)),

@@ -68,7 +68,7 @@ class Budgets:
         self._accounts = {dev_eui: Account.from_row(row) for dev_eui, row in rows.items()}
 
     def charge(self, dev_eui: str, number: int, plan: SumsPlan | None) -> tuple[list[Effect], bool]:
-        """A frame of this node for round `number` was heard: what to store first, and whether it had that left.
+        """A frame of this node for round `number` was heard: what to store; whether it had so much left.
 
         `plan`: of the open round, None where it asks for no sums.
         """

@@ -19,7 +19,7 @@ from simulations.tasks.agri import agri
 from simulations.tasks.public_model import public_model
 from simulations.tasks.tables import SHARED_DATA
 from simulations.tasks.task import macro_f1
-from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
+from swarm.federation.strategy import MASKED_SUMS, PROTOTYPES, FlowerStrategy
 from swarm.model.layout import HEAD_ONE
 from swarm.phy.airtime import airtime_us
 from swarm.prng import Prng
@@ -79,6 +79,39 @@ def test_nodes_hold_the_gateway_s_integers_after_a_round(setting, mode: RoundMod
     if mode is RoundMode.PROTOTYPES:
         agree = said_by(heads, setting.features.test[:200], test.node) == cell.answers(test)
         assert agree.mean() > 0.98
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+def test_masked_sums_learn_what_the_same_sums_in_the_clear_do(setting, loss: float) -> None:
+    """Goal: masks cost airtime, not accuracy.  Method: a round of real nodes; exact sums of those heard."""
+    options = solver_options("agri", MASKED_SUMS)
+    shape, task = setting.model.model.shape, setting.task
+    cells = [Cell(task, setting.model, spreading_factor=7, seed=1, loss=loss) for _ in range(2)]
+    strategies = [FlowerStrategy(MASKED_SUMS, shape, options, prior=setting.model.prior) for _ in range(2)]
+    closed = cells[0].round(RoundMode.MASKED_SUMS, strategies[0])
+    cells[1].learn_in_the_clear(strategies[1], sorted(cells[0]._accepted))
+    if loss == 0.0:
+        # 2 frames a node, nothing to repair: 12 + ceil(12 (21 * 3 + 210) / 8) bytes in slices of 216.
+        assert cells[0].costs().frames == 2 * 48
+        assert cells[0].costs().bytes_up == 48 * (422 + 2 * (6 + LORAWAN_SIZE))
+        assert strategies[0].samples == strategies[1].samples == len(task.train)
+    else:
+        assert closed.updates < 48 and cells[0].costs().frames > 2 * closed.updates
+    masked, clear = (task.score(cell.answers(task.test), task.test) for cell in cells)
+    assert masked > clear - 0.02
+
+
+def test_seeds_are_on_the_bill(setting) -> None:
+    """Goal: repair is paid for.  Method: a node's frames are lost; the others of its group send one more."""
+    cell = Cell(setting.task, setting.model, spreading_factor=7, seed=1, loss=0.0)
+    receive = cell._receive
+    cell._receive = lambda made, parts, node, payload: node == 5 or receive(made, parts, node, payload)
+    before = cell.costs().bytes_down
+    strategy = FlowerStrategy(MASKED_SUMS, setting.model.model.shape, solver_options("agri", MASKED_SUMS))
+    closed = cell.round(RoundMode.MASKED_SUMS, strategy)
+    assert sum(setting.task.node_context == setting.task.node_context[5]) == 8
+    assert closed.updates == 47 and cell.costs().frames == 2 * 48 + 7
+    assert cell.costs().bytes_down - before > 7 * (7 + LORAWAN_SIZE)
 
 
 def test_what_is_lost_is_paid_for_and_not_learned(setting) -> None:
