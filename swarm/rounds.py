@@ -283,6 +283,7 @@ class Rounds:
             sums=self.budgets.plan if mode is RoundMode.MASKED_SUMS else None,
         )
         self._versions.sent()
+        self.budgets.asked = self.current.sums
         if self._restored:
             self._restored = False
             effects.append(Store("meta", "restored", None))
@@ -346,11 +347,11 @@ class Rounds:
     def on_fragment(self, now_us: int, entry: Entry, message: Fragment) -> list[Effect]:
         """A slice of a node's update: stored until the last one makes it whole."""
         record, current = entry.record, self.current
+        charged, affordable = self.budgets.charge(record.dev_eui, message)
         if current is None:
-            return [_refused(now_us, record.dev_eui, message.round, "closed")]
+            return [*charged, _refused(now_us, record.dev_eui, message.round, "closed")]
         if not self._invites(record.context):
-            return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
-        charged, affordable = self.budgets.charge(record.dev_eui, message.round, current.sums)
+            return [*charged, _refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
         refused = current.on_fragment(record.dev_eui, record.node_index, message)
         if refused is not None or not affordable:
             reason = refused.reason if refused is not None else "budget"
@@ -393,11 +394,11 @@ class Rounds:
     def on_update(self, now_us: int, entry: Entry, message: LearningMessage) -> list[Effect]:
         """A node's update: stored before it counts, or refused with the reason."""
         record = entry.record
+        effects, affordable = self.budgets.charge(record.dev_eui, message)
         if self.current is None:
-            return [_refused(now_us, record.dev_eui, message.round, "closed")]
+            return [*effects, _refused(now_us, record.dev_eui, message.round, "closed")]
         if not self._invites(record.context):
-            return [_refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
-        effects, affordable = self.budgets.charge(record.dev_eui, message.round, self.current.sums)
+            return [*effects, _refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
         if not affordable:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "budget")]
         result = self.current.on_update(
@@ -580,6 +581,7 @@ class Rounds:
         newest = self.current or self._last
         if newest is not None:
             self._versions.restore_sent(newest.model_version)
+            self.budgets.asked = newest.sums
         if self.current is None:
             return
         self._reassembly = Reassembly(self.current.number, rows.get("fragment", {}).values())

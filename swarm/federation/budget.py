@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from swarm.config import Learning
 from swarm.effects import Effect, Row, Store, integers
 from swarm.federation.accountant import epsilon_of, mu_of
+from swarm.federation.modes import mode_of
 from swarm.federation.reply import MASKED_SUMS
 from swarm.federation.sums_plan import mu_of_plan, plan_of
-from swarm.wire.app import SumsPlan
+from swarm.wire.app import Fragment, LearningMessage, RoundMode, SumsPlan
 
 __all__ = ["BOOKS_MAX", "Account", "Budgets"]
 
@@ -62,17 +63,18 @@ class Budgets:
     def __init__(self, learning: Learning, rows: Mapping[str, Row]) -> None:
         self.plan = plan_of(learning.privacy)
         """Of the next round of masked sums."""
+        self.asked: SumsPlan | None = None
+        """Of the newest round, open or closed; None: it asked for no sums."""
         self._asks = learning.mode == MASKED_SUMS
         self._privacy = privacy = learning.privacy
         self._limit = mu_of(privacy.epsilon, privacy.delta) ** 2 if privacy.epsilon > 0.0 else math.inf
         self._accounts = {dev_eui: Account.from_row(row) for dev_eui, row in rows.items()}
 
-    def charge(self, dev_eui: str, number: int, plan: SumsPlan | None) -> tuple[list[Effect], bool]:
-        """A frame of this node for round `number` was heard: what to store; whether it had so much left.
-
-        `plan`: of the open round, None where it asks for no sums.
-        """
-        if plan is None:
+    def charge(self, dev_eui: str, message: Fragment | LearningMessage) -> tuple[list[Effect], bool]:
+        """A frame of this node was heard: what to store, counted or not; whether it had so much left."""
+        plan, number = self.asked, message.round
+        mode = message.mode if isinstance(message, Fragment) else mode_of(message).wire
+        if plan is None or mode != RoundMode.MASKED_SUMS:
             return [], True
         before = self._accounts.get(dev_eui, Account(None))
         if before.round == number:

@@ -123,17 +123,18 @@ class Fleet:
         return float(np.mean(right))
 
 
+@pytest.mark.parametrize("seed", [5, 6, 7])
 @pytest.mark.parametrize("loss", [0.0, 0.1, 0.3])
-def test_masked_sums_are_within_two_points_of_clear_ones(loss: float) -> None:
+def test_masked_sums_are_within_two_points_of_clear_ones(loss: float, seed: int) -> None:
     """Exact sums in the clear against 12 bits, masks, and the repair of those who were lost."""
-    fleet = Fleet()
+    fleet = Fleet(seed)
     heads, heard = fleet.masked(Privacy(), loss)
     assert len(heard) >= (1 - loss) * COUNT - 1
     masked = fleet.accuracy(heads)
-    other = Fleet()
+    other = Fleet(seed)
     clear = other.accuracy(other.clear(list(range(COUNT))))
     assert masked > clear - 0.02
-    fresh = Fleet()
+    fresh = Fleet(seed)
     assert clear > fresh.accuracy(Mirror(0, fresh.model.adapter(), fresh.base()).master()[512:]) + 0.2
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from gateway.store.backup import backup, restore
 from gateway.store.sqlite import SqliteStore
 from swarm.effects import Effect, Event, Store
+from swarm.federation.strategy import FlowerStrategy
 from swarm.wire import app
 from tests.swarm.cell import CONTEXTS, Cell
 from tests.swarm.masked_cell import MaskedCell
@@ -167,3 +168,12 @@ def test_no_single_nodes_sums_are_on_the_disk_at_any_moment(cell: MaskedCell) ->
     seen = {group for disk in cell.cell.disks for group in derived(cell, number, disk)}
     assert frozenset({4, 6, 7}) in seen <= allowed  # it is found where it may be, and nothing else is
     assert derived(cell, number, cell.cell.disk()) == [frozenset(range(4))]  # the seeds are gone again
+    strategy = FlowerStrategy("masked_sums", cell.model.shape)
+    strategy.restore(bytes(cell.cell.store.load()["strategy"]["masked_sums"]["state"]))  # type: ignore[arg-type]
+    arrays = strategy._capture()
+    assert arrays["totals"].shape == (CONTEXTS, 273) and arrays["members"].tolist() == [10, 0, 0, 0]
+    assert strategy.samples == 6 * 10
+    events = {logged.event.kind: set(logged.event.data) for logged in cell.cell.store.events(limit=1000)}
+    assert events["update"] == {"round", "dev_eui", "num_examples", "staleness", "late"}
+    assert events["seeds"] == {"round", "dev_eui", "missing"}
+    assert events["fragment"] == {"dev_eui", "round", "index", "count"}

@@ -14,7 +14,8 @@ from swarm.federation.accountant import composed, delta_of
 from swarm.federation.budget import Budgets
 from swarm.federation.sums_plan import mu_of_plan
 from swarm.registry import Refused
-from tests.swarm.cell import dev_eui
+from swarm.wire.app import Fragment, RoundMode
+from tests.swarm.cell import dev_eui, means
 from tests.swarm.masked_cell import MaskedCell
 
 NODE = dev_eui(0)
@@ -22,6 +23,11 @@ NODE = dev_eui(0)
 
 def learning(**privacy: float) -> Learning:
     return Learning(mode="masked_sums", privacy=Privacy(**privacy))  # type: ignore[arg-type]
+
+
+def sums_of_round(number: int) -> Fragment:
+    """The first slice of a vector for this round."""
+    return Fragment(number, RoundMode.MASKED_SUMS, 0, 2, bytes(16))
 
 
 class Books:
@@ -33,9 +39,10 @@ class Books:
 
     def reopen(self, **privacy: float) -> None:
         self.budgets = Budgets(learning(**privacy), self.rows)
+        self.budgets.asked = self.budgets.plan
 
     def charge(self, number: int) -> bool:
-        effects, affordable = self.budgets.charge(NODE, number, self.budgets.plan)
+        effects, affordable = self.budgets.charge(NODE, sums_of_round(number))
         for effect in effects:
             assert isinstance(effect, Store) and effect.table == "privacy" and effect.row is not None
             self.rows[effect.key] = effect.row
@@ -86,7 +93,7 @@ def test_other_modes_are_not_held_up() -> None:
     books = Books(epsilon=8.0)
     assert books.charge(1) and books.budgets.spent(NODE)
     other = Budgets(Learning(mode="prototypes", privacy=Privacy(epsilon=8.0)), books.rows)
-    assert not other.spent(NODE) and other.charge(NODE, 2, None) == ([], True)
+    assert not other.spent(NODE) and other.charge(NODE, sums_of_round(2)) == ([], True)
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -117,10 +124,33 @@ def test_a_cell_expects_and_opens_nothing_once_budgets_are_spent(restart: bool) 
     assert not cell.cell.rows.get("fragment")
 
 
+def test_a_vector_that_comes_too_late_was_given_away_all_the_same() -> None:
+    """In the repair, and after the round: refused, and booked; frames of other modes are none of this."""
+    cell = MaskedCell(privacy=Privacy(epsilon=8.0))
+    cell.observe()
+    number = cell.open()
+    cell.step(1300, lambda node, payload: node in (6, 7))
+    budgets = cell.cell.core.rounds.budgets
+    assert budgets.view(dev_eui(24)) is None and budgets.view(dev_eui(28)) is None
+    late = {node: next(payload for sender, payload in cell.sent if sender == node) for node in (6, 7)}
+    cell.cell.uplink(24, 10, late[6])
+    assert cell.cell.told("update_refused")[-1].data["reason"] == "repairing"
+    cell.wake(list(range(6)))
+    cell.step(60)
+    assert cell.cell.core.rounds.current is None
+    cell.cell.uplink(28, 10, late[7])
+    cell.cell.uplink(1, 10, means(1, number))
+    assert cell.cell.told("update_refused")[-1].data["reason"] == "closed"
+    accounts = [budgets.view(dev_eui(node)) for node in (24, 28, 1)]
+    assert [account and account["spent"] for account in accounts] == [True, True, None]
+    assert set(cell.cell.rows["privacy"]) == {dev_eui(4 * node) for node in range(8)}
+
+
 def test_a_round_is_not_opened_by_hand_for_nobody() -> None:
     cell = MaskedCell(privacy=Privacy(epsilon=8.0))
     core = cell.cell.core
     for entry in core.registry:
-        core.rounds.budgets.charge(entry.record.dev_eui, 1, core.rounds.budgets.plan)
+        core.rounds.budgets.asked = core.rounds.budgets.plan
+        core.rounds.budgets.charge(entry.record.dev_eui, sums_of_round(1))
     refused = core.rounds.open_now(cell.cell.now_us)
     assert isinstance(refused, Refused) and "privacy budget of all nodes is spent" in refused.reason
