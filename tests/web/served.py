@@ -68,6 +68,7 @@ class Served:
         web: Path = WEB,
         mqtt: MqttSection | None = None,
         status_period_min: int = 60,
+        learning: dict[str, Any] | None = None,
     ) -> None:
         self.web = web
         self._make_app = partial(create_app, web=web)
@@ -77,7 +78,9 @@ class Served:
             http=HttpSection(port=0),
             mqtt=mqtt or MqttSection(),
             nodes=NodesSection(status_period_min=status_period_min),
-            learning=LearningSection(period_s=3600, close_s=1800, spread_s=60, window_s=60),
+            learning=LearningSection(
+                period_s=3600, close_s=1800, spread_s=60, window_s=60, **(learning or {})
+            ),
             asking=AskingSection(k=3, deadline_s=deadline_s),
         )
         self._beside = mqtt_faces(settings)
