@@ -269,3 +269,29 @@ def test_a_directory_of_before_fragments_is_brought_up_to_date(tmp_path: Path) -
     rows = SqliteStore(tmp_path).load()
     assert rows["gateway"] == {"aa": {"gateway_id": "aa", "last_seen_us": 5, "proved_us": None}}
     assert rows["fragment"] == {f"3/{EUI}/1": {"key": f"3/{EUI}/1", **row}}
+
+
+def test_what_is_erased_is_in_no_file_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: no byte of a deleted row is left.  Method: look for it; also after a reader held the log back."""
+    monkeypatch.setattr("gateway.store.sqlite.BUSY_TIMEOUT_MS", 10)
+    store, secret = SqliteStore(tmp_path), bytes(range(100, 200))
+    fragment: Row = {"round": 1, "dev_eui": EUI, "index": 0, "count": 2, "slice": secret}
+
+    def on_disk() -> bool:
+        return any(secret in path.read_bytes() for path in tmp_path.glob("swarm.db*"))
+
+    store.commit([Store("round", "1", {"state": "open"})])
+    for held in (False, True):
+        store.commit([Store("fragment", f"1/{EUI}/0", fragment)])
+        reader = sqlite3.connect(tmp_path / "swarm.db")
+        if held:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM fragment").fetchall()
+        store.commit([Store("fragment", f"1/{EUI}/0", None)])
+        assert on_disk()  # in the log, where crashes are recovered from
+        store.commit([Store("round", "1", {"state": "repair"}, erase=True)])
+        assert on_disk() is held
+        reader.close()
+        store.commit([Store("gateway", "aa", {"last_seen_us": 5})])
+        assert not on_disk()
+    store.close()
