@@ -32,7 +32,7 @@ from swarm.downlinks import Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.agreement import Agreement
 from swarm.federation.blockwise import strategy_named
-from swarm.federation.budget import Budgets
+from swarm.federation.budget import EXHAUSTED, Budgets
 from swarm.federation.cohort import COHORT_ALL, cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
@@ -73,7 +73,7 @@ class Rounds:
         model: bytes,
     ) -> None:
         self._learning = config.learning
-        self.budgets = Budgets(config.learning, rows.get("privacy", {}))
+        self.budgets = Budgets(config.learning.privacy, rows.get("privacy", {}))
         self._repeats = config.multicast.repeats
         self._registry = registry
         self._downlinks = downlinks
@@ -171,10 +171,10 @@ class Rounds:
         if self.current is not None:
             return Refused(f"round {self.current.number} is open; it closes at its quorum or deadline")
         reason = self._obstacle(now_us)
-        if reason is None and self._spent() and not self._expected(self._next_number(), COHORT_ALL):
-            reason = (
-                "the privacy budget of all nodes is spent; raise epsilon and releases in learning.privacy"
-            )
+        claimed = self._handed_in is not None and self._handed_in.gather
+        everybody = (self._next_number(), COHORT_ALL, self._mode())
+        if reason is None and not claimed and self._spent() and not self._expected(*everybody):
+            reason = EXHAUSTED
         if reason is not None:
             return Refused(f"no round can open: {reason}")
         return self._open(now_us)
@@ -266,7 +266,7 @@ class Rounds:
             gather, close_s = handed.gather, handed.close_s or close_s
         mode = self._claimed_mode() if gather else self._mode()
         cohort = cohort_byte(learning.cohort)
-        expected = self._expected(number, cohort)
+        expected = self._expected(number, cohort, mode)
         self.current = Round(
             number=number,
             mode=mode,
@@ -318,17 +318,17 @@ class Rounds:
         moved = self._versions.move_to(vector, now_us, number)
         return [Store("meta", "handed_in", None), *stepped, *moved]
 
-    def _expected(self, number: int, cohort: int) -> int:
+    def _expected(self, number: int, cohort: int, mode: RoundMode) -> int:
         """How many nodes the announcement invites."""
         return sum(
             in_cohort(entry.record.node_index, number, cohort)
             for entry in self._registry
-            if self._invites(entry.record.context) and not self.budgets.spent(entry.record.dev_eui)
+            if self._invites(entry.record.context) and not self.budgets.spent(entry.record.dev_eui, mode)
         )
 
     def _spent(self) -> int:
         """Nodes that can be asked for nothing any more."""
-        return sum(self.budgets.spent(entry.record.dev_eui) for entry in self._registry)
+        return sum(self.budgets.spent(entry.record.dev_eui, self._mode()) for entry in self._registry)
 
     def _invites(self, context: int) -> bool:
         return self._learning.contexts == "all" or not self.replica.knows(context)
@@ -358,11 +358,8 @@ class Rounds:
             return [*charged, _refused(now_us, record.dev_eui, message.round, reason)]
         whole, stores = self._reassembly.take(record.dev_eui, message)
         place = {"round": message.round, "index": message.index, "count": message.count}
-        effects: list[Effect] = [
-            *charged,
-            *stores,
-            Event("fragment", now_us, {"dev_eui": record.dev_eui, **place}),
-        ]
+        heard = Event("fragment", now_us, {"dev_eui": record.dev_eui, **place})
+        effects: list[Effect] = [*charged, *stores, heard]
         if whole is None:
             return effects
         update = app.decode_uplink(app.F_PORT_LEARNING, whole)

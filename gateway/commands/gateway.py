@@ -137,7 +137,7 @@ def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
 def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Strategy and options against what takes them; only here, because importing Flower takes seconds."""
     from swarm.config import Privacy
-    from swarm.federation.reply import FEATURES
+    from swarm.federation.reply import FEATURES, MASKED_SUMS
     from swarm.federation.strategy import mistakes
     from swarm.federation.sums_plan import PlanError, plan_of
 
@@ -145,6 +145,9 @@ def _strategy_mistakes(learning: LearningSection) -> Iterator[tuple[tuple[str, .
         what = "mode features sends what sensors and people saw to the gateway, which is not private"
         yield ("learning", "mode"), what, "say share_features = true if all agree, or use prototypes"
         return
+    if learning.mode == MASKED_SUMS and learning.prototype_rounds:
+        what = "prototypes show the gateway each node's class means, masked_sums are there to hide them"
+        yield ("learning", "prototype_rounds"), what, "say prototype_rounds = 0, or use another mode"
     try:
         plan_of(Privacy(**learning.privacy.model_dump()))
     except PlanError as error:

@@ -19,18 +19,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from swarm.config import Learning
+from swarm.config import Privacy
 from swarm.effects import Effect, Row, Store, integers
 from swarm.federation.accountant import epsilon_of, mu_of
 from swarm.federation.modes import mode_of
-from swarm.federation.reply import MASKED_SUMS
 from swarm.federation.sums_plan import mu_of_plan, plan_of
 from swarm.wire.app import Fragment, LearningMessage, RoundMode, SumsPlan
 
-__all__ = ["BOOKS_MAX", "Account", "Budgets"]
+__all__ = ["BOOKS_MAX", "EXHAUSTED", "Account", "Budgets"]
 
 BOOKS_MAX = 131_072
 """Nodes ever heard under masked sums: twice what a cell holds."""
+EXHAUSTED = "the privacy budget of all nodes is spent; raise epsilon and releases in learning.privacy"
 ROUNDING = 1e-9
 """By how much, relatively, a sum of costs may exceed the budget that was divided into them."""
 
@@ -60,13 +60,12 @@ class Account:
 class Budgets:
     """The accounts of all nodes, and what one more round costs under the settings of now."""
 
-    def __init__(self, learning: Learning, rows: Mapping[str, Row]) -> None:
-        self.plan = plan_of(learning.privacy)
+    def __init__(self, privacy: Privacy, rows: Mapping[str, Row]) -> None:
+        self.plan = plan_of(privacy)
         """Of the next round of masked sums."""
         self.asked: SumsPlan | None = None
         """Of the newest round, open or closed; None: it asked for no sums."""
-        self._asks = learning.mode == MASKED_SUMS
-        self._privacy = privacy = learning.privacy
+        self._privacy = privacy
         self._limit = mu_of(privacy.epsilon, privacy.delta) ** 2 if privacy.epsilon > 0.0 else math.inf
         self._accounts = {dev_eui: Account.from_row(row) for dev_eui, row in rows.items()}
 
@@ -92,10 +91,11 @@ class Budgets:
         self._accounts[dev_eui] = made
         return [Store("privacy", dev_eui, made.to_row())], not made.overdrawn
 
-    def spent(self, dev_eui: str) -> bool:
-        """Whether the next round of masked sums is more than this node has left; False in all other modes."""
+    def spent(self, dev_eui: str, mode: RoundMode) -> bool:
+        """Whether a round of this mode is more than the node has left; only masked sums cost anything."""
         account = self._accounts.get(dev_eui)
-        return self._asks and account is not None and self._exceeds(account, self.plan)
+        masked = mode is RoundMode.MASKED_SUMS
+        return masked and account is not None and self._exceeds(account, self.plan)
 
     def cost(self, plan: SumsPlan | None) -> float | None:
         """What one round costs each sample, as an epsilon at the settings' delta; None: it has no noise."""
@@ -117,7 +117,7 @@ class Budgets:
             "epsilon": None if account.bare else epsilon,
             "epsilon_max": self._privacy.epsilon or None,
             "delta": self._privacy.delta,
-            "spent": self.spent(dev_eui),
+            "spent": self.spent(dev_eui, RoundMode.MASKED_SUMS),
         }
 
     def _exceeds(self, account: Account, plan: SumsPlan) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from gateway.cli import run
 from gateway.config import PrivacySection
 from gateway.store.sqlite import SqliteStore
-from swarm.config import Learning, Privacy
+from swarm.config import Privacy
 from swarm.federation.budget import Budgets
 from swarm.wire.app import Fragment, RoundMode
 from tests.web.served import Served
@@ -22,7 +22,7 @@ LEARNING = {"mode": "masked_sums", "privacy": PrivacySection(epsilon=8.0)}
 def rounds_of(path: Path, dev_eui: str, privacy: Privacy) -> None:
     """Write into the daemon's database that this node took part in round 1 under these settings."""
     store = SqliteStore(path)
-    budgets = Budgets(Learning(mode="masked_sums", privacy=privacy), store.load()["privacy"])
+    budgets = Budgets(privacy, store.load()["privacy"])
     budgets.asked = budgets.plan
     effects, affordable = budgets.charge(dev_eui, Fragment(1, RoundMode.MASKED_SUMS, 0, 2, bytes(16)))
     assert affordable

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.config import Learning, Privacy
+from swarm.commands import SetModel
+from swarm.config import Privacy
 from swarm.effects import Row, Store
 from swarm.federation.accountant import composed, delta_of
 from swarm.federation.budget import Budgets
@@ -19,10 +20,7 @@ from tests.swarm.cell import dev_eui, means
 from tests.swarm.masked_cell import MaskedCell
 
 NODE = dev_eui(0)
-
-
-def learning(**privacy: float) -> Learning:
-    return Learning(mode="masked_sums", privacy=Privacy(**privacy))  # type: ignore[arg-type]
+MASKED = RoundMode.MASKED_SUMS
 
 
 def sums_of_round(number: int) -> Fragment:
@@ -38,7 +36,7 @@ class Books:
         self.reopen(**privacy)
 
     def reopen(self, **privacy: float) -> None:
-        self.budgets = Budgets(learning(**privacy), self.rows)
+        self.budgets = Budgets(Privacy(**privacy), self.rows)  # type: ignore[arg-type]
         self.budgets.asked = self.budgets.plan
 
     def charge(self, number: int) -> bool:
@@ -54,11 +52,11 @@ def test_as_many_rounds_as_were_planned_and_epsilon_is_kept(epsilon: float, rele
     """Goal: `releases` rounds fit, the next does not, and what was spent is within (epsilon, delta)."""
     books = Books(epsilon=epsilon, releases=releases)
     for number in range(1, releases + 1):
-        assert not books.budgets.spent(NODE)
+        assert not books.budgets.spent(NODE, MASKED)
         assert books.charge(number) and books.charge(number)  # its second fragment costs nothing
         books.reopen(epsilon=epsilon, releases=releases)
     view = books.budgets.view(NODE)
-    assert view is not None and books.budgets.spent(NODE) and view["spent"]
+    assert view is not None and books.budgets.spent(NODE, MASKED) and view["spent"]
     assert view["releases"] == releases and view["epsilon"] <= round(epsilon, 4)  # type: ignore[operator]
     mu = composed([mu_of_plan(books.budgets.plan)] * releases)
     assert delta_of(mu, epsilon) <= 1e-5
@@ -71,29 +69,33 @@ def test_a_smaller_epsilon_counts_what_was_spent_before() -> None:
     for number in (1, 2):
         assert books.charge(number)
     books.reopen(epsilon=2.0, releases=10)
-    assert books.budgets.spent(NODE)
+    assert books.budgets.spent(NODE, MASKED)
     books.reopen(epsilon=8.0, releases=4)
-    assert not books.budgets.spent(NODE)
+    assert not books.budgets.spent(NODE, MASKED)
 
 
 def test_rounds_without_noise_promise_nothing_and_are_said_to() -> None:
     """They have no epsilon, and count as rounds, as they do on the node."""
     books = Books()
-    assert books.charge(1) and not books.budgets.spent(NODE)
+    assert books.charge(1) and not books.budgets.spent(NODE, MASKED)
     assert math.isinf(books.budgets._limit)
     view = books.budgets.view(NODE)
     assert view is not None and view["epsilon"] is None and view["without_noise"] == 1
     books.reopen(epsilon=8.0, releases=1)
-    assert books.budgets.spent(NODE)
+    assert books.budgets.spent(NODE, MASKED)
     books.reopen(epsilon=8.0, releases=2)
-    assert not books.budgets.spent(NODE)
+    assert not books.budgets.spent(NODE, MASKED)
 
 
 def test_other_modes_are_not_held_up() -> None:
+    """A node without budget answers a round of signs; frames of other modes cost nothing."""
     books = Books(epsilon=8.0)
-    assert books.charge(1) and books.budgets.spent(NODE)
-    other = Budgets(Learning(mode="prototypes", privacy=Privacy(epsilon=8.0)), books.rows)
-    assert not other.spent(NODE) and other.charge(NODE, sums_of_round(2)) == ([], True)
+    assert books.charge(1) and books.budgets.spent(NODE, MASKED)
+    assert not books.budgets.spent(NODE, RoundMode.TOP_K_SIGN)
+    other = Fragment(2, RoundMode.DENSE_INT8, 0, 3, bytes(16))
+    assert books.budgets.charge(NODE, other) == ([], True)
+    books.budgets.asked = None
+    assert books.budgets.charge(NODE, sums_of_round(2)) == ([], True)
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -154,3 +156,15 @@ def test_a_round_is_not_opened_by_hand_for_nobody() -> None:
         core.rounds.budgets.charge(entry.record.dev_eui, sums_of_round(1))
     refused = core.rounds.open_now(cell.cell.now_us)
     assert isinstance(refused, Refused) and "privacy budget of all nodes is spent" in refused.reason
+
+
+def test_a_claimed_round_asks_everybody() -> None:
+    """It asks for signs, which no budget is kept of: nodes without one are expected."""
+    cell = MaskedCell(privacy=Privacy(epsilon=8.0))
+    rounds = cell.cell.core.rounds
+    rounds.budgets.asked = rounds.budgets.plan
+    for entry in cell.cell.core.registry:
+        rounds.budgets.charge(entry.record.dev_eui, sums_of_round(1))
+    assert cell.cell.command(SetModel(rounds.master().tobytes(), gather=True, close_s=None)) is None
+    assert not isinstance(rounds.open_now(cell.cell.now_us), Refused)
+    assert rounds.current is not None and rounds.current.gather and rounds.current.quorum == 32
