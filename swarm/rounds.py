@@ -37,7 +37,7 @@ from swarm.federation.cohort import COHORT_ALL, cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
-from swarm.federation.reply import PROTOTYPES
+from swarm.federation.reply import MASKED_SUMS, PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import Aggregator
 from swarm.model.layout import CONTEXTS
@@ -182,8 +182,9 @@ class Rounds:
     def hand_in(self, now_us: int, command: SetModel) -> list[Effect] | Refused:
         """Keep a vector from outside for the next window; the event says which round will carry it."""
         learning = self._learning
-        if command.gather and learning.mode == "none":
-            return Refused("learning.mode is none: no node would answer; choose another in the settings")
+        if command.gather and learning.mode in ("none", MASKED_SUMS):
+            why = "no node would answer" if learning.mode == "none" else "no node's own changes may be seen"
+            return Refused(f"learning.mode is {learning.mode}: {why}; choose another in the settings")
         handed = HandedIn.checked(
             command.vector,
             len(self._versions.master),

@@ -21,7 +21,6 @@ from swarm.federation.strategy import FlowerStrategy
 from swarm.model.layout import WEATHER
 from swarm.model.vector import Float64
 from swarm.registry import Refused
-from swarm.wire.app import RoundMode
 
 SMOKE = load("smoke").override(nodes=8, days=4)
 HISTORY_DAYS = 10
@@ -187,12 +186,11 @@ def test_a_damaged_row_is_a_value(value: Any) -> None:
     assert isinstance(HandedIn.from_value(value, 1), Malformed)
 
 
-def test_a_claimed_round_of_a_masked_cell_asks_for_signs_without_a_plan_of_sums() -> None:
-    """Goal: claims work in mode masked_sums.  Method: claim a round there and let nodes answer it."""
-    world = World(scenario(mode="masked_sums", prototype_rounds=0), history_days=HISTORY_DAYS)
-    number = hand_in(world, world.coordinator.rounds.master() + 0.5, gather=True)
-    await_open(world)
-    current = world.coordinator.rounds.current
-    assert current is not None and current.number == number
-    assert current.gather and current.sums is None and current.mode is RoundMode.TOP_K_SIGN
-    assert [change.num_examples > 0 for change in await_gathered(world, number).changes] == [True] * 8
+@pytest.mark.parametrize(
+    ("mode", "why"), [("masked_sums", "no node's own changes"), ("none", "no node would")]
+)
+def test_a_round_cannot_be_claimed_where_nodes_must_not_answer(mode: str, why: str) -> None:
+    world = World(scenario(mode=mode, prototype_rounds=0), history_days=HISTORY_DAYS)
+    vector = world.coordinator.rounds.master() + 0.5
+    refused = world.coordinator.rounds.hand_in(0, SetModel(vector, gather=True))
+    assert isinstance(refused, Refused) and f"learning.mode is {mode}: {why}" in refused.reason
