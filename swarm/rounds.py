@@ -505,6 +505,7 @@ class Rounds:
             "late": current.late,
             "model_version": self._versions.mirror.version,
             "score": score,
+            "contexts": current.result.get("contexts", []),
             "state": str(current.state),
             "opened_us": current.opened_us,
             "closed_us": current.closed_us,

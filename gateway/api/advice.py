@@ -1,0 +1,133 @@
+"""Advice for the running cell: its fleet and what it has measured, as `swarm.advice` takes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from swarm.advice import Evidence, Fleet, FleetNode, Judged, advise
+from swarm.advice.fleet import slowest_data_rate
+from swarm.coordinator import Coordinator
+from swarm.federation.sums_plan import plan_of
+from swarm.registry import NodeStatus
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
+
+__all__ = ["advice", "takes"]
+
+STATUS_SIZE = 16
+ROUND_NUMBERS = 1 << 16
+FLEETS_HEAD = SERVES.index("fleet's head")
+WITHOUT_MODEL = (SERVES.index("rule"), SERVES.index("last label"))
+
+
+def advice(core: Coordinator) -> dict[str, Any]:
+    """Every mode's cost and known gain for this cell, and which to take: JSON-ready."""
+    fleet, evidence = _fleet(core), _evidence(core)
+    made = advise(fleet, evidence)
+    return {
+        "nodes": len(fleet.nodes),
+        "takers": len(fleet.takers),
+        "mode": core.config.learning.mode,
+        "period_s": core.config.learning.period_s,
+        "known": {
+            "reported": evidence.reported,
+            "labels": evidence.labels,
+            "labels_median": evidence.labels_median,
+            "new": evidence.new,
+            "taken": evidence.taken,
+            "refused": evidence.refused,
+            "without_model": evidence.without_model,
+            "rounds": dict(evidence.rounds),
+        },
+        **made.to_dict(),
+    }
+
+
+def takes(status: NodeStatus) -> bool | None:
+    """Whether a node answers with the newest head that the fleet made; None: it neither does nor refuses."""
+    if not status.model_version or status.serves is None:
+        return None  # it has what was shipped, or has not said
+    if status.serves & NO_GAIN:
+        return False
+    return True if status.serves & SERVES_MASK == FLEETS_HEAD else None
+
+
+def _fleet(core: Coordinator) -> Fleet:
+    rounds, learning = core.rounds, core.config.learning
+    assumed = slowest_data_rate(core.region, STATUS_SIZE)
+    nodes = []
+    for entry in core.registry:
+        rate, context = entry.status.data_rate, entry.record.context
+        known = rate is not None and rate in core.region.uplink_data_rates
+        invited = learning.contexts == "all" or not rounds.replica.knows(context)
+        heard = rate if known and rate is not None else assumed
+        nodes.append(FleetNode(entry.record.node_index, heard, context, invited, known))
+    last = rounds.last_round
+    return Fleet(
+        region=core.region,
+        nodes=tuple(nodes),
+        multicast_data_rate=core.channel.data_rate,
+        multicast_frequency_hz=core.channel.frequency_hz,
+        learning=learning,
+        repeats=core.config.multicast.repeats,
+        report_min=core.config.status_period_min,
+        shape=rounds.replica.shape,
+        number=1 if last is None else (last + 1) % ROUND_NUMBERS,
+        adapter_moved=not np.array_equal(rounds.mirror().adapter, rounds.replica.adapter()),
+        sums_bits=plan_of(learning.privacy).bits,
+    )
+
+
+def _evidence(core: Coordinator) -> Evidence:
+    replica, mirror = core.rounds.replica, core.rounds.mirror()
+    contexts = range(mirror.contexts)
+    known = [replica.knows(context) for context in contexts]
+    changed = [not np.array_equal(mirror.heads[c], replica.base_head(c)) for c in contexts]
+    counts: Counter[str] = Counter()
+    labelled = []
+    for entry in core.registry:
+        status, context = entry.status, entry.record.context
+        here = context < mirror.contexts
+        counts["new"] += not (here and known[context])
+        if status.reported_us is None:
+            continue
+        counts["reported"] += 1
+        if core.config.learning.contexts == "all" or not (here and known[context]):
+            labelled.append(status.labelled or 0)
+        counts["without_model"] += (status.serves or 0) & SERVES_MASK in WITHOUT_MODEL
+        if here and changed[context] and (taken := takes(status)) is not None:
+            counts["taken" if taken else "refused"] += 1
+    closed = Counter(each["mode"] for each in _closed(core) if each["updates"])
+    names = ("reported", "new", "taken", "refused", "without_model")
+    return Evidence(
+        labelled=tuple(labelled),
+        judged=_judged(core),
+        rounds=dict(closed),
+        **{name: counts[name] for name in names},
+    )
+
+
+def _closed(core: Coordinator) -> Iterator[dict[str, Any]]:
+    """The closed rounds whose updates went into the cell's own model, oldest first."""
+    return (each for each in core.rounds.history() if each["state"] == "closed" and not each.get("gather"))
+
+
+def _judged(core: Coordinator) -> tuple[Judged, ...]:
+    """The newest verdict of each mode on each context."""
+    newest: dict[tuple[str, int], Judged] = {}
+    for each in _closed(core):
+        for own in each.get("contexts", ()):
+            if own["base"] is not None and own["new"] is not None:
+                newest[each["mode"], own["context"]] = Judged(
+                    mode=each["mode"],
+                    context=own["context"],
+                    nodes=own["nodes"],
+                    rounds=own["judged"],
+                    base=own["base"],
+                    new=own["new"],
+                    share=own["share"],
+                )
+    return tuple(newest.values())

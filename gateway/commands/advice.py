@@ -1,0 +1,79 @@
+"""`swarm rounds advise`: what each learning mode would cost this cell and what it may win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from gateway.commands.client import Client, ConfigFile
+from gateway.commands.output import AsJson, show_json, show_table
+
+__all__ = ["advise", "show_advice"]
+
+COLUMNS = (
+    *("mode", "frames", "bytes", "up s", "down s", "node hour", "gateway hour", "rounds a day"),
+    *("mJ a node", "days to model", "days to 4", "in benchmarks", "expected here"),
+)
+
+
+def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """Cost and gain of every learning mode for the fleet at hand, none included, and which one to take.
+
+    Example: swarm rounds advise --json
+    """
+    found = Client(config_file).get("/api/advice")
+    if as_json:
+        show_json(found)
+        return
+    show_advice(found)
+    known = found["known"]
+    typer.echo(
+        f"known: {known['reported']} of {found['nodes']} nodes have reported, {known['labels']} labels"
+        f" (median {known['labels_median']:g}), {known['new']} nodes of crops new to the model;"
+        f" the fleet's head: {known['taken']} take it, {known['refused']} refuse it"
+    )
+
+
+def show_advice(found: dict[str, Any]) -> None:
+    """The table of modes, notes and the recommendation."""
+    show_table(COLUMNS, (_row(each) for each in found["modes"]))
+    typer.echo("a round: bytes with LoRaWAN's, seconds of airtime of all nodes, and of the gateway;")
+    typer.echo(
+        "node hour, gateway hour: of what the law allows the dearest node, and the gateway, in an hour"
+    )
+    for note in found["notes"]:
+        typer.echo(f"note: {note}")
+    advised = found["recommendation"]
+    typer.echo(f"take {advised['mode']}: {advised['reason']}")
+
+
+def _row(each: dict[str, Any]) -> tuple[object, ...]:
+    cost, elsewhere = each["cost"], each["in_benchmarks"]
+    if not cost["nodes"]:
+        why = "needs a faster data rate" if cost["unable"] else each["words"]
+        return (cost["mode"], *[None] * 10, _pair(elsewhere), why)
+    return (
+        cost["mode"] + (f" ({cost['unable']} nodes cannot)" if cost["unable"] else ""),
+        f"{cost['frames']:.1f}",
+        f"{cost['bytes']:.0f}",
+        f"{cost['airtime_s']:.1f}",
+        f"{cost['downlink_s']:.1f}",
+        f"{cost['node_hour']:.1%}",
+        f"{cost['gateway_hour']:.1%}",
+        f"{cost['rounds_a_day']:.1f} ({cost['limit']})",
+        f"{cost['energy_mj']:.0f}",
+        _days(cost["first_model_days"]),
+        _days(cost["four_rounds_days"]),
+        _pair(elsewhere),
+        each["words"],
+    )
+
+
+def _pair(elsewhere: list[float] | None) -> str | None:
+    return None if elsewhere is None else f"{elsewhere[0]:.2f} -> {elsewhere[1]:.2f}"
+
+
+def _days(days: float | None) -> str | None:
+    return None if days is None else f"{days:.1f}"

@@ -1,0 +1,85 @@
+"""What a cell has measured of itself: labels, judged heads, and what its nodes chose to answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+__all__ = ["Evidence", "Expected", "Judged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One context after a round of `mode`: macro-F1 of shipped and new head on labels not learned from.
+
+    `rounds` judged so far by `nodes`; `share` of the new head that is in use (0: the shipped one is).
+    """
+
+    mode: str
+    context: int
+    nodes: int
+    rounds: int
+    base: float
+    new: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Counts of nodes, unless said otherwise; all zero is a cell that knows nothing yet.
+
+    `labelled`: labelled samples of each node that rounds are for and that has reported.  `new`: nodes whose
+    context the model was shipped without.  `taken`, `refused`: nodes that answer with the head the fleet
+    changed, or found no gain in it.  `without_model`: nodes that answer by a rule or the last label.
+    """
+
+    reported: int = 0
+    labelled: tuple[int, ...] = ()
+    new: int = 0
+    taken: int = 0
+    refused: int = 0
+    without_model: int = 0
+    judged: tuple[Judged, ...] = ()
+    rounds: Mapping[str, int] = field(default_factory=dict)
+    """Closed rounds with updates, by mode."""
+
+    @property
+    def labels(self) -> int:
+        """Labelled samples of all nodes."""
+        return sum(self.labelled)
+
+    @property
+    def labels_median(self) -> float:
+        """Of a node; 0 where none has reported."""
+        return median(self.labelled) if self.labelled else 0.0
+
+    def expected(self, mode: str) -> Expected:
+        """What the cell's own rounds of this mode were worth."""
+        if mode == "none":
+            return Expected("none", 0.0, 0.0, 0.0, 0)
+        own = [each for each in self.judged if each.mode == mode and each.rounds > 0]
+        weight = sum(each.nodes for each in own)
+        if not weight:
+            return Expected("unknown", None, None, None, 0)
+        base = sum(each.nodes * each.base for each in own) / weight
+        used = sum(each.nodes * (each.new if each.share > 0.0 else each.base) for each in own) / weight
+        best = sum(each.nodes * each.new for each in own) / weight
+        rounds = max(each.rounds for each in own)
+        if any(each.share > 0.0 for each in own):
+            return Expected("measured", base, used, used - base, rounds)
+        return Expected("no_gain", base, best, 0.0, rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The gain to expect of a mode, in macro-F1 and only as far as this cell has measured it.
+
+    `basis`: none (nothing would change), measured, no_gain (judged, and the shipped heads stay), unknown.
+    """
+
+    basis: str
+    base: float | None
+    new: float | None
+    gain: float | None
+    rounds: int
