@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from swarm.advice import Evidence, Fleet, FleetNode, Judged, advise
+from swarm.advice.evidence import LABELS_TO_COMPARE
 from swarm.advice.fleet import slowest_data_rate
 from swarm.coordinator import Coordinator
 from swarm.federation.sums_plan import plan_of
@@ -47,9 +48,12 @@ def advice(core: Coordinator) -> dict[str, Any]:
 
 
 def takes(status: NodeStatus) -> bool | None:
-    """Whether a node answers with the newest head that the fleet made; None: it neither does nor refuses."""
-    if not status.model_version or status.serves is None:
-        return None  # it has what was shipped, or has not said
+    """Whether a node that compared answers with the newest head that the fleet made, or refuses it.
+
+    None: it does neither, or has what was shipped, or too few labels to compare.
+    """
+    if not status.model_version or status.serves is None or (status.labelled or 0) < LABELS_TO_COMPARE:
+        return None
     if status.serves & NO_GAIN:
         return False
     return True if status.serves & SERVES_MASK == FLEETS_HEAD else None
@@ -100,12 +104,13 @@ def _evidence(core: Coordinator) -> Evidence:
         counts["without_model"] += (status.serves or 0) & SERVES_MASK in WITHOUT_MODEL
         if here and changed[context] and (taken := takes(status)) is not None:
             counts["taken" if taken else "refused"] += 1
-    closed = Counter(each["mode"] for each in _closed(core) if each["updates"])
+    closed = [each["mode"] for each in _closed(core) if each["updates"]]
     names = ("reported", "new", "taken", "refused", "without_model")
     return Evidence(
         labelled=tuple(labelled),
         judged=_judged(core),
-        rounds=dict(closed),
+        rounds=dict(Counter(closed)),
+        head_mode=closed[-1] if closed else "",
         **{name: counts[name] for name in names},
     )
 

@@ -13,8 +13,8 @@ from gateway.commands.output import AsJson, show_json, show_table
 __all__ = ["advise", "show_advice"]
 
 COLUMNS = (
-    *("mode", "frames", "bytes", "up s", "down s", "node hour", "gateway hour", "rounds a day"),
-    *("mJ a node", "days to model", "days to 4", "in benchmarks", "expected here"),
+    *("mode", "frames, B", "up s", "down s", "hour: node, gateway", "rounds a day"),
+    *("mJ", "days: model, 4 rounds", "in benchmarks", "expected here"),
 )
 
 
@@ -39,10 +39,12 @@ def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False
 def show_advice(found: dict[str, Any]) -> None:
     """The table of modes, notes and the recommendation."""
     show_table(COLUMNS, (_row(each) for each in found["modes"]))
-    typer.echo("a round: bytes with LoRaWAN's, seconds of airtime of all nodes, and of the gateway;")
+    typer.echo("a round: frames and bytes a node, seconds on air of all nodes and of the gateway, mJ a node;")
     typer.echo(
-        "node hour, gateway hour: of what the law allows the dearest node, and the gateway, in an hour"
+        "hour: of what the law allows the dearest node, the gateway; rounds a day: at most, and by what"
     )
+    if any(each["expected"]["basis"] == "unknown" for each in found["modes"]):
+        typer.echo(f"unknown: {found['trial']} will tell")
     for note in found["notes"]:
         typer.echo(f"note: {note}")
     advised = found["recommendation"]
@@ -53,19 +55,16 @@ def _row(each: dict[str, Any]) -> tuple[object, ...]:
     cost, elsewhere = each["cost"], each["in_benchmarks"]
     if not cost["nodes"]:
         why = "needs a faster data rate" if cost["unable"] else each["words"]
-        return (cost["mode"], *[None] * 10, _pair(elsewhere), why)
+        return (cost["mode"], *[None] * 7, _pair(elsewhere), why)
     return (
         cost["mode"] + (f" ({cost['unable']} nodes cannot)" if cost["unable"] else ""),
-        f"{cost['frames']:.1f}",
-        f"{cost['bytes']:.0f}",
+        f"{cost['frames']:.3g}, {cost['bytes']:.0f}",
         f"{cost['airtime_s']:.1f}",
         f"{cost['downlink_s']:.1f}",
-        f"{cost['node_hour']:.1%}",
-        f"{cost['gateway_hour']:.1%}",
-        f"{cost['rounds_a_day']:.1f} ({cost['limit']})",
+        f"{cost['node_hour']:.1%}, {cost['gateway_hour']:.1%}",
+        f"{cost['rounds_a_day']:.{0 if cost['rounds_a_day'] >= 10 else 1}f} ({cost['limit']})",
         f"{cost['energy_mj']:.0f}",
-        _days(cost["first_model_days"]),
-        _days(cost["four_rounds_days"]),
+        f"{_days(cost['first_model_days'])}, {_days(cost['four_rounds_days'])}",
         _pair(elsewhere),
         each["words"],
     )
@@ -75,5 +74,5 @@ def _pair(elsewhere: list[float] | None) -> str | None:
     return None if elsewhere is None else f"{elsewhere[0]:.2f} -> {elsewhere[1]:.2f}"
 
 
-def _days(days: float | None) -> str | None:
-    return None if days is None else f"{days:.1f}"
+def _days(days: float | None) -> str:
+    return "never" if days is None else f"{days:.1f}"

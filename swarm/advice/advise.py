@@ -1,10 +1,11 @@
 """The advice itself: every mode's cost beside what is known of its gain, and which one to take, and why.
 
 The rules, in this order (design: each step only when the one before is not enough).  Nobody there, or nobody
-labelled anything: none.  Most nodes that hold a new head refuse it, or two judged rounds did not prove one:
-none.  Nothing judged yet: none where the model was shipped for all crops and nodes use it, else two rounds of
-statistics, which tell.  A gain is proved: statistics go on, or with many labels signs (blocks where the
-strategy votes).  Which statistics: masked sums or features where the settings say so, else class means.
+labelled anything: none.  Most nodes that compared the fleet's head refuse it, or two judged rounds did not
+prove one: none.  Most nodes take the head of the changes that they send: go on.  Nothing judged yet: none
+where the model was shipped for all crops and nodes use it, else two rounds of statistics, which tell.  A gain
+is proved: statistics go on, or with many labels signs (blocks where the strategy votes).  Which statistics:
+masked sums or features where the settings say so, else class means.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class Advice:
 
     modes: tuple[ModeAdvice, ...]
     recommendation: Recommendation
+    trial: str
+    """What finds out where nothing is known yet, with its price."""
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,9 +71,9 @@ def advise(fleet: Fleet, evidence: Evidence, energy: EnergyModel | None = None) 
         expected = evidence.expected(name)
         elsewhere = AFTER_FOUR_ROUNDS.get(name)
         pair = None if elsewhere is None else (elsewhere.shipped, elsewhere.learned)
-        modes.append(ModeAdvice(cost, expected, _words(expected, costs[statistics]), pair))
+        modes.append(ModeAdvice(cost, expected, _words(expected, evidence), pair))
     mode, reason = _recommended(fleet, evidence, costs)
-    return Advice(tuple(modes), Recommendation(mode, reason), _notes(fleet, evidence))
+    return Advice(tuple(modes), Recommendation(mode, reason), _trial(costs[statistics]), _notes(fleet))
 
 
 def _statistics(fleet: Fleet) -> str:
@@ -85,11 +88,14 @@ def _trial(cost: ModeCost) -> str:
     return f"{ROUNDS_TO_JUDGE} rounds of {cost.mode} ({ROUNDS_TO_JUDGE * cost.trial_s:.0f} s of airtime)"
 
 
-def _words(expected: Expected, statistics: ModeCost) -> str:
+def _words(expected: Expected, evidence: Evidence) -> str:
     if expected.basis == "none":
         return "0, nothing is sent"
     if expected.basis == "unknown":
-        return f"unknown; {_trial(statistics)} will tell"
+        return "unknown"
+    if expected.basis in ("taken", "refused"):
+        voices = f"{evidence.taken} of {evidence.taken + evidence.refused} nodes"
+        return f"{'gain' if expected.basis == 'taken' else 'no gain'}: {voices} that compared take its head"
     found = f"macro-F1 {expected.base:.2f} -> {expected.new:.2f}, judged on {_rounds(expected.rounds)}"
     return found if expected.basis == "measured" else f"no gain: {found}"
 
@@ -101,16 +107,22 @@ def _rounds(count: int) -> str:
 def _recommended(fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost]) -> tuple[str, str]:
     statistics = _statistics(fleet)
     holders = evidence.taken + evidence.refused
-    results = [evidence.expected(name) for name in costs if name != "none"]
+    results = {name: evidence.expected(name) for name in costs if name != "none"}
     if not fleet.nodes:
         return "none", "there are no nodes"
     if not fleet.takers:
         return "none", "rounds are for new crops only, and the model was shipped for all that are here"
     if evidence.refused > evidence.taken:
-        return "none", f"{evidence.refused} of {holders} nodes that hold a new head found no gain in it"
-    if any(result.basis == "measured" for result in results):
+        return (
+            "none",
+            f"{evidence.refused} of {holders} nodes that compared the fleet's head find no gain in it",
+        )
+    for name, result in results.items():
+        if result.basis == "taken":
+            return name, f"{evidence.taken} of {holders} nodes that compared the fleet's head answer with it"
+    if any(result.basis == "measured" for result in results.values()):
         return _further(fleet, evidence, costs, statistics)
-    judged = max((result.rounds for result in results), default=0)
+    judged = max(result.rounds for result in results.values())
     if judged >= ROUNDS_TO_JUDGE:
         return "none", f"no gain: {_rounds(judged)} were judged, and no new head proved better"
     if judged:
@@ -150,7 +162,7 @@ def _further(
     return name, f"{found}: in benchmarks such rounds then added {least:.2f} to {most:.2f}"
 
 
-def _notes(fleet: Fleet, evidence: Evidence) -> tuple[str, ...]:
+def _notes(fleet: Fleet) -> tuple[str, ...]:
     """What the numbers leave out or assume."""
     found = []
     assumed = sum(not node.rate_is_known for node in fleet.nodes)

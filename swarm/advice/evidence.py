@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-__all__ = ["Evidence", "Expected", "Judged"]
+__all__ = ["LABELS_TO_COMPARE", "Evidence", "Expected", "Judged"]
+
+LABELS_TO_COMPARE = 3
+"""A node with fewer labels takes what the fleet sends (`swn_serve.h`)."""
+VOICES_MIN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,9 @@ class Evidence:
     """Counts of nodes, unless said otherwise; all zero is a cell that knows nothing yet.
 
     `labelled`: labelled samples of each node that rounds are for and that has reported.  `new`: nodes whose
-    context the model was shipped without.  `taken`, `refused`: nodes that answer with the head the fleet
-    changed, or found no gain in it.  `without_model`: nodes that answer by a rule or the last label.
+    context the model was shipped without.  `taken`, `refused`: nodes with labels enough to compare that
+    answer with the head the fleet changed, or found no gain in it; rounds of `head_mode` made it.
+    `without_model`: nodes that answer by a rule or the last label.
     """
 
     reported: int = 0
@@ -39,6 +44,7 @@ class Evidence:
     new: int = 0
     taken: int = 0
     refused: int = 0
+    head_mode: str = ""
     without_model: int = 0
     judged: tuple[Judged, ...] = ()
     rounds: Mapping[str, int] = field(default_factory=dict)
@@ -61,7 +67,7 @@ class Evidence:
         own = [each for each in self.judged if each.mode == mode and each.rounds > 0]
         weight = sum(each.nodes for each in own)
         if not weight:
-            return Expected("unknown", None, None, None, 0)
+            return Expected(self._compared(mode), None, None, None, 0)
         base = sum(each.nodes * each.base for each in own) / weight
         used = sum(each.nodes * (each.new if each.share > 0.0 else each.base) for each in own) / weight
         best = sum(each.nodes * each.new for each in own) / weight
@@ -70,12 +76,20 @@ class Evidence:
             return Expected("measured", base, used, used - base, rounds)
         return Expected("no_gain", base, best, 0.0, rounds)
 
+    def _compared(self, mode: str) -> str:
+        """What nodes say of the head that rounds of this mode made; few voices say nothing."""
+        voices = self.taken + self.refused
+        if mode != self.head_mode or voices < VOICES_MIN or 2 * voices < len(self.labelled):
+            return "unknown"
+        return "taken" if self.taken > self.refused else "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """The gain to expect of a mode, in macro-F1 and only as far as this cell has measured it.
 
-    `basis`: none (nothing would change), measured, no_gain (judged, and the shipped heads stay), unknown.
+    `basis`: none (nothing would change), measured, no_gain (judged, and the shipped heads stay), taken or
+    refused (not judged at the gateway, but by most of the nodes on their own labels), unknown.
     """
 
     basis: str

@@ -79,9 +79,8 @@ def _dims(room: int, classes: int) -> int:
 def _top_k(value_bits: int) -> Callable[[int, Asked], int]:
     def size(payload_max: int, asked: Asked) -> int:
         room = payload_max - TOP_K_HEADER
-        coordinates = _coordinates(asked)
-        count = min(COORDINATES_MAX, coordinates)
-        left_out = coordinates - count
+        count = min(COORDINATES_MAX, _coordinates(asked))
+        left_out = asked.shape.local_size - count  # a head alone lies behind the adapter's gap
         most = min((left_out >> k) + count * (k + 1 + value_bits) for k in range(RICE_K_MAX + 1))
         return TOP_K_HEADER + min(room, (most + 7) // 8) if room > 0 else 0
 
