@@ -13,10 +13,11 @@ from swarm.advice.evidence import LABELS_TO_COMPARE
 from swarm.advice.fleet import slowest_data_rate
 from swarm.coordinator import Coordinator
 from swarm.federation.sums_plan import plan_of
+from swarm.model.layout import CONTEXT_MAX
 from swarm.registry import NodeStatus
 from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
 
-__all__ = ["advice", "takes"]
+__all__ = ["advice", "verdicts"]
 
 STATUS_SIZE = 16
 ROUND_NUMBERS = 1 << 16
@@ -47,26 +48,32 @@ def advice(core: Coordinator) -> dict[str, Any]:
     }
 
 
-def takes(status: NodeStatus) -> bool | None:
-    """Whether a node that compared answers with the newest head that the fleet made, or refuses it.
+def verdicts(core: Coordinator) -> Iterator[tuple[NodeStatus, bool]]:
+    """The nodes that hold a head which the fleet changed: whether they answer with it, or find no gain in it.
 
-    None: it does neither, or has what was shipped, or too few labels to compare.
+    Those that do neither, because they tuned it for themselves, have no verdict.
     """
-    if not status.model_version or status.serves is None or (status.labelled or 0) < LABELS_TO_COMPARE:
-        return None
-    if status.serves & NO_GAIN:
-        return False
-    return True if status.serves & SERVES_MASK == FLEETS_HEAD else None
+    replica, mirror = core.rounds.replica, core.rounds.mirror()
+    heads = enumerate(mirror.heads)
+    changed = {context for context, head in heads if not np.array_equal(head, replica.base_head(context))}
+    for entry in core.registry:
+        status = entry.status
+        if entry.record.context in changed and status.model_version and status.serves is not None:
+            if status.serves & NO_GAIN:
+                yield status, False
+            elif status.serves & SERVES_MASK == FLEETS_HEAD:
+                yield status, True
 
 
 def _fleet(core: Coordinator) -> Fleet:
     rounds, learning = core.rounds, core.config.learning
     assumed = slowest_data_rate(core.region, STATUS_SIZE)
+    known_contexts = _known_contexts(core)
     nodes = []
     for entry in core.registry:
         rate, context = entry.status.data_rate, entry.record.context
         known = rate is not None and rate in core.region.uplink_data_rates
-        invited = learning.contexts == "all" or not rounds.replica.knows(context)
+        invited = learning.contexts == "all" or context not in known_contexts
         heard = rate if known and rate is not None else assumed
         nodes.append(FleetNode(entry.record.node_index, heard, context, invited, known))
     last = rounds.last_round
@@ -85,24 +92,26 @@ def _fleet(core: Coordinator) -> Fleet:
     )
 
 
+def _known_contexts(core: Coordinator) -> set[int]:
+    """Those that the shipped model has a head for."""
+    return {context for context in range(CONTEXT_MAX) if core.rounds.replica.knows(context)}
+
+
 def _evidence(core: Coordinator) -> Evidence:
-    replica, mirror = core.rounds.replica, core.rounds.mirror()
-    contexts = range(mirror.contexts)
-    known = [replica.knows(context) for context in contexts]
-    changed = [not np.array_equal(mirror.heads[c], replica.base_head(c)) for c in contexts]
+    known = _known_contexts(core)
     counts: Counter[str] = Counter()
     labelled = []
     for entry in core.registry:
-        status, context = entry.status, entry.record.context
-        here = context < mirror.contexts
-        counts["new"] += not (here and known[context])
+        status, new = entry.status, entry.record.context not in known
+        counts["new"] += new
         if status.reported_us is None:
             continue
         counts["reported"] += 1
-        if core.config.learning.contexts == "all" or not (here and known[context]):
+        if new or core.config.learning.contexts == "all":
             labelled.append(status.labelled or 0)
         counts["without_model"] += (status.serves or 0) & SERVES_MASK in WITHOUT_MODEL
-        if here and changed[context] and (taken := takes(status)) is not None:
+    for status, taken in verdicts(core):
+        if (status.labelled or 0) >= LABELS_TO_COMPARE:
             counts["taken" if taken else "refused"] += 1
     closed = [each["mode"] for each in _closed(core) if each["updates"]]
     names = ("reported", "new", "taken", "refused", "without_model")

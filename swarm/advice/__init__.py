@@ -7,7 +7,7 @@
 """
 
 from swarm.advice.advise import Advice, ModeAdvice, advise
-from swarm.advice.costs import ModeCost, cost_of
+from swarm.advice.costs import ModeCost, costs_of
 from swarm.advice.evidence import Evidence, Expected, Judged
 from swarm.advice.fleet import Fleet, FleetNode
 
@@ -21,5 +21,5 @@ __all__ = [
     "ModeAdvice",
     "ModeCost",
     "advise",
-    "cost_of",
+    "costs_of",
 ]

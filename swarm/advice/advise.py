@@ -15,12 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from swarm.advice.benchmarks import AFTER_FOUR_ROUNDS, LABELS_WHERE_SIGNS_ADDED, signs_added
-from swarm.advice.costs import ROUNDS_TO_JUDGE, ModeCost, cost_of
+from swarm.advice.costs import ROUNDS_TO_JUDGE, ModeCost, costs_of
 from swarm.advice.evidence import Evidence, Expected
 from swarm.advice.fleet import Fleet
-from swarm.federation.modes import MODES
 from swarm.pilot.energy import EnergyModel
-from swarm.wire.app import RoundMode
 
 __all__ = ["Advice", "ModeAdvice", "advise"]
 
@@ -64,7 +62,7 @@ class Advice:
 
 def advise(fleet: Fleet, evidence: Evidence, energy: EnergyModel | None = None) -> Advice:
     """Advice for this fleet from what it has measured of itself."""
-    costs = {cost.mode: cost for cost in (cost_of(mode, fleet, energy) for mode in (RoundMode.NONE, *MODES))}
+    costs = {cost.mode: cost for cost in costs_of(fleet, energy)}
     statistics = _statistics(fleet)
     modes = []
     for name, cost in costs.items():

@@ -10,11 +10,12 @@ nine of ten get through).  The calendar goes by that or by the `period_s` that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from swarm.advice.fleet import Fleet, FleetNode
+from swarm.advice.fleet import Fleet
 from swarm.federation.modes import MODES
 from swarm.federation.round import ack_frames
 from swarm.federation.sizes import Asked, frame_sizes
@@ -27,7 +28,7 @@ from swarm.pilot.plan import COLLISION_LOAD
 from swarm.wire.app import BLOCK_HEADER_SIZE, RoundMode
 from swarm.wire.sums import SUMS_PLAN_SIZE
 
-__all__ = ["ModeCost", "cost_of"]
+__all__ = ["ModeCost", "costs_of"]
 
 DAY_S = 86_400
 HOUR_S = 3600
@@ -89,42 +90,60 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """One node's update: frames, bytes with LoRaWAN's, time on air and charge."""
+    """The update of each of `nodes` nodes at one data rate: frames, bytes with LoRaWAN's, airtime, charge."""
 
+    nodes: int
+    data_rate: int
     frames: int
     size: int
     airtime_s: float
     charge_mah: float
-    data_rate: int
 
 
-def cost_of(mode: RoundMode, fleet: Fleet, energy: EnergyModel | None = None) -> ModeCost:
-    """What a round of `mode` costs this fleet; mode none costs nothing."""
-    if mode is RoundMode.NONE:
-        return ModeCost("none")
-    model = energy or EnergyModel()
+@dataclass(frozen=True, slots=True)
+class _Crowd:
+    """Who takes part, for all modes: how many at each data rate, and the sizes of their acknowledgements."""
+
+    rates: Mapping[int, int]
+    acks: tuple[int, ...]
+
+
+def costs_of(fleet: Fleet, energy: EnergyModel | None = None) -> tuple[ModeCost, ...]:
+    """What a round of each mode costs this fleet; mode none, which costs nothing, is the first."""
+    takers = fleet.takers
+    room = fleet.region.payload_max(fleet.multicast_data_rate, uplink=False)
+    acks = ack_frames(fleet.number, (node.node_index for node in takers), room)
+    crowd = _Crowd(Counter(node.data_rate for node in takers), tuple(map(len, acks)))
+    costs = (_cost(mode, fleet, crowd, energy or EnergyModel()) for mode in MODES)
+    return (ModeCost("none"), *costs)
+
+
+def _cost(mode: RoundMode, fleet: Fleet, crowd: _Crowd, model: EnergyModel) -> ModeCost:
     if MODES[mode].additive:
         model = replace(model, training_s=0.0)  # statistics need no training
     asked = Asked(fleet.shape, fleet.heads_only, fleet.sums_bits)
-    takers = fleet.takers
-    made = [update for node in takers if (update := _update(mode, node, fleet, asked, model)) is not None]
+    every = [_update(mode, rate, count, fleet, asked, model) for rate, count in sorted(crowd.rates.items())]
+    made = [update for update in every if update.frames]
+    nodes, unable = (sum(update.nodes for update in each) for each in (made, every))
+    unable -= nodes
     if not made:
-        return ModeCost(MODES[mode].name, unable=len(takers))
-    airtime_s = sum(update.airtime_s for update in made)
-    window = _window(mode, fleet)
+        return ModeCost(MODES[mode].name, unable=unable)
+    airtime_s = sum(update.nodes * update.airtime_s for update in made)
+    window = _window(mode, fleet, crowd)
     downlink_s = fleet.repeats * (window.acks_s + window.block_s + window.announce_s)
     # The announcement comes last, and a node that heard it closes its receiver.
     listening_s = PROGRAMME_DELAY_S + downlink_s - (fleet.repeats - 1) * window.announce_s + window.pauses_s
     limit, a_day = _often(fleet, made, airtime_s, downlink_s)
     goes = min(a_day, DAY_S / fleet.learning.period_s)
+    charge_mah = sum(update.nodes * update.charge_mah for update in made) / nodes
     listening_mj = _millijoule(model.round_mah(listening_s) - model.round_mah(0.0))
     first = ROUNDS_TO_JUDGE if MODES[mode].additive else 1
     return ModeCost(
         mode=MODES[mode].name,
-        nodes=len(made),
-        unable=len(takers) - len(made),
-        frames=fmean(update.frames for update in made),
-        bytes=fmean(update.size for update in made),
+        nodes=nodes,
+        unable=unable,
+        frames=sum(update.nodes * update.frames for update in made) / nodes,
+        bytes=sum(update.nodes * update.size for update in made) / nodes,
         airtime_s=airtime_s,
         downlink_s=downlink_s,
         trial_s=airtime_s + downlink_s - fleet.repeats * window.block_s,
@@ -132,7 +151,7 @@ def cost_of(mode: RoundMode, fleet: Fleet, energy: EnergyModel | None = None) ->
         gateway_hour=downlink_s / (HOUR_S * fleet.multicast_band.duty_cycle),
         rounds_a_day=a_day,
         limit=limit,
-        energy_mj=_millijoule(fmean(update.charge_mah for update in made) + model.round_mah(listening_s)),
+        energy_mj=_millijoule(charge_mah + model.round_mah(listening_s)),
         listening_mj=listening_mj,
         first_model_days=first / goes if goes else None,
         four_rounds_days=ROUNDS_MEASURED / goes if goes else None,
@@ -140,29 +159,25 @@ def cost_of(mode: RoundMode, fleet: Fleet, energy: EnergyModel | None = None) ->
 
 
 def _update(
-    mode: RoundMode, node: FleetNode, fleet: Fleet, asked: Asked, energy: EnergyModel
-) -> _Update | None:
-    region, rate = fleet.region, fleet.region.data_rate(node.data_rate, uplink=True)
-    sizes = frame_sizes(mode, region.payload_max(node.data_rate, uplink=True), asked)
-    if not sizes:
-        return None
-    air_s = [_airtime_s(fleet, node.data_rate, size, uplink=True) for size in sizes]
+    mode: RoundMode, data_rate: int, nodes: int, fleet: Fleet, asked: Asked, energy: EnergyModel
+) -> _Update:
+    region, rate = fleet.region, fleet.region.data_rate(data_rate, uplink=True)
+    sizes = frame_sizes(mode, region.payload_max(data_rate, uplink=True), asked)
+    air_s = [_airtime_s(fleet, data_rate, size, uplink=True) for size in sizes]
     window_s = WINDOW_SYMBOLS * symbol_time_us(rate.spreading_factor, rate.bandwidth_hz) / 1e6
     charge_mah = sum(energy.uplink_mah(each_s, window_s) for each_s in air_s)
     whole = sum(sizes) + FRAME_OVERHEAD * len(sizes)
-    return _Update(len(sizes), whole, sum(air_s), charge_mah, node.data_rate)
+    return _Update(nodes, data_rate, len(sizes), whole, sum(air_s), charge_mah)
 
 
-def _window(mode: RoundMode, fleet: Fleet) -> _Window:
+def _window(mode: RoundMode, fleet: Fleet, crowd: _Crowd) -> _Window:
     """Means, since block kinds take turns."""
     room = fleet.region.payload_max(fleet.multicast_data_rate, uplink=False)
-    indices = [node.node_index for node in fleet.takers]
-    acks = [len(frame) for frame in ack_frames(fleet.number, indices, room)]
     kinds = [_pieces(length, room) for length in _blocks(mode, fleet)]
     announced = ROUND_SIZE + (SUMS_PLAN_SIZE if mode is RoundMode.MASKED_SUMS else 0)
-    frames = len(acks) + fmean(len(pieces) for pieces in kinds) + 1
+    frames = len(crowd.acks) + fmean(len(pieces) for pieces in kinds) + 1
     return _Window(
-        acks_s=_sum_s(fleet, acks),
+        acks_s=_sum_s(fleet, crowd.acks),
         block_s=fmean(_sum_s(fleet, pieces) for pieces in kinds),
         announce_s=_sum_s(fleet, [announced]),
         pauses_s=GAP_S * fleet.repeats * frames,

@@ -38,6 +38,7 @@ rows closes to the same bits (updates are sorted by node before anything is summ
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -505,7 +506,7 @@ def ack_frames(number: int, indices: Iterable[int], payload_max: int) -> list[by
     todo = sorted(indices)
     while todo:
         first = todo[0]
-        covered = [index for index in todo if index < first + room]
+        covered = todo[: bisect_left(todo, first + room)]
         bitmap = bytearray((covered[-1] - first) // 8 + 1)
         for index in covered:
             bitmap[(index - first) // 8] |= 1 << ((index - first) % 8)
