@@ -10,11 +10,11 @@ import typer
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, show_json, show_table
 
-__all__ = ["advise", "show_advice"]
+__all__ = ["advise"]
 
 COLUMNS = (
     *("mode", "frames, B", "up s", "down s", "hour: node, gateway", "rounds a day"),
-    *("mJ", "days: model, 4 rounds", "in benchmarks", "expected here"),
+    *("mJ", "first model, 4 rounds", "in benchmarks", "expected here"),
 )
 
 
@@ -27,17 +27,6 @@ def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False
     if as_json:
         show_json(found)
         return
-    show_advice(found)
-    known = found["known"]
-    typer.echo(
-        f"known: {known['reported']} of {found['nodes']} nodes have reported, {known['labels']} labels"
-        f" (median {known['labels_median']:g}), {known['new']} nodes of crops new to the model;"
-        f" the fleet's head: {known['taken']} take it, {known['refused']} refuse it"
-    )
-
-
-def show_advice(found: dict[str, Any]) -> None:
-    """The table of modes, notes and the recommendation."""
     show_table(COLUMNS, (_row(each) for each in found["modes"]))
     typer.echo("a round: frames and bytes a node, seconds on air of all nodes and of the gateway, mJ a node;")
     typer.echo(
@@ -45,10 +34,21 @@ def show_advice(found: dict[str, Any]) -> None:
     )
     if any(each["expected"]["basis"] == "unknown" for each in found["modes"]):
         typer.echo(f"unknown: {found['trial']} will tell")
+    typer.echo(_known(found))
     for note in found["notes"]:
         typer.echo(f"note: {note}")
     advised = found["recommendation"]
     typer.echo(f"take {advised['mode']}: {advised['reason']}")
+
+
+def _known(found: dict[str, Any]) -> str:
+    known = found["known"]
+    return (
+        f"known: {known['reported']} of {found['nodes']} nodes have reported, the next round is for"
+        f" {found['takers']}; {known['labels']} labels (median {known['labels_median']:g});"
+        f" {known['new']} nodes with crops new to the model;"
+        f" the fleet's head: {known['taken']} took it, {known['refused']} refused it"
+    )
 
 
 def _row(each: dict[str, Any]) -> tuple[object, ...]:
@@ -64,7 +64,7 @@ def _row(each: dict[str, Any]) -> tuple[object, ...]:
         f"{cost['node_hour']:.1%}, {cost['gateway_hour']:.1%}",
         f"{cost['rounds_a_day']:.{0 if cost['rounds_a_day'] >= 10 else 1}f} ({cost['limit']})",
         f"{cost['energy_mj']:.0f}",
-        f"{_days(cost['first_model_days'])}, {_days(cost['four_rounds_days'])}",
+        f"{_span(cost['first_model_days'])}, {_span(cost['four_rounds_days'])}",
         _pair(elsewhere),
         each["words"],
     )
@@ -74,5 +74,10 @@ def _pair(elsewhere: list[float] | None) -> str | None:
     return None if elsewhere is None else f"{elsewhere[0]:.2f} -> {elsewhere[1]:.2f}"
 
 
-def _days(days: float | None) -> str:
-    return "never" if days is None else f"{days:.1f}"
+def _span(days: float | None) -> str:
+    """A time in the unit that says enough."""
+    if days is None:
+        return "never"
+    if days < 2 / 24:
+        return f"{days * 1440:.0f} min"
+    return f"{days * 24:.0f} h" if days < 2 else f"{days:.0f} d"

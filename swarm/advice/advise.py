@@ -95,7 +95,7 @@ def _words(expected: Expected, evidence: Evidence) -> str:
         voices = f"{evidence.taken} of {evidence.taken + evidence.refused} nodes"
         return f"{'gain' if expected.basis == 'taken' else 'no gain'}: {voices} that compared take its head"
     found = f"macro-F1 {expected.base:.2f} -> {expected.new:.2f}, judged on {_rounds(expected.rounds)}"
-    return found if expected.basis == "measured" else f"no gain: {found}"
+    return found if expected.basis == "measured" else f"no gain proved: {found}"
 
 
 def _rounds(count: int) -> str:

@@ -3,7 +3,7 @@
 Closed forms over the fleet's data rates; LoRaWAN adds 13 bytes to every frame.  Losses, repetitions of lost
 updates and the repair of masked sums are not in it.  Sizes are the largest (`swarm.federation.sizes`).
 
-How often: the least of what three things allow: the gateway's duty cycle in the multicast's sub-band, the
+How often: the least of what these allow: the gateway's duty cycle in the multicast's sub-band, the
 dearest node's duty cycle beside its reports, and the air (updates spread so thinly over the channels that
 nine of ten get through).  The calendar goes by that or by the `period_s` that is set, whichever is slower.
 """

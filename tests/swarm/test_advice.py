@@ -17,6 +17,7 @@ from swarm.advice.evidence import LABELS_TO_COMPARE
 from swarm.advice.fleet import slowest_data_rate
 from swarm.config import Learning
 from swarm.federation.modes import MODE_NAMES, MODES
+from swarm.model.layout import Shape
 from swarm.phy.airtime import airtime_us
 from swarm.phy.regions import REGION_NAMES, region
 from swarm.pilot.energy import EnergyModel
@@ -60,11 +61,23 @@ def test_a_round_of_class_means_by_hand() -> None:
     assert cost.downlink_s == pytest.approx(down_s)
     assert cost.node_hour == pytest.approx(up_s / 36)
     assert cost.gateway_hour == pytest.approx(down_s / 360)
-    assert cost.limit == "node"
-    report_s = airtime_us(12, 125_000, 16 + 13) / 1e6
-    assert cost.rounds_a_day == pytest.approx((864 - 24 * report_s) / up_s)
     assert cost.four_rounds_days == pytest.approx(4 / 3)  # one every eight hours, as is set
     assert cost.first_model_days == pytest.approx(2 / 3)  # heads are judged by a second round
+
+
+def test_the_law_and_the_air_set_how_often() -> None:
+    """A node at SF12 has 864 s a day less 24 reports, a dense update takes 39 of them; eight channels, each
+    busy for a twentieth of the time, carry 34,560 s; a gateway has a tenth of the day."""
+    dense, report_s = cost_of(RoundMode.DENSE_INT8, fleet(0)), airtime_us(12, 125_000, 16 + 13) / 1e6
+    assert (dense.limit, dense.node_hour > 1) == ("node", True)
+    assert dense.rounds_a_day == pytest.approx((864 - 24 * report_s) / dense.airtime_s)
+    many = cost_of(RoundMode.PROTOTYPES, fleet(*[0] * 10_000))
+    assert many.limit == "air"
+    assert many.rounds_a_day == pytest.approx(86_400 / (many.airtime_s / (0.05 * 8) + many.downlink_s))
+    heavy = replace(fleet(*[5] * 4), shape=Shape(10, 56), repeats=8)
+    slow = cost_of(RoundMode.TOP_K_SIGN, heavy)
+    assert slow.limit == "gateway"
+    assert slow.rounds_a_day == pytest.approx(8640 / slow.downlink_s)
 
 
 def test_energy_is_that_of_the_pilots_plan() -> None:
