@@ -166,7 +166,7 @@ def _notes(fleet: Fleet) -> tuple[str, ...]:
     assumed = sum(not node.rate_is_known for node in fleet.nodes)
     if assumed:
         count = f"{assumed} of {len(fleet.nodes)} nodes"
-        found.append(f"{count} were not heard: the slowest data rate is assumed")
+        found.append(f"not heard yet, so that the slowest data rate is assumed: {count}")
     if fleet.learning.mode != "masked_sums":
         found.append("masked_sums needs nodes that were provisioned in groups (--mask-group-size)")
     if not fleet.learning.share_features:

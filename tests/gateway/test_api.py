@@ -475,7 +475,7 @@ def test_advice_counts_what_the_nodes_said(fresh: Served, cell: Cell) -> None:
     """Eight nodes with 12 labels each, half of them of crops that are new to the model."""
     nothing = fresh.http.get("/api/advice").json()
     assert nothing["recommendation"]["mode"] == "none"
-    assert "8 of 8 nodes were not heard" in nothing["notes"][0]
+    assert "slowest data rate is assumed: 8 of 8 nodes" in nothing["notes"][0]
     for node in cell.nodes:
         cell.uplink(node, 12, node.status(serves=SERVES.index("last label")))
     until(lambda: fresh.http.get("/api/state").json()["nodes_heard"] == 8, "the nodes to be heard")
