@@ -32,8 +32,10 @@ def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False
     typer.echo(
         "hour: of what the law allows the dearest node, the gateway; rounds a day: at most, and by what"
     )
-    if any(each["expected"]["basis"] == "unknown" for each in found["modes"]):
-        typer.echo(f"unknown: {found['trial']} will tell")
+    bases = {each["expected"]["basis"] for each in found["modes"]}
+    if "unknown" in bases:
+        told = f"{found['trial']} will tell" if bases == {"none", "unknown"} else "not tried here"
+        typer.echo(f"unknown: {told}")
     typer.echo(_known(found))
     for note in found["notes"]:
         typer.echo(f"note: {note}")

@@ -1,11 +1,11 @@
 """The advice itself: every mode's cost beside what is known of its gain, and which one to take, and why.
 
 The rules, in this order (design: each step only when the one before is not enough).  Nobody there, or nobody
-labelled anything: none.  Most nodes that compared the fleet's head refuse it, or two judged rounds did not
-prove one: none.  Most nodes take the head of the changes that they send: go on.  Nothing judged yet: none
-where the model was shipped for all crops and nodes use it, else two rounds of statistics, which tell.  A gain
-is proved: statistics go on, or with many labels signs (blocks where the strategy votes).  Which statistics:
-masked sums or features where the settings say so, else class means.
+labelled anything: none.  Most nodes that compared the fleet's head refuse it: none.  Most nodes take the head
+of the changes that they send: go on.  A gain is proved: statistics go on, or with many labels signs (blocks
+where the strategy votes).  Judged, but not proved: none after two rounds, or after four where new heads are
+ahead.  Nothing judged yet: none where the model was shipped for all crops and nodes use it, else two rounds
+of statistics, which tell.  Which statistics: masked sums or features where the settings say so, else means.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from swarm.advice.benchmarks import AFTER_FOUR_ROUNDS, LABELS_WHERE_SIGNS_ADDED, signs_added
-from swarm.advice.costs import ROUNDS_TO_JUDGE, ModeCost, costs_of
+from swarm.advice.costs import ROUNDS_MEASURED, ROUNDS_TO_JUDGE, ModeCost, costs_of
 from swarm.advice.evidence import Evidence, Expected
 from swarm.advice.fleet import Fleet
 from swarm.pilot.energy import EnergyModel
@@ -110,21 +110,20 @@ def _recommended(fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost]
         return "none", "there are no nodes"
     if not fleet.takers:
         return "none", "rounds are for new crops only, and the model was shipped for all that are here"
-    if evidence.refused > evidence.taken:
-        return (
-            "none",
-            f"{evidence.refused} of {holders} nodes that compared the fleet's head find no gain in it",
-        )
+    if evidence.is_refused:
+        return "none", f"{evidence.refused} of {holders} nodes that compared the fleet's head refuse it"
     for name, result in results.items():
         if result.basis == "taken":
             return name, f"{evidence.taken} of {holders} nodes that compared the fleet's head answer with it"
-    if any(result.basis == "measured" for result in results.values()):
-        return _further(fleet, evidence, costs, statistics)
+    for name, result in results.items():
+        if result.basis == "measured":
+            return _further(fleet, evidence, costs, statistics, name)
     judged = max(result.rounds for result in results.values())
-    if judged >= ROUNDS_TO_JUDGE:
-        return "none", f"no gain: {_rounds(judged)} were judged, and no new head proved better"
+    enough = ROUNDS_MEASURED if evidence.is_ahead else ROUNDS_TO_JUDGE
+    if judged >= enough:
+        return "none", f"no gain: judged on {_rounds(judged)}, no new head proved better"
     if judged:
-        return statistics, "one round was judged, and no head proved better yet: one more decides"
+        return statistics, f"judged on {_rounds(judged)}, no new head proved better yet: {enough} decide"
     if not evidence.reported:
         return "none", "no node has reported yet, so nothing is known of labels and heads"
     if not evidence.labels:
@@ -143,21 +142,20 @@ def _untried(evidence: Evidence, costs: Mapping[str, ModeCost], statistics: str)
 
 
 def _further(
-    fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost], statistics: str
+    fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost], statistics: str, proved: str
 ) -> tuple[str, str]:
-    """A gain is proved."""
-    enough = evidence.labels_median
+    """Rounds of mode `proved` made heads that are better."""
+    better = f"heads of {proved} proved better"
+    labels = f"nodes have {evidence.labels_median:.0f} labels (median)"
     if statistics != "prototypes":
-        return statistics, "its heads proved better, and the settings ask for this mode"
-    if enough < LABELS_WHERE_SIGNS_ADDED:
-        few = f"nodes have {enough:.0f} labels (median)"
-        return statistics, f"its heads proved better, and {few}: too few for training on nodes to add to it"
+        return statistics, f"{better}, and the settings ask for this mode"
+    if evidence.labels_median < LABELS_WHERE_SIGNS_ADDED:
+        return statistics, f"{better}, and {labels}: too few for training on nodes to add to that"
     name = "blocks" if fleet.learning.strategy in VOTING else "top_k_sign"
     if costs[name].rounds_a_day < 1.0:
-        return statistics, f"its heads proved better; {name} would get less than a round a day"
+        return statistics, f"{better}; {name} would get less than a round a day"
     least, most = signs_added()
-    found = f"a gain is proved and nodes have {enough:.0f} labels (median)"
-    return name, f"{found}: in benchmarks such rounds then added {least:.2f} to {most:.2f}"
+    return name, f"{better}, and {labels}: in benchmarks training then added {least:.2f} to {most:.2f}"
 
 
 def _notes(fleet: Fleet) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from swarm.pilot.plan import COLLISION_LOAD
 from swarm.wire.app import BLOCK_HEADER_SIZE, RoundMode
 from swarm.wire.sums import SUMS_PLAN_SIZE
 
-__all__ = ["ModeCost", "costs_of"]
+__all__ = ["ROUNDS_MEASURED", "ROUNDS_TO_JUDGE", "ModeCost", "costs_of"]
 
 DAY_S = 86_400
 HOUR_S = 3600

@@ -76,12 +76,24 @@ class Evidence:
             return Expected("measured", base, used, used - base, rounds)
         return Expected("no_gain", base, best, 0.0, rounds)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the nodes that compared the fleet's head find no gain in it; two nodes say nothing."""
+        return self.refused > self.taken and self.taken + self.refused >= VOICES_MIN
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether some new head is better than the shipped one, by enough or not."""
+        return any(each.new > each.base for each in self.judged)
+
     def _compared(self, mode: str) -> str:
-        """What nodes say of the head that rounds of this mode made; few voices say nothing."""
-        voices = self.taken + self.refused
-        if mode != self.head_mode or voices < VOICES_MIN or 2 * voices < len(self.labelled):
+        """What nodes say of the head that rounds of this mode made; to praise it most of them have to."""
+        if mode != self.head_mode:
             return "unknown"
-        return "taken" if self.taken > self.refused else "refused"
+        if self.is_refused:
+            return "refused"
+        voices = max(VOICES_MIN, len(self.labelled) / 2)
+        return "taken" if self.taken > self.refused and self.taken + self.refused >= voices else "unknown"
 
 
 @dataclass(frozen=True, slots=True)
