@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from swarm.coordinator import Coordinator
 from swarm.federation.sums_plan import plan_of
 from swarm.model.layout import CONTEXT_MAX
 from swarm.registry import NodeStatus
-from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK
+from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK, right_share
 
 __all__ = ["advice", "verdicts"]
 
@@ -42,6 +43,7 @@ def advice(core: Coordinator) -> dict[str, Any]:
             "taken": evidence.taken,
             "refused": evidence.refused,
             "without_model": evidence.without_model,
+            "right": _right(core),
             "rounds": dict(evidence.rounds),
         },
         **made.to_dict(),
@@ -122,6 +124,13 @@ def _evidence(core: Coordinator) -> Evidence:
         head_mode=closed[-1] if closed else "",
         **{name: counts[name] for name in names},
     )
+
+
+def _right(core: Coordinator) -> float | None:
+    """How often nodes' answers turned out right, 0..1: the mean of those that were told often enough."""
+    shares = [right_share(entry.status.serves or 0) for entry in core.registry]
+    told = [share for share in shares if share is not None]
+    return fmean(told) if told else None
 
 
 def _closed(core: Coordinator) -> Iterator[dict[str, Any]]:

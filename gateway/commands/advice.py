@@ -50,6 +50,7 @@ def _known(found: dict[str, Any]) -> str:
         f" {found['takers']}; {known['labels']} labels (median {known['labels_median']:g});"
         f" {known['new']} nodes with crops new to the model;"
         f" the fleet's head: {known['taken']} took it, {known['refused']} refused it"
+        + ("" if known["right"] is None else f"; their own answers were right in {known['right']:.0%}")
     )
 
 

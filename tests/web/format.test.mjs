@@ -70,6 +70,7 @@ test("facts that were never heard are left out", () => {
   assert.equal(serving("shipped head", true), "shipped head, no gain");
   assert.equal(serving("fleet's head", false), "fleet's head");
   assert.equal(serving(null, null), undefined);
+  assert.deepEqual(nodeFacts({ ...silent, right: 0.5 }, 0)[2], ["was right", "50 % of its answers"]);
 });
 
 test("a missing answer has its reason in words", () => {
