@@ -214,6 +214,11 @@ def test_benchmarks_name_every_mode_and_are_those_of_the_document() -> None:
         (LABELLED, "prototypes", "20 nodes watch what the model was shipped without"),
         (replace(LABELLED, judged=(judged(0.4, 0.0, 1),)), "prototypes", "better yet: 2 decide"),
         (replace(LABELLED, judged=(judged(0.5, 0.0),)), "none", "no gain: judged on 2 rounds"),
+        (
+            replace(LABELLED, judged=(judged(0.5, 0.0),), labelled=(3,) * 40),
+            "prototypes",
+            "3 labels a node (median) are too few to decide",
+        ),
         (replace(LABELLED, judged=(judged(0.55, 0.0),)), "prototypes", "better yet: 4 decide"),
         (replace(LABELLED, judged=(judged(0.55, 0.0, 4),)), "none", "no gain: judged on 4 rounds"),
         (replace(LABELLED, judged=(judged(0.7, 1.0),)), "prototypes", "10 labels"),
