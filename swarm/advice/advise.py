@@ -125,22 +125,27 @@ def _recommended(fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost]
         if result.basis == "measured":
             return _further(fleet, evidence, costs, statistics, name)
     judged = max(result.rounds for result in results.values())
-    enough = ROUNDS_MEASURED if evidence.is_ahead else ROUNDS_TO_JUDGE
-    if judged >= enough and evidence.labels_median < LABELS_TO_DECIDE:
-        few = f"{evidence.labels_median:.0f} labels a node (median)"
-        return (
-            statistics,
-            f"judged on {_rounds(judged)}, no new head proved better, but {few} are too few to decide",
-        )
-    if judged >= enough:
-        return "none", f"no gain: judged on {_rounds(judged)}, no new head proved better"
     if judged:
-        return statistics, f"judged on {_rounds(judged)}, no new head proved better yet: {enough} decide"
+        return _not_proved(evidence, statistics, judged)
     if not evidence.reported:
         return "none", "no node has reported yet, so nothing is known of labels and heads"
     if not evidence.labels:
         return "none", "no node has a labelled sample: there is nothing to learn from"
     return _untried(evidence, costs, statistics)
+
+
+def _not_proved(evidence: Evidence, statistics: str, judged: int) -> tuple[str, str]:
+    """No new head is better by enough, on so many judged rounds: whether that is the last word."""
+    enough = ROUNDS_MEASURED if evidence.is_ahead else ROUNDS_TO_JUDGE
+    found = f"judged on {_rounds(judged)}, no new head proved better"
+    if judged < enough:
+        return statistics, f"{found} yet: {enough} decide"
+    if evidence.labels_median < LABELS_TO_DECIDE:
+        return (
+            statistics,
+            f"{found}, but nodes have too few labels for a verdict ({evidence.labels_median:.0f})",
+        )
+    return "none", f"no gain: {found}"
 
 
 def _untried(evidence: Evidence, costs: Mapping[str, ModeCost], statistics: str) -> tuple[str, str]:

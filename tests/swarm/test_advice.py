@@ -217,7 +217,7 @@ def test_benchmarks_name_every_mode_and_are_those_of_the_document() -> None:
         (
             replace(LABELLED, judged=(judged(0.5, 0.0),), labelled=(3,) * 40),
             "prototypes",
-            "3 labels a node (median) are too few to decide",
+            "too few labels for a verdict (3)",
         ),
         (replace(LABELLED, judged=(judged(0.55, 0.0),)), "prototypes", "better yet: 4 decide"),
         (replace(LABELLED, judged=(judged(0.55, 0.0, 4),)), "none", "no gain: judged on 4 rounds"),
