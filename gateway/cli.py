@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from gateway.commands import (
+    advice,
     asking,
     backup,
     bench,
@@ -46,6 +47,7 @@ bench.app.command()(bench_ask.ask)
 bench.app.command()(bench_readings.readings)
 app.add_typer(bench.app, name="bench")
 app.add_typer(nodes.app, name="nodes")
+asking.rounds.command()(advice.advise)
 app.add_typer(asking.rounds, name="rounds")
 app.add_typer(experts.app, name="experts")
 app.command()(demo.demo)

@@ -528,6 +528,7 @@ class Rounds:
             "model_version": self._versions.mirror.version,
             "score": score,
             "epsilon": self.budgets.cost(current.sums),
+            "contexts": current.result.get("contexts", []),
             "state": str(current.state),
             "opened_us": current.opened_us,
             "closed_us": current.closed_us,

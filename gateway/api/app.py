@@ -23,6 +23,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from gateway.api import views
+from gateway.api.advice import advice
 from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
@@ -239,6 +240,11 @@ def _learning(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return {"round": daemon.core.rounds.last_round}
+
+    @api.get("/advice")
+    async def advise() -> dict[str, Any]:
+        """What each learning mode would cost this fleet, what it may win, and which one to take."""
+        return advice(daemon.core)
 
     @api.get("/rounds/{number}/gathered")
     async def gathered(number: RoundNumber) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from gateway.api.advice import verdicts
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
@@ -151,8 +153,19 @@ def placement(core: Coordinator, room: int, replicas: int) -> dict[str, Any]:
 
 
 def rounds(core: Coordinator) -> list[dict[str, Any]]:
-    """The last rounds, oldest first (see `Rounds.history`)."""
-    return core.rounds.history()
+    """The last rounds, oldest first (see `Rounds.history`), and what nodes think of the models they made.
+
+    `taken`, `refused`: nodes that hold the round's model now and answer with its head, or find no gain in it;
+    None where the round made no model.
+    """
+    held = Counter((status.model_version, taken) for status, taken in verdicts(core))
+    made, before = [], 0
+    for each in core.rounds.history():
+        version = each["model_version"]
+        is_new, before = version != before, version
+        counts = {"taken": held[version, True], "refused": held[version, False]}
+        made.append({**each, **(counts if is_new else dict.fromkeys(counts))})
+    return made
 
 
 def model(core: Coordinator) -> dict[str, Any]:

@@ -138,7 +138,20 @@ def list_rounds(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
         show_json(found)
         return
     show_table(
-        ("round", "mode", "state", "opened", "closed", "updates", "late", "model", "score", "epsilon"),
+        (
+            "round",
+            "mode",
+            "state",
+            "opened",
+            "closed",
+            "updates",
+            "late",
+            "model",
+            "score",
+            "taken",
+            "refused",
+            "epsilon",
+        ),
         (
             (
                 each["round"],
@@ -150,6 +163,8 @@ def list_rounds(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
                 each.get("late"),
                 each["model_version"],
                 None if each["score"] is None else f"{each['score']:.3f}",
+                each.get("taken"),
+                each.get("refused"),
                 None if each.get("epsilon") is None else f"{each['epsilon']:.2f}",
             )
             for each in found

@@ -113,7 +113,8 @@ function onEvent(kind, event) {
     plan.pulse(data.dev_eui);
     changed = true;
   } else if (kind === "status" && node) {
-    Object.assign(node, data);
+    const { serves, ...heard } = data; // a byte here; its words come with the list of nodes
+    Object.assign(node, heard);
     changed = true;
   } else if (NODE_KINDS.includes(kind)) {
     soon(loadNodes);

@@ -83,6 +83,8 @@ export function nodeFacts(node, nowUs) {
     ["its own estimate", risk === null ? null : `${RISKS[risk]} risk`],
     ["temperature", known(node.temperature_centi) ? `${(node.temperature_centi / 100).toFixed(1)} °C` : null],
     ["humidity", known(node.humidity_half) && node.humidity_half !== 255 ? `${node.humidity_half / 2} %` : null],
+    ["answers by", known(node.serves) ? `${node.serves}${node.no_gain ? ", no gain" : ""}` : null],
+    ["was right", known(node.right) ? `${percent(node.right)} of its answers` : null],
     ["battery", known(node.battery) ? battery(node.battery) : null],
     ["model", known(node.model_version) ? `version ${node.model_version}` : null],
     ["signal", known(node.rssi_dbm) ? `${Math.round(node.rssi_dbm)} dBm, SNR ${node.snr_db} dB` : null],

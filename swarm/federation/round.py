@@ -38,6 +38,7 @@ rows closes to the same bits (updates are sorted by node before anything is summ
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -76,6 +77,7 @@ __all__ = [
     "Refused",
     "Round",
     "RoundState",
+    "ack_frames",
 ]
 
 UPDATES_MAX = 65_535
@@ -363,7 +365,7 @@ class Round:
         late = [held.node_index for held in self._held.values() if held.late]
         own = [held.node_index for held in self._held.values() if not held.late]
         previous = (self.number - 1) % ROUNDS
-        return _ack_frames(previous, late, payload_max) + _ack_frames(self.number, own, payload_max)
+        return ack_frames(previous, late, payload_max) + ack_frames(self.number, own, payload_max)
 
     def to_row(self) -> Row:
         """The row of table `round` (key: the number)."""
@@ -494,14 +496,17 @@ def _score(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _ack_frames(number: int, indices: list[int], payload_max: int) -> list[bytes]:
-    """Bitmaps over ascending node indices; a gap longer than a frame starts a new one."""
+def ack_frames(number: int, indices: Iterable[int], payload_max: int) -> list[bytes]:
+    """FPort 10 payloads that acknowledge these node indices in round `number`, of at most `payload_max` B.
+
+    Bitmaps over ascending indices; a gap longer than a frame starts a new one.
+    """
     room = 8 * (payload_max - 5)
     frames: list[bytes] = []
     todo = sorted(indices)
     while todo:
         first = todo[0]
-        covered = [index for index in todo if index < first + room]
+        covered = todo[: bisect_left(todo, first + room)]
         bitmap = bytearray((covered[-1] - first) // 8 + 1)
         for index in covered:
             bitmap[(index - first) // 8] |= 1 << ((index - first) % 8)

@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from gateway.api.bodies import BATCH_MAX
 from gateway.api.border import BODY_MAX
 from gateway.daemon import SUBSCRIBERS_MAX
+from swarm.federation.modes import MODE_NAMES
 from swarm.model.layout import WEATHER
+from swarm.phy.airtime import airtime_us
 from swarm.wire import app
+from swarm.wire.messages import SERVES
 from tests.web.served import Cell, Served, until
 
 KEY = "2b7e151628aed2a6abf7158809cf4f3c"
@@ -466,6 +469,24 @@ def test_a_round_opens_on_demand_and_shows_in_every_view(fresh: Served, cell: Ce
     assert announcement.round == 1
     gateway = fresh.http.get("/api/airtime").json()["gateways"][0]
     assert sum(band["spent_us"] for band in gateway["sub_bands"]) > 0
+
+
+def test_advice_counts_what_the_nodes_said(fresh: Served, cell: Cell) -> None:
+    """Eight nodes with 12 labels each, half of them of crops that are new to the model."""
+    nothing = fresh.http.get("/api/advice").json()
+    assert nothing["recommendation"]["mode"] == "none"
+    assert "slowest data rate is assumed: 8 of 8 nodes" in nothing["notes"][0]
+    for node in cell.nodes:
+        cell.uplink(node, 12, node.status(serves=SERVES.index("last label")))
+    until(lambda: fresh.http.get("/api/state").json()["nodes_heard"] == 8, "the nodes to be heard")
+    found = fresh.http.get("/api/advice").json()
+    counts = {"reported": 8, "labels": 96, "labels_median": 12, "new": 4, "without_model": 8}
+    assert counts.items() <= found["known"].items()
+    assert found["recommendation"]["mode"] == "prototypes"
+    assert "4 nodes watch what the model was shipped without" in found["recommendation"]["reason"]
+    costs = {each["cost"]["mode"]: each["cost"] for each in found["modes"]}
+    assert list(costs) == list(MODE_NAMES)
+    assert costs["prototypes"]["airtime_s"] == pytest.approx(8 * airtime_us(7, 125_000, 63 + 13) / 1e6)
 
 
 def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:

@@ -85,8 +85,8 @@ def test_start_up_imports_nothing_heavy() -> None:
     "command",
     [
         "", "gateway", "gateway run", "gateway init", "gateway check", "sim", "sim run", "sim live",
-        "sim list", "nodes", "nodes list", "nodes import", "rounds list", "ask", "airtime", "events",
-        "pilot plan", "pilot provision", "model inspect",
+        "sim list", "nodes", "nodes list", "nodes import", "rounds list", "rounds advise", "ask",
+        "airtime", "events", "pilot plan", "pilot provision", "model inspect",
     ],
 )  # fmt: skip
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:

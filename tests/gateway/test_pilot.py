@@ -12,6 +12,8 @@ import pytest
 
 from gateway.pilot import ChannelOptions, CsvErrors, commands, plan, provision
 from swarm.commands import AddNode, SetMulticast
+from swarm.federation.modes import MODE_NAMES
+from swarm.phy.airtime import airtime_us
 
 NODES = """id,lat,lon,height_m,crop,soil,dev_eui,join_eui,activation,sensors,report_min,battery_mah
 a1,47.0010,8.0000,2.0,apple,loam,70B3D57ED0000001,70B3D57ED0000000,otaa,temperature+humidity+rain,60,2600
@@ -50,6 +52,23 @@ def test_a_plan_as_table_and_json(tables: tuple[Path, Path]) -> None:
     assert [node["id"] for node in data["nodes"]] == ["a1", "t1", "p1"]
     assert data["nodes"][1]["crop"] == "tomato"
     assert data["region"] == "eu868"
+
+
+def test_a_plan_prices_a_round_of_every_learning_mode(tables: tuple[Path, Path]) -> None:
+    """At the planned data rates: class means are 45 or 63 bytes and LoRaWAN's 13."""
+    report = plan(*tables)
+    costs = {cost["mode"]: cost for cost in json.loads(json.dumps(report.to_dict()))["modes"]}
+    assert list(costs) == list(MODE_NAMES)
+    fast = [node.spreading_factor <= 9 for node in report.plan.nodes]
+    mean = sum(76 if each else 58 for each in fast) / len(fast)
+    assert costs["prototypes"]["bytes"] == pytest.approx(mean)
+    airtime_s = sum(
+        airtime_us(node.spreading_factor, 125_000, 76 if each else 58)
+        for node, each in zip(report.plan.nodes, fast, strict=True)
+    )
+    assert costs["prototypes"]["airtime_s"] == pytest.approx(airtime_s / 1e6)
+    row = next(line for line in report.text().splitlines() if line.startswith("prototypes"))
+    assert row.split()[1:3] == ["1", f"{mean:.0f}"]
 
 
 def test_spreadsheet_habits_are_tolerated(tables: tuple[Path, Path]) -> None:

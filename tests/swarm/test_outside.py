@@ -186,9 +186,7 @@ def test_a_damaged_row_is_a_value(value: Any) -> None:
     assert isinstance(HandedIn.from_value(value, 1), Malformed)
 
 
-@pytest.mark.parametrize(
-    ("mode", "why"), [("masked_sums", "no node's own changes"), ("none", "no node would")]
-)
+@pytest.mark.parametrize(("mode", "why"), [("masked_sums", "no node's own"), ("none", "no node would")])
 def test_a_round_cannot_be_claimed_where_nodes_must_not_answer(mode: str, why: str) -> None:
     world = World(scenario(mode=mode, prototype_rounds=0), history_days=HISTORY_DAYS)
     vector = world.coordinator.rounds.master() + 0.5

@@ -66,6 +66,11 @@ test("facts that were never heard are left out", () => {
   assert.equal(heard.humidity, undefined);
   assert.equal(heard.battery, "100 %");
   assert.equal(heard.uplinks, "3, 1 lost");
+  const serving = (serves, no_gain) => Object.fromEntries(nodeFacts({ ...silent, serves, no_gain }, 0))["answers by"];
+  assert.equal(serving("shipped head", true), "shipped head, no gain");
+  assert.equal(serving("fleet's head", false), "fleet's head");
+  assert.equal(serving(null, null), undefined);
+  assert.deepEqual(nodeFacts({ ...silent, right: 0.5 }, 0)[2], ["was right", "50 % of its answers"]);
 });
 
 test("a missing answer has its reason in words", () => {

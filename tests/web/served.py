@@ -141,7 +141,7 @@ class Node:
     row: dict[str, Any]
     device: EndDevice
 
-    def status(self, *, risk: int = 0, battery: int = 200, model_version: int = 0) -> bytes:
+    def status(self, *, risk: int = 0, battery: int = 200, model_version: int = 0, serves: int = 0) -> bytes:
         """A STATUS payload."""
         frame = app.Status(
             model_version=model_version,
@@ -154,6 +154,7 @@ class Node:
             rain_tenth=3,
             risk=risk << 6 | 50,
             multicast_received=0,
+            serves=serves,
         )
         return app.encode(frame)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.api.app import WEB
+from swarm.wire.messages import NO_GAIN, SERVES
 from tests.web.served import Cell, Served, until
 
 selenium = pytest.importorskip("selenium", reason="selenium is missing: pip install -e '.[test]'")
@@ -93,7 +94,7 @@ def field(served: Served) -> Cell:
     cell.pull()
     heard = NODES - UNHEARD
     for index, node in enumerate(cell.nodes[:heard]):
-        cell.uplink(node, 12, node.status(risk=3 * index // heard))
+        cell.uplink(node, 12, node.status(risk=3 * index // heard, serves=SERVES.index("rule") | NO_GAIN))
     until(lambda: served.http.get("/api/state").json()["nodes_heard"] == heard, "the nodes to be heard")
     return cell
 
@@ -193,7 +194,7 @@ def test_a_node_on_the_map_tells_about_itself(browser: Chrome, either: Served) -
         browser.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": kind, **mouse})
     until(lambda: "high risk" in text(browser, "#node-detail"), "the chosen node's facts")
     facts = text(browser, "#node-detail")
-    for words in ("18.3 °C", "75.5 %", "DR5", "-97 dBm", "1, 0 lost"):
+    for words in ("18.3 °C", "75.5 %", "DR5", "-97 dBm", "1, 0 lost", "rule, no gain"):
         assert words in facts
     assert browser.execute_script("return document.querySelector('#near').value") == facts.splitlines()[0]
     no_faults(browser, either)
