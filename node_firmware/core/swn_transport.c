@@ -254,7 +254,7 @@ static swn_transport_event_t take_fragment(swn_transport_t *transport, const uin
     }
     counted = swn_get16(payload + 1);
     if (!is_session(transport, (uint8_t)(counted >> 14)) || size - FRAGMENT_HEADER != transport->setup[AT_SIZE] ||
-        (group != SWN_UNICAST && !(transport->setup[0] >> (group & 3u) & 1u)) || (counted & SWN_PARITY_MAX) == 0 ||
+        (group != SWN_UNICAST && !((unsigned)transport->setup[0] >> (group & 3u) & 1u)) || (counted & SWN_PARITY_MAX) == 0 ||
         swn_erasure_missing(&transport->erasure) == 0) {
         return SWN_TRANSPORT_NOTHING;
     }

@@ -157,3 +157,13 @@ def test_overhead_is_as_measured_elsewhere(version: int) -> None:
     extra.sort()
     assert 1.0 < sum(extra) / len(extra) < 3.5
     assert extra[189] <= 9
+
+
+def test_our_frozen_vectors() -> None:
+    """Goal: Python and C never drift apart together.  Method: the rows that the C tests read."""
+    frozen = json.loads(
+        (Path(__file__).resolve().parent.parent / "vectors" / "fragmentation.json").read_text()
+    )
+    for case in frozen["rows"]:
+        row = parity_row(case["n"], case["nb_frag"], case["version"])
+        assert row == int.from_bytes(bytes.fromhex(case["row"]), "little")
