@@ -37,10 +37,8 @@ typedef struct block_vector {
 
 def text(vectors: dict[str, Any]) -> str:
     """The whole header."""
-    parts = [HEAD, "static const row_vector_t ROWS[] = {"]
-    for row in vectors["rows"]:
-        parts.append(f'    {{{row["nb_frag"]}, {row["n"]}, {row["version"]}, "{row["row"]}"}},')
-    parts.append("};\n")
+    rows = [f'{{{row["nb_frag"]}, {row["n"]}, {row["version"]}, "{row["row"]}"}},' for row in vectors["rows"]]
+    parts = [HEAD, "static const row_vector_t ROWS[] = {", *(f"    {row}" for row in rows), "};\n"]
     blocks = []
     for number, block in enumerate(vectors["blocks"]):
         frames = ", ".join(f'"{frame}"' for frame in block["frames"])
