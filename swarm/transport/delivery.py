@@ -13,7 +13,8 @@ gateway did not send is not counted, and the end waits for the last one.
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
    memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
-   answered or would cost more than `repair_max` frames: for them the next block has to do.
+   answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
+   among ours: for them the next block has to do.
 
 A delivery speaks one version: rows of parity differ.  Nodes of the other version are `REFUSED` and need a
 delivery of their own.  A node that lost its session is set up again with a SessionCnt of its own: a delivery
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import IntEnum
 from typing import Any
 
@@ -60,12 +61,13 @@ ANSWER_MARGIN_US = 5_000_000
 
 
 class Phase(IntEnum):
-    """Where a delivery stands."""
+    """Where a delivery stands; what each is, the theory of operation says."""
 
     SETUP = 0
     FRAGMENTS = 1
     POLL = 2
     LISTEN = 3
+    """For the answers to a poll."""
     REPAIR = 4
 
 
@@ -73,7 +75,9 @@ class State(IntEnum):
     """What is known of one node."""
 
     VERSION = 0
+    """Not even which version it speaks."""
     SETUP = 1
+    """It has not said that it has the session."""
     LISTENING = 2
     WHOLE = 3
     REFUSED = 4
@@ -81,14 +85,15 @@ class State(IntEnum):
     LEFT = 6
 
 
-OPEN_STATES = (State.VERSION, State.SETUP, State.LISTENING)
+_OPEN_STATES = (State.VERSION, State.SETUP, State.LISTENING)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is delivered, and how; `loss` is the share of frames that a node is expected to lose (0..0.9).
 
-    With `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
+    `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
+    `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
     to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
     """
 
@@ -107,6 +112,21 @@ class Plan:
     def __post_init__(self) -> None:
         if not 0 <= self.loss <= 0.9:
             raise ValueError(f"a loss of {self.loss} cannot be planned for: 0 to 0.9")
+        if not 0 <= self.session_cnt <= (1 << 16) - SESSION_CNTS:
+            raise ValueError(f"a delivery needs {SESSION_CNTS} SessionCnts below 65536")
+
+    def to_row(self) -> Row:
+        """All that does not change during the delivery, the block included."""
+        row: Row = asdict(self)
+        return {**row, "ack_reception": int(self.ack_reception)}
+
+    @classmethod
+    def from_row(cls, row: Row) -> Plan:
+        """The plan of a row; ValueError when it is none."""
+        if set(row) != {field.name for field in fields(cls)}:
+            raise ValueError("this is no row of a delivery")
+        values: dict[str, Any] = {**row, "ack_reception": bool(row["ack_reception"])}
+        return cls(**values)
 
 
 @dataclass(slots=True)
@@ -225,7 +245,7 @@ class Delivery:
         elif node.state == State.LISTENING and self._owes(node):
             node.owed -= 1
             node.frames += 1
-        elif node.state in OPEN_STATES:
+        elif node.state in _OPEN_STATES:
             node.tries += 1
             if node.tries >= TRIES_MAX:
                 self._close(node, State.LEFT, "no answer")
@@ -259,11 +279,11 @@ class Delivery:
             if node.state == State.SETUP:
                 self._know_setup(node, command)
         elif isinstance(command, ts004.FragSessionStatusAns):
-            if node.state in OPEN_STATES:
+            if node.state in _OPEN_STATES:
                 self._know_status(node, command)
         elif isinstance(command, ts004.FragDataBlockReceivedReq):
             node.acknowledge = True
-            if node.state in OPEN_STATES:
+            if node.state in _OPEN_STATES:
                 self._close_received(node, mic_error=command.mic_error)
 
     def _know_version(self, node: _Node, version: int) -> None:
@@ -388,7 +408,7 @@ class Delivery:
     @property
     def done(self) -> bool:
         """Whether no node can be helped any more and no acknowledgement is owed."""
-        return all(n.state not in OPEN_STATES and not n.acknowledge for n in self._nodes.values())
+        return all(n.state not in _OPEN_STATES and not n.acknowledge for n in self._nodes.values())
 
     def to_row(self) -> Row:
         """The state of the whole; `node_row` holds that of each node."""

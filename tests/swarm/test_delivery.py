@@ -56,7 +56,9 @@ class Cell:
         nodes.update({node_id: self.delivery.node_row(node_id) for node_id in changed})
         self.rows = (self.delivery.to_row(), nodes)
         if self.coin.random() < self.restarts:
-            self.delivery = Delivery.from_rows(self.plan, self.mic, *self.rows)
+            plan = Plan.from_row(self.plan.to_row())
+            assert plan == self.plan
+            self.delivery = Delivery.from_rows(plan, self.mic, *self.rows)
 
     def arrives(self) -> bool:
         return bool(self.draw.random() >= self.loss)
@@ -302,6 +304,7 @@ def test_a_node_that_says_so_by_other_means_has_it() -> None:
     ("size", "plan", "nodes", "what"),
     [
         (100, {"loss": 0.95}, ["a"], "0 to 0.9"),
+        (100, {"session_cnt": 65530}, ["a"], "SessionCnts"),
         (100, {}, [], "1 to"),
         (30_000, {"frag_size": 2}, ["a"], "too many"),
     ],
@@ -315,6 +318,8 @@ def test_what_cannot_be_planned_is_refused(
 
 def test_rows_of_something_else_are_refused() -> None:
     delivery = Delivery(Plan(block_of(100), 10), ["a"], lambda _node, _count: bytes(4))
+    with pytest.raises(ValueError):
+        Plan.from_row(delivery.to_row())
     row, node_row = delivery.to_row(), delivery.node_row("a")
     with pytest.raises(ValueError):
         Delivery.from_rows(
