@@ -71,14 +71,14 @@ def main(name: str, size_tool: str, nm_tool: str, folder: str) -> int:
     build = Path(folder)
     objects = sorted(str(path) for path in build.glob("swn_*.o"))
     text, data, bss = sections(size_tool, objects)
-    node, transport = (probed(nm_tool, build / "probe.o", name) for name in ("node", "transport"))
+    node, packages = (probed(nm_tool, build / "probe.o", name) for name in ("node", "packages"))
     try:
         stack, path = deepest(sorted(build.glob("*.ci")))
     except ValueError as error:
         print(f"{name}: {error}")
         return 1
-    ram = node + transport + data + bss + stack
-    held = f"node {node}  transport {transport}"
+    ram = node + packages + data + bss + stack
+    held = f"node {node}  packages {packages}"
     print(f"{name:<14} text {text:>6}  data {data}  bss {bss}  {held}  stack {stack}  ram {ram}")
     print(f"{'':<14} deepest: {' > '.join(step.rpartition(':')[2] for step in path)}")
     over = 0

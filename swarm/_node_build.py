@@ -13,10 +13,10 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "aes", "ask", "block", "borrow", "change", "cmac", "compose_changes", "compose_features",
-    "compose_prototypes", "compose_sums", "erasure", "expert", "features", "frame", "kernels", "learn",
-    "mask", "math", "model", "node", "noise", "readings", "repair", "rules", "run", "sense", "serve",
-    "status", "train", "transport",
+    "aes", "ask", "block", "borrow", "change", "clock", "cmac", "compose_changes", "compose_features",
+    "compose_prototypes", "compose_sums", "erasure", "expert", "features", "frame", "groups", "kernels",
+    "learn", "mask", "math", "model", "node", "noise", "readings", "repair", "rules", "run", "sense",
+    "serve", "status", "train", "transport",
 )  # fmt: skip
 HOST = ("host", "host_flash")
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE]
@@ -146,6 +146,25 @@ int swn_transport_rx(swn_transport_t *transport, const uint8_t *payload, size_t 
                      swn_transport_answer_t *answer);
 uint32_t swn_transport_size(const swn_transport_t *transport);
 uint16_t swn_erasure_missing(const swn_erasure_t *erasure);
+
+typedef struct {
+    uint32_t address; uint32_t f_cnt_min; uint32_t f_cnt_max; uint8_t nwk_s_key[16]; uint8_t app_s_key[16];
+    uint32_t session_start_s; uint32_t session_length_s; uint32_t session_frequency_hz; uint8_t session_rate;
+    uint8_t has_session; uint8_t is_set; ...;
+} swn_group_t;
+typedef struct { swn_group_t groups[4]; ...; } swn_groups_t;
+typedef struct { uint8_t size; uint8_t which; uint8_t data[48]; ...; } swn_groups_answer_t;
+void swn_groups_key(const uint8_t *root, uint8_t version_1_1, uint8_t *ke_key);
+void swn_groups_init(swn_groups_t *groups, const uint8_t *ke_key, uint8_t version);
+int swn_groups_rx(swn_groups_t *groups, uint32_t gps_now_s, const uint8_t *payload, size_t size,
+                  uint8_t (*channel)(void *, uint32_t, uint8_t), void *user, swn_groups_answer_t *answer);
+typedef struct { uint8_t is_set; ...; } swn_clock_t;
+typedef struct { uint8_t size; uint8_t data[24]; ...; } swn_clock_message_t;
+void swn_clock_init(swn_clock_t *clock, int64_t now_us, uint64_t seed, uint8_t version);
+uint32_t swn_clock_gps_s(const swn_clock_t *clock, int64_t now_us);
+uint8_t swn_clock_rx(swn_clock_t *clock, int64_t now_us, const uint8_t *payload, size_t size,
+                     uint8_t multicast, swn_clock_message_t *answer);
+int64_t swn_clock_poll(swn_clock_t *clock, int64_t now_us, swn_clock_message_t *request);
 """
 
 
@@ -156,7 +175,7 @@ def builder(root: str) -> FFI:
     headers = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.h"))]
     ffi.set_source(
         "swarm._node",
-        '#include "swn_host.h"\n#include "swn_host_flash.h"',
+        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n#include "swn_groups.h"',
         sources=[root + source for source in SOURCES],
         include_dirs=[root + folder for folder in FOLDERS],
         depends=[root + str(path.relative_to(ROOT)) for path in headers],
