@@ -44,9 +44,9 @@ static void schedule(swn_clock_t *clock, int64_t now_us)
     if (clock->left > 0) {
         clock->request_us = now_us + (int64_t)SWN_CLOCK_RETRY_S * SECOND_US + chance_us(clock, SWN_CLOCK_RETRY_S);
     } else if (clock->period != SWN_CLOCK_NO_PERIOD) {
-        const int64_t period_s = (int64_t)PERIOD_UNIT_S << clock->period;
-        clock->request_us =
-            now_us + (period_s - PERIOD_JITTER_S) * SECOND_US + chance_us(clock, 2 * PERIOD_JITTER_S + 1);
+        const uint32_t period_s = (uint32_t)PERIOD_UNIT_S << clock->period;
+        clock->request_us = now_us + ((int64_t)period_s - PERIOD_JITTER_S) * SECOND_US +
+                            chance_us(clock, 2 * PERIOD_JITTER_S + 1);
     } else {
         clock->request_us = INT64_MAX;
     }
