@@ -49,6 +49,8 @@ __all__ = [
 
 SPARE = 8
 """Parity beyond the expected losses: what a node of average luck needs in nineteen of twenty blocks."""
+PARITY_MIN = 32
+"""A delivery sends at most as much parity as it has pieces, but may always send so much."""
 REPAIR_NODES = 2
 """So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
@@ -176,7 +178,8 @@ class Delivery:
         self._encoder = Encoder(plan.block, plan.frag_size, plan.version)
         self.phase = Phase.SETUP
         self.nb_frag = self._encoder.nb_frag
-        if 2 * self.nb_frag + plan.repair_max > ts004.N_MAX:
+        self._most = self.nb_frag + max(self.nb_frag, PARITY_MIN)  # fragments that the group is sent
+        if self._most + plan.repair_max > ts004.N_MAX:
             raise ValueError(f"{self.nb_frag} fragments are too many for one session")
         self._next = 1  # fragment that multicast sends next
         self._last = self.nb_frag + min(math.ceil(self.nb_frag * plan.loss) + SPARE, self.nb_frag)
@@ -347,7 +350,7 @@ class Delivery:
         # Who said so since the last group misses it still, whether or not this poll heard it again.
         said = [node for node in asking if node.missing and node.poll > self._polls_before]
         lacking = [node.missing for node in said if not node.by_pieces]
-        room = 2 * self.nb_frag - (self._next - 1)
+        room = self._most - (self._next - 1)
         if len(lacking) > REPAIR_NODES and room > 0:
             self._last = self._next - 1 + min(self._parity_for(max(lacking)), room)
             self._poll_all, self._polls_before = False, self._polls
