@@ -315,12 +315,16 @@ class Delivery:
             self._close(node, State.LEFT, "loses its sessions")
 
     def _know_status(self, node: _Node, answer: ts004.FragSessionStatusAns) -> None:
-        node.tries = 0
         if answer.no_session:
+            node.tries = 0
             self._renew(node)
-        elif answer.mic_error or answer.missing == 0:
-            self._close_received(node, mic_error=answer.mic_error)
+        elif answer.missing == 0:
+            node.state = State.LISTENING
+            # Other stacks say that nothing is missing, or judge a MIC, before anything came.
+            if answer.received >= self.nb_frag:
+                self._close_received(node, mic_error=answer.mic_error)
         else:
+            node.tries = 0
             room = self.plan.repair_max - node.frames
             node.state = State.LISTENING
             node.missing, node.poll = answer.missing, self._polls

@@ -285,6 +285,28 @@ def test_a_forged_block_is_reported_and_what_other_nodes_say_is_ignored() -> Non
     assert delivery.done
 
 
+@pytest.mark.parametrize("mic_error", [False, True])
+def test_nothing_missing_before_anything_came_is_not_believed(mic_error: bool) -> None:
+    """Goal: other stacks' receivers, which say "0 missing" (and a wrong MIC) of a session that has not begun,
+    are neither whole nor forged, and are not asked for ever.  Method: nothing but such statuses."""
+    delivery = Delivery(Plan(block_of(100), 10), ["a"], lambda _node, _count: bytes(4), speakers=["a"])
+    empty = ts004.encode(ts004.FragSessionStatusAns(0, 0, 0, mic_error=mic_error), 2)
+    delivery.on_uplink("a", empty)
+    assert delivery.state("a") == (State.LISTENING, "")
+    now_us = 0
+    delivery.begin()
+    while delivery.phase != Phase.REPAIR:
+        if delivery.multicast(now_us) is None and delivery.phase == Phase.LISTEN:
+            now_us = delivery.poll_at() or now_us
+        else:
+            delivery.sent_multicast(now_us)
+    for _ in range(100):
+        if delivery.unicast("a") is not None:
+            delivery.sent_unicast("a")
+            delivery.on_uplink("a", empty)
+    assert delivery.state("a") == (State.LEFT, "no answer")
+
+
 def test_a_node_that_always_loses_its_session_is_left() -> None:
     delivery = Delivery(Plan(block_of(100), 10), ["a"], lambda _node, _count: bytes(4), speakers=["a"])
     for _ in range(SESSION_CNTS):
