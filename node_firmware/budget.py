@@ -34,9 +34,9 @@ def sections(size_tool: str, objects: list[str]) -> tuple[int, int, int]:
     return text, data, bss
 
 
-def node_size(nm_tool: str, probe: Path) -> int:
-    """sizeof(swn_node_t) on the target, which the probe object holds as an array."""
-    line = next(line for line in run(nm_tool, "-S", str(probe)).splitlines() if "swn_node_probe" in line)
+def probed(nm_tool: str, probe: Path, name: str) -> int:
+    """The size of a structure on the target, which the probe object holds as an array."""
+    line = next(line for line in run(nm_tool, "-S", str(probe)).splitlines() if f"swn_{name}_probe" in line)
     return int(line.split()[1], 16)
 
 
@@ -71,14 +71,15 @@ def main(name: str, size_tool: str, nm_tool: str, folder: str) -> int:
     build = Path(folder)
     objects = sorted(str(path) for path in build.glob("swn_*.o"))
     text, data, bss = sections(size_tool, objects)
-    node = node_size(nm_tool, build / "probe.o")
+    node, packages = (probed(nm_tool, build / "probe.o", name) for name in ("node", "packages"))
     try:
         stack, path = deepest(sorted(build.glob("*.ci")))
     except ValueError as error:
         print(f"{name}: {error}")
         return 1
-    ram = node + data + bss + stack
-    print(f"{name:<14} text {text:>6}  data {data}  bss {bss}  node {node}  stack {stack}  ram {ram}")
+    ram = node + packages + data + bss + stack
+    held = f"node {node}  packages {packages}"
+    print(f"{name:<14} text {text:>6}  data {data}  bss {bss}  {held}  stack {stack}  ram {ram}")
     print(f"{'':<14} deepest: {' > '.join(step.rpartition(':')[2] for step in path)}")
     over = 0
     for what, used, limit in (

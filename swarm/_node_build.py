@@ -13,11 +13,14 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
-    "aes", "ask", "block", "borrow", "change", "compose_changes", "compose_features", "compose_prototypes",
-    "compose_sums", "expert", "features", "frame", "kernels", "learn", "mask", "math", "model", "node",
-    "noise", "readings", "repair", "rules", "run", "sense", "serve", "status", "train",
+    "aes", "ask", "block", "borrow", "change", "clock", "cmac", "compose_changes", "compose_features",
+    "compose_prototypes", "compose_sums", "erasure", "expert", "features", "frame", "groups", "kernels",
+    "learn", "mask", "math", "model", "node", "noise", "readings", "repair", "rules", "run", "sense",
+    "serve", "status", "train", "transport",
 )  # fmt: skip
-SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE] + ["node_firmware/port/host/swn_host.c"]
+HOST = ("host", "host_flash")
+SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE]
+SOURCES += [f"node_firmware/port/host/swn_{name}.c" for name in HOST]
 FOLDERS = ["node_firmware/core", "node_firmware/port/host"]
 
 CDEF = """
@@ -120,6 +123,48 @@ swn_mildew_t swn_mildew_next(swn_mildew_t state, uint8_t warm_run, uint8_t hot);
 swn_verdict_t swn_rule(uint8_t context, const swn_day_t *day, swn_mildew_t mildew);
 uint8_t swn_is_humid(int32_t temperature_centi, int32_t dew_point_centi);
 uint8_t swn_rain_level(uint32_t rain_tenth);
+
+typedef struct { ...; } swn_flash_t;
+typedef struct {
+    swn_flash_t port; uint32_t opened; uint32_t rewritten; uint32_t failing; uint8_t unwanted[4]; ...;
+} swn_host_flash_t;
+typedef struct { uint32_t delay_us; uint8_t size; uint8_t data[16]; ...; } swn_transport_answer_t;
+typedef struct {
+    const swn_flash_t *flash; uint8_t *memory; size_t memory_size; uint64_t seed; uint8_t version;
+    uint8_t integrity_key[16]; ...;
+} swn_transport_config_t;
+typedef struct { uint8_t memory_error; ...; } swn_erasure_t;
+typedef struct {
+    swn_erasure_t erasure; uint32_t session_cnt_next[4]; ...;
+} swn_transport_t;
+void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size);
+void swn_parity_row(uint16_t n, uint16_t count, uint8_t version, uint8_t *row);
+void swn_transport_key(const uint8_t *root, uint8_t *key);
+void swn_transport_init(swn_transport_t *transport, const swn_transport_config_t *config,
+                        const uint32_t *session_cnt_next);
+int swn_transport_rx(swn_transport_t *transport, const uint8_t *payload, size_t size, uint8_t group,
+                     swn_transport_answer_t *answer);
+uint32_t swn_transport_size(const swn_transport_t *transport);
+uint16_t swn_erasure_missing(const swn_erasure_t *erasure);
+
+typedef struct {
+    uint32_t address; uint32_t f_cnt_min; uint32_t f_cnt_max; uint8_t nwk_s_key[16]; uint8_t app_s_key[16];
+    uint32_t session_start_s; uint32_t session_length_s; uint32_t session_frequency_hz; uint8_t session_rate;
+    uint8_t has_session; uint8_t is_set; ...;
+} swn_group_t;
+typedef struct { swn_group_t groups[4]; ...; } swn_groups_t;
+typedef struct { uint8_t size; uint8_t which; uint8_t data[48]; ...; } swn_groups_answer_t;
+void swn_groups_key(const uint8_t *root, uint8_t version_1_1, uint8_t *ke_key);
+void swn_groups_init(swn_groups_t *groups, const uint8_t *ke_key, uint8_t version);
+int swn_groups_rx(swn_groups_t *groups, uint32_t gps_now_s, const uint8_t *payload, size_t size,
+                  uint8_t (*channel)(void *, uint32_t, uint8_t), void *user, swn_groups_answer_t *answer);
+typedef struct { uint8_t is_set; ...; } swn_clock_t;
+typedef struct { uint8_t size; uint8_t data[24]; ...; } swn_clock_message_t;
+void swn_clock_init(swn_clock_t *clock, int64_t now_us, uint64_t seed, uint8_t version);
+uint32_t swn_clock_gps_s(const swn_clock_t *clock, int64_t now_us);
+uint8_t swn_clock_rx(swn_clock_t *clock, int64_t now_us, const uint8_t *payload, size_t size,
+                     uint8_t multicast, swn_clock_message_t *answer);
+int64_t swn_clock_poll(swn_clock_t *clock, int64_t now_us, swn_clock_message_t *request);
 """
 
 
@@ -130,7 +175,7 @@ def builder(root: str) -> FFI:
     headers = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.h"))]
     ffi.set_source(
         "swarm._node",
-        '#include "swn_host.h"',
+        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n#include "swn_groups.h"',
         sources=[root + source for source in SOURCES],
         include_dirs=[root + folder for folder in FOLDERS],
         depends=[root + str(path.relative_to(ROOT)) for path in headers],

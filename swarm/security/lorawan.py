@@ -19,11 +19,17 @@ __all__ = [
     "MIC_SIZE",
     "AesKey",
     "cipher_payload",
+    "data_block_key",
+    "data_block_mic",
     "data_mic",
+    "mc_ke_key",
+    "mc_root_key",
     "multicast_keys",
     "open_join_accept",
+    "open_mc_key",
     "same_mic",
     "seal_join_accept",
+    "seal_mc_key",
     "session_keys",
 ]
 
@@ -148,3 +154,44 @@ def multicast_keys(mc_key: AesKey, mc_addr: int) -> tuple[bytes, bytes]:
     seed = mc_addr.to_bytes(4, "little") + bytes(11)
     both = mc_key.encrypt(b"\x02" + seed + b"\x01" + seed)
     return both[:KEY_SIZE], both[KEY_SIZE:]
+
+
+def mc_root_key(root: AesKey, *, version_1_1: bool = False) -> AesKey:
+    """McRootKey of a device (TS005 section 4); `root` is GenAppKey, or AppKey of a LoRaWAN 1.1 device.
+
+    Stacks that keep one key for all (LoRaMac-node on 1.0.x) have GenAppKey = AppKey.
+    """
+    return AesKey(root.encrypt((b"\x20" if version_1_1 else b"\x00") + bytes(15)))
+
+
+def mc_ke_key(mc_root: AesKey) -> AesKey:
+    """McKEKey, under which a group's key travels to this device."""
+    return AesKey(mc_root.encrypt(bytes(16)))
+
+
+def seal_mc_key(mc_ke: AesKey, mc_key: AesKey) -> bytes:
+    """McKey_encrypted of McGroupSetupReq (16 B): *decrypted*, so that the device needs to encrypt only."""
+    return mc_ke.decrypt(mc_key.raw)
+
+
+def open_mc_key(mc_ke: AesKey, sealed: bytes) -> AesKey:
+    """What the device makes of it; ValueError unless `sealed` has 16 bytes."""
+    if len(sealed) != KEY_SIZE:
+        raise ValueError(f"a sealed key has {KEY_SIZE} bytes, not {len(sealed)}")
+    return AesKey(mc_ke.encrypt(sealed))
+
+
+def data_block_key(root: AesKey) -> AesKey:
+    """DataBlockIntKey of a device (TS004 version 2); `root` as in `mc_root_key`."""
+    return AesKey(root.encrypt(b"\x30" + bytes(15)))
+
+
+def data_block_mic(key: AesKey, block: bytes, *, session_cnt: int, index: int, descriptor: bytes) -> bytes:
+    """The MIC of a data block without its padding, as FragSessionSetupReq (version 2) carries it.
+
+    The key is the device's own, so the group that hears the fragments cannot forge the block.
+    """
+    assert len(descriptor) == 4
+    counted = session_cnt.to_bytes(2, "little") + index.to_bytes(1, "little")
+    size = len(block).to_bytes(4, "little")
+    return key.mic(b"\x49" + counted + descriptor + bytes(4) + size + block)

@@ -26,6 +26,12 @@ def _node() -> list[Measured]:
     return node.measure()
 
 
+def _fragmentation() -> list[Measured]:
+    from tests.bench import fragmentation
+
+    return fragmentation.measure()
+
+
 def _flower() -> list[Measured]:
     from tests.bench import flower
 
@@ -41,6 +47,7 @@ def _month() -> list[Measured]:
 BENCHES: dict[str, tuple[str, Callable[[], list[Measured]]]] = {
     "uplinks": ("uplinks through the gateway, one core", _uplinks),
     "node": ("the C node on this machine", _node),
+    "fragmentation": ("a block as fragments (TS004), one core", _fragmentation),
     "flower": ("the Flower strategy door", _flower),
     "month": ("a simulated month", _month),
 }

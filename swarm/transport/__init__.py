@@ -1,0 +1,1 @@
+"""Blocks over a lossy link: the erasure code of TS004 and the sessions that use it."""

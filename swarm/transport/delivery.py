@@ -1,0 +1,452 @@
+"""One block to many nodes: what is sent when, who has it, who needs help (TS004).
+
+Theory of operation.  A `Delivery` decides, it sends nothing.  Two doors ask it what to send: `multicast`
+while the group listens, `unicast` whenever one node can be reached (class A: after its uplink).  Both name
+the same frame until `sent_multicast` or `sent_unicast` says that it was transmitted: a frame that the
+gateway did not send is not counted, and the end waits for the last one.
+
+1. *Setup*, by unicast: which version does the node speak (where that is not known), then the session with
+   the node's own MIC of the block.  `begin` ends the wait; who is set up later hears what is left.
+2. *Pieces*, then the first group of *parity*: as much as a node is expected to lose, and `SPARE` more.
+3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `REPAIR_NODES` such nodes
+   get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
+   polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
+4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
+   memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
+   answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
+   among ours: for them the next block has to do.
+
+A delivery speaks one version: rows of parity differ.  Nodes of the other version are `REFUSED` and need a
+delivery of their own.  A node that lost its session is set up again with a SessionCnt of its own: a delivery
+uses up to `SESSION_CNTS` of them.  All state is in `to_row` and `node_row`; a delivery made from them sends
+what this one would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+from swarm.effects import Malformed, Row, integers
+from swarm.transport.erasure import Encoder
+from swarm.wire import fragmentation as ts004
+from swarm.wire.packages import PackageVersionAns, PackageVersionReq
+
+__all__ = [
+    "CONFIRM_POLLS",
+    "NODES_MAX",
+    "REPAIR_NODES",
+    "SESSION_CNTS",
+    "SPARE",
+    "Delivery",
+    "Phase",
+    "Plan",
+    "State",
+]
+
+SPARE = 8
+"""Parity beyond the expected losses: what a node of average luck needs in nineteen of twenty blocks."""
+PARITY_MIN = 32
+"""A delivery sends at most as much parity as it has pieces, but may always send so much."""
+REPAIR_NODES = 2
+"""So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
+CONFIRM_POLLS = 3
+TRIES_MAX = 16
+"""Frames to one node without an answer before it is left."""
+SESSION_CNTS = 8
+NODES_MAX = 10_000
+ANSWER_MARGIN_US = 5_000_000
+"""For the receive windows of nodes and the clocks of gateways, after the last answer may have been sent."""
+
+
+class Phase(IntEnum):
+    """Where a delivery stands; what each is, the theory of operation says."""
+
+    SETUP = 0
+    FRAGMENTS = 1
+    POLL = 2
+    LISTEN = 3
+    """For the answers to a poll."""
+    REPAIR = 4
+
+
+class State(IntEnum):
+    """What is known of one node."""
+
+    VERSION = 0
+    """Not even which version it speaks."""
+    SETUP = 1
+    """It has not said that it has the session."""
+    LISTENING = 2
+    WHOLE = 3
+    REFUSED = 4
+    FORGED = 5
+    LEFT = 6
+
+
+_OPEN_STATES = (State.VERSION, State.SETUP, State.LISTENING)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is delivered, and how; `loss` is the share of frames that a node is expected to lose (0..0.9).
+
+    `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
+    `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
+    to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
+    """
+
+    block: bytes
+    frag_size: int
+    version: int = 2
+    index: int = 0
+    group: int = 0
+    descriptor: bytes = bytes(4)
+    session_cnt: int = 0
+    block_ack_delay: int = 4
+    loss: float = 0.2
+    repair_max: int = 64
+    ack_reception: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.loss <= 0.9:
+            raise ValueError(f"a loss of {self.loss} cannot be planned for: 0 to 0.9")
+        if not 0 <= self.session_cnt <= (1 << 16) - SESSION_CNTS:
+            raise ValueError(f"a delivery needs {SESSION_CNTS} SessionCnts below 65536")
+
+    def to_row(self) -> Row:
+        """All that does not change during the delivery, the block included."""
+        row: Row = asdict(self)
+        return {**row, "ack_reception": int(self.ack_reception)}
+
+    @classmethod
+    def from_row(cls, row: Row) -> Plan:
+        """The plan of a row; ValueError when it is none."""
+        if set(row) != {field.name for field in fields(cls)}:
+            raise ValueError("this is no row of a delivery")
+        values: dict[str, Any] = {**row, "ack_reception": bool(row["ack_reception"])}
+        return cls(**values)
+
+
+@dataclass(slots=True)
+class _Node:
+    """`missing` is what the node said in poll `poll`; `owed` repair frames go out before it is asked
+    again."""
+
+    state: State
+    renewals: int = 0
+    missing: int = 0
+    poll: int = 0
+    owed: int = 0
+    frames: int = 0
+    tries: int = 0
+    by_pieces: bool = False
+    acknowledge: bool = False
+    reason: str = ""
+
+
+_NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries")
+_COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "listen_until_us", "poll_all")
+
+
+class Delivery:
+    """The state of one delivery to `nodes`, of which `speakers` are known to speak the plan's version.
+
+    `mic_of` gives a node's MIC of the block for a SessionCnt (`swarm.security.lorawan.data_block_mic`);
+    version 1 never asks.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        nodes: Iterable[str],
+        mic_of: Callable[[str, int], bytes],
+        speakers: Iterable[str] = (),
+    ) -> None:
+        known = set(speakers)
+        self._nodes = {
+            node_id: _Node(State.SETUP if node_id in known else State.VERSION)
+            for node_id in sorted(set(nodes))
+        }
+        if not 1 <= len(self._nodes) <= NODES_MAX:
+            raise ValueError(f"a delivery goes to 1 to {NODES_MAX} nodes, not {len(self._nodes)}")
+        self.plan = plan
+        self._mic_of = mic_of
+        self._encoder = Encoder(plan.block, plan.frag_size, plan.version)
+        self.phase = Phase.SETUP
+        self.nb_frag = self._encoder.nb_frag
+        self._most = self.nb_frag + max(self.nb_frag, PARITY_MIN)  # fragments that the group is sent
+        if self._most + plan.repair_max > ts004.N_MAX:
+            raise ValueError(f"{self.nb_frag} fragments are too many for one session")
+        self._next = 1  # fragment that multicast sends next
+        self._last = self.nb_frag + min(math.ceil(self.nb_frag * plan.loss) + SPARE, self.nb_frag)
+        self._polls = 0
+        self._polls_before = 0  # the last group of parity
+        self._confirms = 0
+        self._poll_all = False
+        self._listen_until_us = 0
+
+    # What to send. -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The group listens from now on: no more waiting for nodes that are not set up."""
+        if self.phase == Phase.SETUP:
+            self.phase = Phase.FRAGMENTS
+
+    def multicast(self, now_us: int) -> bytes | None:
+        """The payload (FPort 201) that the group should hear next; None while there is nothing to say."""
+        if self.phase == Phase.LISTEN and now_us >= self._listen_until_us:
+            self._judge()
+        if self.phase == Phase.FRAGMENTS:
+            return self._fragment(self._next)
+        if self.phase == Phase.POLL:
+            return self._encode(ts004.FragSessionStatusReq(self.plan.index, self._poll_all))
+        return None
+
+    def sent_multicast(self, now_us: int) -> None:
+        """What `multicast` said was transmitted, its last bit at `now_us`."""
+        if self.phase == Phase.FRAGMENTS:
+            self._next += 1
+            if self._next > self._last:
+                self.phase = Phase.POLL
+        elif self.phase == Phase.POLL:
+            self.phase = Phase.LISTEN
+            self._polls += 1
+            self._confirms += self._poll_all
+            delay_us = ts004.ack_delay_s(self.plan.block_ack_delay) * 1_000_000
+            self._listen_until_us = now_us + delay_us + ANSWER_MARGIN_US
+
+    def poll_at(self) -> int | None:
+        """When `multicast` has something to say again; None when that depends on others."""
+        return self._listen_until_us if self.phase == Phase.LISTEN else None
+
+    def unicast(self, node_id: str) -> bytes | None:
+        """The payload (FPort 201) for one node that can be reached now."""
+        node = self._nodes.get(node_id)
+        if node is None:
+            return None
+        if node.acknowledge:
+            return self._encode(ts004.FragDataBlockReceivedAns(self.plan.index))
+        if node.state == State.VERSION:
+            return self._encode(PackageVersionReq())
+        if node.state == State.SETUP:
+            return self._encode(self._setup(node_id, node))
+        if node.state != State.LISTENING or self.phase != Phase.REPAIR:
+            return None
+        if self._owes(node):
+            return self._fragment(self._repair_number(node))
+        return self._encode(ts004.FragSessionStatusReq(self.plan.index, True))
+
+    def sent_unicast(self, node_id: str) -> None:
+        """What `unicast` said for this node was transmitted."""
+        node = self._nodes[node_id]
+        if node.acknowledge:
+            node.acknowledge = False
+        elif node.state == State.LISTENING and self._owes(node):
+            node.owed -= 1
+            node.frames += 1
+        elif node.state in _OPEN_STATES:
+            node.tries += 1
+            if node.tries >= TRIES_MAX:
+                self._close(node, State.LEFT, "no answer")
+
+    # What came. --------------------------------------------------------------------------------------
+
+    def on_uplink(self, node_id: str, payload: bytes) -> Malformed | None:
+        """A node's payload on FPort 201; what is not of this delivery changes nothing."""
+        commands = ts004.decode_uplink(payload, self.plan.version)
+        if isinstance(commands, Malformed):
+            return commands
+        node = self._nodes.get(node_id)
+        if node is not None:
+            for command in commands:
+                self._hear(node, command)
+        return None
+
+    def confirm(self, node_id: str) -> None:
+        """The node has the block, as it said by other means (its STATUS tells the model's version)."""
+        node = self._nodes.get(node_id)
+        if node is not None and node.state != State.WHOLE:
+            self._close(node, State.WHOLE, "")
+
+    def _hear(self, node: _Node, command: ts004.Uplink) -> None:
+        if isinstance(command, PackageVersionAns):
+            if node.state == State.VERSION:
+                self._know_version(node, command.version)
+        elif command.index != self.plan.index:
+            return
+        elif isinstance(command, ts004.FragSessionSetupAns):
+            if node.state == State.SETUP:
+                self._know_setup(node, command)
+        elif isinstance(command, ts004.FragSessionStatusAns):
+            if node.state in _OPEN_STATES:
+                self._know_status(node, command)
+        elif isinstance(command, ts004.FragDataBlockReceivedReq):
+            node.acknowledge = True
+            if node.state in _OPEN_STATES:
+                self._close_received(node, mic_error=command.mic_error)
+
+    def _know_version(self, node: _Node, version: int) -> None:
+        node.tries = 0
+        if version == self.plan.version:
+            node.state = State.SETUP
+        else:
+            self._close(node, State.REFUSED, f"speaks version {version}")
+
+    def _know_setup(self, node: _Node, answer: ts004.FragSessionSetupAns) -> None:
+        names = ("algorithm_unsupported", "not_enough_memory", "index_unsupported", "wrong_descriptor")
+        reasons = [name for name in names if getattr(answer, name)]
+        node.tries = 0
+        if reasons:
+            self._close(node, State.REFUSED, " ".join(reasons))
+        elif answer.session_cnt_replay:
+            self._renew(node)
+        else:
+            node.state = State.LISTENING
+
+    def _renew(self, node: _Node) -> None:
+        """Another session for a node that lost its own, under a SessionCnt that it has not seen."""
+        node.state = State.SETUP
+        node.renewals += 1
+        if node.renewals == SESSION_CNTS:
+            self._close(node, State.LEFT, "loses its sessions")
+
+    def _know_status(self, node: _Node, answer: ts004.FragSessionStatusAns) -> None:
+        if answer.no_session:
+            node.tries = 0
+            self._renew(node)
+        elif answer.missing == 0:
+            node.state = State.LISTENING
+            # Other stacks say that nothing is missing, or judge a MIC, before anything came.
+            if answer.received >= self.nb_frag:
+                self._close_received(node, mic_error=answer.mic_error)
+        else:
+            node.tries = 0
+            room = self.plan.repair_max - node.frames
+            node.state = State.LISTENING
+            node.missing, node.poll = answer.missing, self._polls
+            node.by_pieces = answer.memory_error or answer.missing == self.nb_frag
+            node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
+            if node.owed > room:
+                node.owed = 0  # another group may still help it
+                if self.phase == Phase.REPAIR:
+                    self._close(node, State.LEFT, "misses too much")
+
+    def _close_received(self, node: _Node, *, mic_error: bool) -> None:
+        self._close(node, State.FORGED if mic_error else State.WHOLE, "mic" if mic_error else "")
+
+    def _close(self, node: _Node, state: State, reason: str) -> None:
+        node.state, node.reason = state, reason
+        node.missing = node.owed = 0
+
+    # Decisions. --------------------------------------------------------------------------------------
+
+    def _parity_for(self, missing: int) -> int:
+        """Frames to send so that `missing` of them arrive, at the planned loss."""
+        return math.ceil(missing / (1 - self.plan.loss))
+
+    def _judge(self) -> None:
+        """The time for answers to a poll is over."""
+        asking = [node for node in self._nodes.values() if node.state == State.LISTENING]
+        # Who said so since the last group misses it still, whether or not this poll heard it again.
+        said = [node for node in asking if node.missing and node.poll > self._polls_before]
+        lacking = [node.missing for node in said if not node.by_pieces]
+        room = self._most - (self._next - 1)
+        if len(lacking) > REPAIR_NODES and room > 0:
+            self._last = self._next - 1 + min(self._parity_for(max(lacking)), room)
+            self._poll_all, self._polls_before = False, self._polls
+            self.phase = Phase.FRAGMENTS
+        elif len(asking) > REPAIR_NODES and self._confirms < CONFIRM_POLLS:
+            self._poll_all = True
+            self.phase = Phase.POLL
+        else:
+            self.phase = Phase.REPAIR
+
+    def _owes(self, node: _Node) -> bool:
+        """Whether a repair frame is due: what the node said before the last group of parity is old."""
+        return node.owed > 0 and node.poll > self._polls_before
+
+    def _repair_number(self, node: _Node) -> int:
+        """A fragment that the node cannot have: parity after all that the group heard, or piece by piece."""
+        if node.by_pieces:
+            return 1 + node.frames % self.nb_frag
+        return self._next + node.frames
+
+    def _fragment(self, n: int) -> bytes:
+        if self.nb_frag == 1:
+            n = 1  # there is no parity of a single piece
+        return self._encode(ts004.DataFragment(self.plan.index, n, self._encoder.fragment(n)))
+
+    def _setup(self, node_id: str, node: _Node) -> ts004.FragSessionSetupReq:
+        plan = self.plan
+        session_cnt = plan.session_cnt + node.renewals
+        integrity: dict[str, Any] = {}
+        if plan.version >= 2:
+            mic = self._mic_of(node_id, session_cnt)
+            integrity = {"ack_reception": plan.ack_reception, "session_cnt": session_cnt, "mic": mic}
+        return ts004.FragSessionSetupReq(
+            plan.index,
+            1 << plan.group,
+            self.nb_frag,
+            plan.frag_size,
+            plan.block_ack_delay,
+            self._encoder.padding,
+            plan.descriptor,
+            **integrity,
+        )
+
+    def _encode(self, command: ts004.Downlink) -> bytes:
+        return ts004.encode(command, self.plan.version)
+
+    # What is known, and the rows. --------------------------------------------------------------------
+
+    def state(self, node_id: str) -> tuple[State, str]:
+        """What is known of a node, and why it is out, where it is."""
+        node = self._nodes[node_id]
+        return node.state, node.reason
+
+    def count(self, *states: State) -> int:
+        """Nodes in these states."""
+        return sum(node.state in states for node in self._nodes.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether no node can be helped any more and no acknowledgement is owed."""
+        return all(n.state not in _OPEN_STATES and not n.acknowledge for n in self._nodes.values())
+
+    def to_row(self) -> Row:
+        """The state of the whole; `node_row` holds that of each node."""
+        counts = (self._next, self._last, self._polls, self._polls_before, self._confirms)
+        return dict(
+            zip(_COLUMNS, (int(self.phase), *counts, self._listen_until_us, int(self._poll_all)), strict=True)
+        )
+
+    def node_row(self, node_id: str) -> Row:
+        """The state of one node; it changes when one of the calls names the node."""
+        node = self._nodes[node_id]
+        row: Row = {name: getattr(node, name) for name in _NUMBERS}
+        flags = {"by_pieces": int(node.by_pieces), "acknowledge": int(node.acknowledge)}
+        return {"state": int(node.state), "reason": node.reason, **flags, **row}
+
+    @classmethod
+    def from_rows(
+        cls, plan: Plan, mic_of: Callable[[str, int], bytes], row: Row, node_rows: Mapping[str, Row]
+    ) -> Delivery:
+        """The delivery that these rows are of; ValueError when they are no such rows."""
+        made = cls(plan, node_rows, mic_of)
+        integers(row, *_COLUMNS)
+        phase, *numbers, poll_all = (int(row[name] or 0) for name in _COLUMNS)
+        made.phase, made._poll_all = Phase(phase), bool(poll_all)
+        made._next, made._last, made._polls, made._polls_before, *times = numbers
+        made._confirms, made._listen_until_us = times
+        for node_id, stored in node_rows.items():
+            integers(stored, "state", "by_pieces", "acknowledge", *_NUMBERS)
+            node = made._nodes[node_id]
+            node.state, node.reason = State(int(stored["state"] or 0)), str(stored["reason"])
+            node.by_pieces, node.acknowledge = bool(stored["by_pieces"]), bool(stored["acknowledge"])
+            for name in _NUMBERS:
+                setattr(node, name, stored[name])
+        return made
