@@ -44,6 +44,10 @@ Host = Annotated[
 File = Annotated[
     str, Field(max_length=4096, pattern=r"^[^\x00]*$", description='a file in quotes, or "" for none')
 ]
+Euis = Annotated[
+    list[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$")]],
+    Field(max_length=1000, description='a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'),
+]
 Topic = Annotated[
     str,
     Field(
@@ -72,12 +76,24 @@ class UdpSection(_Section):
 
     host: Host = "0.0.0.0"
     port: Port = 1700
-    gateways: Annotated[
-        list[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$")]],
-        Field(
-            max_length=1000, description='a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'
-        ),
+    gateways: Euis = []
+
+
+class StationsSection(_Section):
+    """[stations]: LoRa Basics Station"""
+
+    enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
+    host: Host = "0.0.0.0"
+    port: Port = 1887
+    gateways: Euis = []
+    channels_hz: Annotated[
+        list[Annotated[int, Field(ge=100_000_000, le=3_000_000_000)]],
+        Field(max_length=9, description="a list of up to 9 uplink channels in whole hertz, as [868100000]"),
     ] = []
+    token_file: File = ""
+    cert_file: File = ""
+    key_file: File = ""
+    ca_file: File = ""
 
 
 class HttpSection(_Section):
@@ -224,6 +240,7 @@ class GatewayConfig(_Section):
 
     gateway: GatewaySection = GatewaySection()
     udp: UdpSection = UdpSection()
+    stations: StationsSection = StationsSection()
     http: HttpSection = HttpSection()
     mqtt: MqttSection = MqttSection()
     nodes: NodesSection = NodesSection()
@@ -286,8 +303,15 @@ def _beside(folder: Path, config: GatewayConfig) -> GatewayConfig:
         return {key: str((folder / name).expanduser()) for key, name in named.items() if name}
 
     gateway = config.gateway.model_copy(update=resolved(config.gateway, "data_dir"))
-    files = resolved(config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
-    return config.model_copy(update={"gateway": gateway, "mqtt": config.mqtt.model_copy(update=files)})
+    mqtt = resolved(config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
+    stations = resolved(config.stations, "ca_file", "cert_file", "key_file", "token_file")
+    return config.model_copy(
+        update={
+            "gateway": gateway,
+            "mqtt": config.mqtt.model_copy(update=mqtt),
+            "stations": config.stations.model_copy(update=stations),
+        }
+    )
 
 
 def example() -> str:
@@ -412,6 +436,7 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
         problem = f"{learning.spread_s} s is not below close_s ({learning.close_s} s)"
         wrong(spread, close, problem=problem, remedy="replies need to arrive before the round closes")
     _check_mqtt(source, config.mqtt)
+    _check_stations(source, config.stations)
     if config.gateway.region.lower() not in REGION_NAMES:
         remedy = _nearest(config.gateway.region.lower(), list(REGION_NAMES), "regions")
         source.mistake(("gateway", "region"), f"{config.gateway.region!r} is no region", remedy)
@@ -450,3 +475,12 @@ def _check_mqtt(source: Source, mqtt: MqttSection) -> None:
         mqtt.host.encode("idna")
     except UnicodeError:
         source.mistake(("mqtt", "host"), f"{mqtt.host!r:.60} is no host name or address", "correct it")
+
+
+def _check_stations(source: Source, stations: StationsSection) -> None:
+    """Certificate and key come together; a list of authorities means nothing without them."""
+    pairs = (("cert_file", "key_file"), ("key_file", "cert_file"), ("ca_file", "cert_file"))
+    for key, other in pairs:
+        if getattr(stations, key) and not getattr(stations, other) and ("stations", other) not in source.bad:
+            problem = f"{getattr(stations, key)!r:.60} is given and {other} is not given"
+            source.mistake(("stations", key), problem, f"give {other} too")

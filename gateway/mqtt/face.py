@@ -304,7 +304,7 @@ class MqttFace:
             case "airtime":
                 return {"gateways": views.airtime(core, daemon.now_us())}
             case _:
-                return views.state(core, daemon.now_us(), {**daemon.radio.counters, **daemon.counters})
+                return views.state(core, daemon.now_us(), daemon.radio_counters)
 
     def _respond(self, verb: str, tag: str | None, data: Any) -> None:
         if isinstance(data, Refusal):

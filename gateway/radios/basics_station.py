@@ -55,10 +55,13 @@ CLOSE = b""
 
 COUNTERS = (
     *lns.REASONS,
-    "station_not_allowed",
-    "station_table_full",
-    "station_replaced",
-    "station_stale",
+    "unauthorized",
+    "path",
+    "too_many_connections",
+    "not_allowed",
+    "table_full",
+    "replaced",
+    "stale",
     "region_data_rate",
     "region_frequency",
     "dntxed_unknown",
@@ -157,7 +160,7 @@ class BasicsStations:
             return output
         station = self._stations.get(connection.gateway_id)
         if station is None or station.connection != connection or not station.connected:
-            self.counters["station_stale"] += 1
+            self.counters["stale"] += 1
             return output
         station.heard_us = now_us
         match message:
@@ -173,8 +176,9 @@ class BasicsStations:
         return output
 
     def serves(self, gateway_id: str) -> bool:
-        """Whether this gateway is connected as a station now, or was last."""
-        return gateway_id in self._stations
+        """Whether this gateway is connected as a station now."""
+        station = self._stations.get(gateway_id)
+        return station is not None and station.connected
 
     def transmit(self, now_us: int, transmit: Transmit) -> None:
         """Take a downlink; `poll` sends it when its time has come, or says why not."""
@@ -232,18 +236,18 @@ class BasicsStations:
     ) -> None:
         gateway_id = connection.gateway_id
         if self._allowed and gateway_id not in self._allowed:
-            self.counters["station_not_allowed"] += 1
+            self.counters["not_allowed"] += 1
             output.datagrams.append((CLOSE, connection))
             return
         station = self._stations.get(gateway_id)
         if station is None:
             if len(self._stations) >= STATIONS_MAX and not self._make_room():
-                self.counters["station_table_full"] += 1
+                self.counters["table_full"] += 1
                 output.datagrams.append((CLOSE, connection))
                 return
             station = self._stations[gateway_id] = _Station(connection, True, now_us, now_us)
         elif station.connected and station.connection != connection:
-            self.counters["station_replaced"] += 1
+            self.counters["replaced"] += 1
             output.datagrams.append((CLOSE, station.connection))
         station.connection, station.connected, station.heard_us = connection, True, now_us
         station.status = version.said

@@ -52,7 +52,7 @@ class Radio(Protocol[Peer]):
         """A message arrived; an empty one says that a connected peer is gone."""
 
     def serves(self, gateway_id: str) -> bool:
-        """Whether this gateway was heard here, and was not heard elsewhere since."""
+        """Whether downlinks of this gateway go through here."""
 
     def transmit(self, now_us: int, transmit: Transmit) -> None:
         """Take a downlink; `poll` sends it when its time has come, or says why not."""
