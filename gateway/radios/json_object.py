@@ -149,6 +149,15 @@ class JsonObject:
             numbers.append(each)
         return numbers
 
+    def texts(self, name: str, count_max: int) -> list[str]:
+        """The texts in a list, at most the first `count_max`; none where it is absent."""
+        value = self._fields.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise Unreadable("field_type", name)
+        return value[:count_max]
+
 
 def _absent(name: str, default: _T | None) -> _T:
     if default is None:
