@@ -39,7 +39,17 @@ from gateway.radios.packet_forwarder import Address, PacketForwarder
 from gateway.radios.radio import Output, Radio
 from gateway.radios.udp import UdpEndpoint
 from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
-from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
+from swarm.effects import (
+    ApplicationDownlink,
+    ApplicationUplink,
+    Effect,
+    Event,
+    Row,
+    RxFrame,
+    Store,
+    Transmit,
+    TxAck,
+)
 from swarm.phy.regions import region
 from swarm.registry import Refused
 
@@ -125,7 +135,7 @@ class Daemon:
     ) -> None:
         self.config = config
         self.clock = clock if clock is not None else Clock(config.lab.clock_speed)
-        self.counters = {"inbox_lost": 0, "events_lost": 0}
+        self.counters = {"inbox_lost": 0, "events_lost": 0, "network_lost": 0}
         self._lock = DataDirLock(config.data_dir)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
@@ -151,6 +161,8 @@ class Daemon:
         self._disk = ThreadPoolExecutor(1, "disk")
         self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
+        self.hand_over: Callable[[ApplicationDownlink], None] = self._no_server
+        """Gives a downlink to the network server, if there is one."""
         self._asked: dict[int, list[asyncio.Future[Event]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -235,6 +247,16 @@ class Daemon:
         for gateway_id in self._genuine:
             radio.accepted(gateway_id)
         return partial(self._take, attached)
+
+    async def application_uplink(self, uplink: ApplicationUplink) -> bool:
+        """A network server received a frame; True when that is on the disk, False: ask again later."""
+        done = await self._request(lambda now_us: self.core.on_application_uplink(now_us, uplink))
+        return not isinstance(done, Refused)
+
+    async def application_fate(self, reference: int, error: str | None) -> bool:
+        """A network server said what became of a downlink; as `application_uplink`."""
+        done = await self._request(lambda now_us: self.core.on_application_fate(now_us, reference, error))
+        return not isinstance(done, Refused)
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -420,6 +442,8 @@ class Daemon:
         for effect in effects:
             if isinstance(effect, Transmit):
                 self._radio_of(effect.gateway_id).transmit(self.clock.now_us(), effect)
+            elif isinstance(effect, ApplicationDownlink):
+                self.hand_over(effect)
         for event in events:
             self._publish(event)
 
@@ -427,6 +451,9 @@ class Daemon:
         (self._genuine.add if genuine else self._genuine.discard)(gateway_id)
         for attached in self._attached:
             attached.radio.accepted(gateway_id, genuine=genuine)
+
+    def _no_server(self, downlink: ApplicationDownlink) -> None:
+        self.counters["network_lost"] += 1
 
     def _radio_of(self, gateway_id: str) -> Radio[Any]:
         serving = (each.radio for each in self._attached if each.radio.serves(gateway_id))

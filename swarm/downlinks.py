@@ -233,6 +233,13 @@ class Downlinks:
             queue.append(pending)
         return True
 
+    def take(self, now_us: int, dev_eui: str) -> Pending | None:
+        """The oldest frame that waits for this node, for somebody else to send."""
+        pending = self._next_pending(now_us, dev_eui)
+        if pending is not None:
+            self._pending[dev_eui].popleft()
+        return pending
+
     def forget(self, dev_eui: str) -> None:
         self._pending.pop(dev_eui, None)
         self._heard_by.pop(dev_eui, None)

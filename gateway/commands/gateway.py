@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.config import GatewayConfig, LearningSection
     from gateway.daemon import Beside, Daemon
 
-__all__ = ["app", "mqtt_faces", "station_servers"]
+__all__ = ["app", "mqtt_faces", "network_servers", "station_servers"]
 
 app = typer.Typer(help="Run the gateway daemon, write and check its settings.", no_args_is_help=True)
 
@@ -161,13 +161,24 @@ def station_servers(settings: GatewayConfig) -> list[Beside]:
     return [serve]
 
 
+def network_servers(settings: GatewayConfig) -> list[Beside]:
+    """The connection to somebody else's network server, if there is to be one (AccessError: see above)."""
+    if not settings.network.enabled:
+        return []
+    from gateway.mqtt.access import read_access
+    from gateway.mqtt.network import NetworkLink
+
+    access = read_access(settings.network, "network")
+    return [lambda daemon: NetworkLink(daemon, access)]
+
+
 def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
     """What runs beside the daemon."""
     from gateway.config import ConfigError
     from gateway.secret_files import AccessError
 
     try:
-        return [*station_servers(settings), *mqtt_faces(settings)]
+        return [*station_servers(settings), *network_servers(settings), *mqtt_faces(settings)]
     except AccessError as error:
         raise ConfigError([f"{config_file}: {error}"]) from error
 

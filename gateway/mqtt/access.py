@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.config import MqttSection
+from gateway.config import BrokerSection
 from gateway.secret_files import AccessError, load_certificate, read_secret, unusable
 
 __all__ = ["Access", "AccessError", "read_access"]
@@ -20,21 +20,21 @@ class Access:
     tls: ssl.SSLContext | None = None
 
 
-def read_access(settings: MqttSection) -> Access:
-    """Password and TLS context that `[mqtt]` names; AccessError when a file is no use."""
+def read_access(settings: BrokerSection, section: str = "mqtt") -> Access:
+    """Password and TLS context that `section` names; AccessError when a file is no use."""
     named = settings.password_file
-    password = read_secret("mqtt.password_file", Path(named)) if named else None
-    return Access(password, _tls(settings) if settings.tls else None)
+    password = read_secret(f"{section}.password_file", Path(named)) if named else None
+    return Access(password, _tls(settings, section) if settings.tls else None)
 
 
-def _tls(settings: MqttSection) -> ssl.SSLContext:
+def _tls(settings: BrokerSection, section: str) -> ssl.SSLContext:
     """The server is always verified: against `ca_file`, or against the system's authorities."""
     try:
         context = ssl.create_default_context(cafile=settings.ca_file or None)
     except ssl.SSLError:
-        raise AccessError(f"mqtt.ca_file: {settings.ca_file}: holds no certificate in PEM") from None
+        raise AccessError(f"{section}.ca_file: {settings.ca_file}: holds no certificate in PEM") from None
     except OSError as error:
-        raise unusable("mqtt.ca_file", Path(settings.ca_file), error) from None
+        raise unusable(f"{section}.ca_file", Path(settings.ca_file), error) from None
     if settings.cert_file:
-        load_certificate(context, "mqtt", settings.cert_file, settings.key_file)
+        load_certificate(context, section, settings.cert_file, settings.key_file)
     return context

@@ -17,7 +17,6 @@ from gateway.radios.json_object import JsonObject, Unreadable
 from gateway.radios.network_server import (
     COPIES_MAX,
     MESSAGE_SIZE_MAX,
-    ApplicationUplink,
     DownlinkFate,
     ServerEvent,
     ServerJoin,
@@ -28,7 +27,7 @@ from gateway.radios.network_server import (
     signal,
     unix_us,
 )
-from swarm.effects import Malformed
+from swarm.effects import ApplicationUplink, Malformed
 from swarm.phy.regions import Region
 
 __all__ = ["downlink", "parse", "subscription"]

@@ -16,13 +16,13 @@ from datetime import UTC, datetime, timedelta
 
 from gateway.radios import json_object
 from gateway.radios.json_object import JsonObject, Unreadable
+from swarm.effects import ApplicationUplink
 from swarm.phy.airtime import PHY_SIZE_MAX
 from swarm.phy.regions import Region
 
 __all__ = [
     "MESSAGE_SIZE_MAX",
     "REASONS",
-    "ApplicationUplink",
     "Copy",
     "DownlinkFate",
     "ServerEvent",
@@ -52,30 +52,6 @@ _TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-9]{2})"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationUplink:
-    """A frame that a network server received, judged and decrypted.
-
-    `session` changes when the device joins again, and its counter starts anew then; `at_us` is when the
-    server received it (Unix time), which may be hours ago.  `data_rate` is the region's index, None where
-    the server does not say.  `device` is what the server calls the device, for downlinks.
-    """
-
-    dev_eui: str
-    device: str
-    session: str
-    f_cnt: int
-    f_port: int
-    payload: bytes
-    confirmed: bool
-    at_us: int
-    frequency_hz: int | None
-    data_rate: int | None
-    gateway_id: str
-    rssi_dbm: float
-    snr_db: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 from gateway.radios import chirpstack, things_stack
 from gateway.radios.network_server import (
     REASONS,
-    ApplicationUplink,
     DownlinkFate,
     ServerJoin,
     unix_us,
 )
-from swarm.effects import Malformed
+from swarm.effects import ApplicationUplink, Malformed
 from swarm.phy.regions import region
 
 VECTORS = Path(__file__).parents[2].parent / "shared" / "vectors"
