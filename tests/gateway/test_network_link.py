@@ -182,7 +182,7 @@ def test_a_question_and_a_round_while_broker_and_daemon_die(
         server.uplink(EUI, 12, STATUS, f_cnt=1)
 
         def refused() -> set[str]:
-            """What was refused: perhaps also the last frame before the end, if its acknowledgement got lost."""
+            """What was refused: perhaps also the last frame before the end, if its word got lost."""
             events = served.http.get("/api/events/past?kind=dropped").json()["events"]
             assert {event["data"]["reason"] for event in events} <= {"replay"}
             return {event["data"]["detail"] for event in events}
