@@ -44,6 +44,10 @@ Host = Annotated[
 File = Annotated[
     str, Field(max_length=4096, pattern=r"^[^\x00]*$", description='a file in quotes, or "" for none')
 ]
+Euis = Annotated[
+    list[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$")]],
+    Field(max_length=1000, description='a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'),
+]
 Topic = Annotated[
     str,
     Field(
@@ -72,12 +76,24 @@ class UdpSection(_Section):
 
     host: Host = "0.0.0.0"
     port: Port = 1700
-    gateways: Annotated[
-        list[Annotated[str, Field(pattern=r"^[0-9a-fA-F]{16}$")]],
-        Field(
-            max_length=1000, description='a list of EUIs of 16 hexadecimal digits, as ["aa555a0000000000"]'
-        ),
+    gateways: Euis = []
+
+
+class StationsSection(_Section):
+    """[stations]: LoRa Basics Station"""
+
+    enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
+    host: Host = "0.0.0.0"
+    port: Port = 1887
+    gateways: Euis = []
+    channels_hz: Annotated[
+        list[Annotated[int, Field(ge=100_000_000, le=3_000_000_000)]],
+        Field(max_length=9, description="a list of up to 9 uplink channels in whole hertz, as [868100000]"),
     ] = []
+    token_file: File = ""
+    cert_file: File = ""
+    key_file: File = ""
+    ca_file: File = ""
 
 
 class HttpSection(_Section):
@@ -88,8 +104,8 @@ class HttpSection(_Section):
     port: Port = 8080
 
 
-class MqttSection(_Section):
-    """[mqtt]"""
+class BrokerSection(_Section):
+    """How to reach an MQTT broker."""
 
     enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
     host: Host = "127.0.0.1"
@@ -103,16 +119,36 @@ class MqttSection(_Section):
         Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$", description="a user name in quotes"),
     ] = ""
     password_file: File = ""
-    prefix: Topic = "swarm"
-    name: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description='letters, digits, "-" and "_" in quotes')
-    ] = "gateway"
     client_id: Annotated[
         str,
         Field(pattern=r"^[A-Za-z0-9_.-]{0,64}$", description='letters, digits, "-", "_" and "." in quotes'),
     ] = ""
+
+
+class MqttSection(BrokerSection):
+    """[mqtt]"""
+
+    prefix: Topic = "swarm"
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description='letters, digits, "-" and "_" in quotes')
+    ] = "gateway"
     discovery: Annotated[bool, Field(description="true or false, without quotes")] = True
     discovery_prefix: Topic = "homeassistant"
+
+
+class NetworkSection(BrokerSection):
+    """[network]: somebody else's network server, over its broker"""
+
+    kind: Annotated[
+        Literal["chirpstack", "things_stack"], Field(description='one of "chirpstack", "things_stack"')
+    ] = "chirpstack"
+    application: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9-]{0,64}(@[a-z0-9-]{1,36})?$",
+            description="the application's id in quotes, as the server's topics have it",
+        ),
+    ] = ""
 
 
 class NodesSection(_Section):
@@ -224,8 +260,10 @@ class GatewayConfig(_Section):
 
     gateway: GatewaySection = GatewaySection()
     udp: UdpSection = UdpSection()
+    stations: StationsSection = StationsSection()
     http: HttpSection = HttpSection()
     mqtt: MqttSection = MqttSection()
+    network: NetworkSection = NetworkSection()
     nodes: NodesSection = NodesSection()
     learning: LearningSection = LearningSection()
     multicast: MulticastSection = MulticastSection()
@@ -286,8 +324,17 @@ def _beside(folder: Path, config: GatewayConfig) -> GatewayConfig:
         return {key: str((folder / name).expanduser()) for key, name in named.items() if name}
 
     gateway = config.gateway.model_copy(update=resolved(config.gateway, "data_dir"))
-    files = resolved(config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
-    return config.model_copy(update={"gateway": gateway, "mqtt": config.mqtt.model_copy(update=files)})
+    mqtt = resolved(config.mqtt, "ca_file", "cert_file", "key_file", "password_file")
+    network = resolved(config.network, "ca_file", "cert_file", "key_file", "password_file")
+    stations = resolved(config.stations, "ca_file", "cert_file", "key_file", "token_file")
+    return config.model_copy(
+        update={
+            "gateway": gateway,
+            "mqtt": config.mqtt.model_copy(update=mqtt),
+            "network": config.network.model_copy(update=network),
+            "stations": config.stations.model_copy(update=stations),
+        }
+    )
 
 
 def example() -> str:
@@ -411,7 +458,15 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
     if learning.spread_s >= learning.close_s:
         problem = f"{learning.spread_s} s is not below close_s ({learning.close_s} s)"
         wrong(spread, close, problem=problem, remedy="replies need to arrive before the round closes")
-    _check_mqtt(source, config.mqtt)
+    _check_broker(source, "mqtt", config.mqtt)
+    _check_broker(source, "network", config.network)
+    if config.network.enabled and not config.network.application:
+        wrong(
+            ("network", "application"),
+            problem="'' is no application",
+            remedy="give the id that its topics have",
+        )
+    _check_stations(source, config.stations)
     if config.gateway.region.lower() not in REGION_NAMES:
         remedy = _nearest(config.gateway.region.lower(), list(REGION_NAMES), "regions")
         source.mistake(("gateway", "region"), f"{config.gateway.region!r} is no region", remedy)
@@ -432,14 +487,16 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
             wrong(frequency, problem=problem, remedy=f"choose a frequency inside {bands}")
 
 
-def _check_mqtt(source: Source, mqtt: MqttSection) -> None:
-    """Keys of [mqtt] that mean something only together; the files themselves are read when they are used."""
+def _check_broker(source: Source, section: str, broker: BrokerSection) -> None:
+    """Keys that mean something only together; the files themselves are read when they are used."""
 
     def needs(key: str, other: str) -> None:
-        if getattr(mqtt, key) and not getattr(mqtt, other) and ("mqtt", other) not in source.bad:
+        if getattr(broker, key) and not getattr(broker, other) and (section, other) not in source.bad:
             what = "is off" if other == "tls" else "is not given"
             remedy = "set tls = true" if other == "tls" else f"give {other} too"
-            source.mistake(("mqtt", key), f"{getattr(mqtt, key)!r:.60} is given and {other} {what}", remedy)
+            source.mistake(
+                (section, key), f"{getattr(broker, key)!r:.60} is given and {other} {what}", remedy
+            )
 
     needs("password_file", "username")
     needs("cert_file", "key_file")
@@ -447,6 +504,16 @@ def _check_mqtt(source: Source, mqtt: MqttSection) -> None:
     for key in ("ca_file", "cert_file"):
         needs(key, "tls")
     try:
-        mqtt.host.encode("idna")
+        broker.host.encode("idna")
     except UnicodeError:
-        source.mistake(("mqtt", "host"), f"{mqtt.host!r:.60} is no host name or address", "correct it")
+        problem = f"{broker.host!r:.60} is no host name or address"
+        source.mistake((section, "host"), problem, "correct it")
+
+
+def _check_stations(source: Source, stations: StationsSection) -> None:
+    """Certificate and key come together; a list of authorities means nothing without them."""
+    pairs = (("cert_file", "key_file"), ("key_file", "cert_file"), ("ca_file", "cert_file"))
+    for key, other in pairs:
+        if getattr(stations, key) and not getattr(stations, other) and ("stations", other) not in source.bad:
+            problem = f"{getattr(stations, key)!r:.60} is given and {other} is not given"
+            source.mistake(("stations", key), problem, f"give {other} too")

@@ -29,16 +29,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway.clock import Clock
 from gateway.config import GatewayConfig, swarm_config
 from gateway.data_dir import DataDirLock, forget_url, make_token, write_url
 from gateway.http_server import HttpServer
-from gateway.radios.packet_forwarder import Address, Output, PacketForwarder
+from gateway.radios.packet_forwarder import Address, PacketForwarder
+from gateway.radios.radio import Output, Radio
 from gateway.radios.udp import UdpEndpoint
 from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
-from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
+from swarm.effects import (
+    ApplicationDownlink,
+    ApplicationUplink,
+    Effect,
+    Event,
+    Row,
+    RxFrame,
+    Store,
+    Transmit,
+    TxAck,
+)
 from swarm.phy.regions import region
 from swarm.registry import Refused
 
@@ -66,6 +77,8 @@ _QUIET = frozenset({"uplink", "downlink", "update", "status", "dropped", "node_a
 
 log = logging.getLogger("swarm.gateway")
 
+Peer = TypeVar("Peer")
+
 MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes], "Coordinator"]
 
 Beside = Callable[["Daemon"], contextlib.AbstractAsyncContextManager[object]]
@@ -85,9 +98,19 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class _Attached:
+    """A radio, and how what it wants to send leaves."""
+
+    name: str
+    radio: Radio[Any]
+    send: Callable[[bytes, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Datagram:
+    attached: _Attached
     data: bytes
-    address: Address
+    address: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +135,7 @@ class Daemon:
     ) -> None:
         self.config = config
         self.clock = clock if clock is not None else Clock(config.lab.clock_speed)
-        self.counters = {"inbox_lost": 0, "events_lost": 0}
+        self.counters = {"inbox_lost": 0, "events_lost": 0, "network_lost": 0}
         self._lock = DataDirLock(config.data_dir)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
@@ -125,16 +148,21 @@ class Daemon:
             with _sound(config):
                 self.core = make_core(swarm_config(config), rows, model)
             opened.pop_all()
+        self._genuine = set(rows["gateway"])
         self.radio = PacketForwarder(
             region(config.gateway.region),
-            known=rows["gateway"],
+            known=self._genuine,
             allowed=config.udp.gateways,
             speed=self.clock.speed,
         )
         self._udp = UdpEndpoint(self._on_datagram)
+        self._attached = [_Attached("udp", self.radio, self._send_datagram)]
+        """The last one takes what no other one serves."""
         self._disk = ThreadPoolExecutor(1, "disk")
         self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
+        self.hand_over: Callable[[ApplicationDownlink], None] = self._no_server
+        """Gives a downlink to the network server, if there is one."""
         self._asked: dict[int, list[asyncio.Future[Event]]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -197,6 +225,38 @@ class Daemon:
     ) -> list[LoggedEvent]:
         """The latest events from the log on the disk (see `SqliteStore.events`)."""
         return self._store.events(after=after, limit=limit, kind=kind)
+
+    @property
+    def radio_counters(self) -> dict[str, int]:
+        """What all radios counted, in one table; UDP's names stand as they are."""
+        counters = dict(self.radio.counters)
+        for attached in self._attached[:-1]:
+            for name, count in attached.radio.counters.items():
+                counters[f"{attached.name}:{name}"] = count
+        return {**counters, **self.counters}
+
+    def attach(
+        self, name: str, radio: Radio[Peer], send: Callable[[bytes, Peer], None]
+    ) -> Callable[[bytes, Peer], bool]:
+        """Let another radio in; `send` is called with what it wants to send.
+
+        The function that comes back takes what arrives for it; False: there was no room, and it is lost.
+        """
+        attached = _Attached(name, radio, send)
+        self._attached.insert(0, attached)
+        for gateway_id in self._genuine:
+            radio.accepted(gateway_id)
+        return partial(self._take, attached)
+
+    async def application_uplink(self, uplink: ApplicationUplink) -> bool:
+        """A network server received a frame; True when that is on the disk, False: ask again later."""
+        done = await self._request(lambda now_us: self.core.on_application_uplink(now_us, uplink))
+        return not isinstance(done, Refused)
+
+    async def application_fate(self, reference: int, error: str | None) -> bool:
+        """A network server said what became of a downlink; as `application_uplink`."""
+        done = await self._request(lambda now_us: self.core.on_application_fate(now_us, reference, error))
+        return not isinstance(done, Refused)
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -292,11 +352,16 @@ class Daemon:
     # -- the inbox --------------------------------------------------------------------------------
 
     def _on_datagram(self, data: bytes, address: Address) -> None:
-        if len(self._inbox) >= INBOX_MAX:
+        self._take(self._attached[-1], data, address)
+
+    def _take(self, attached: _Attached, data: bytes, address: object) -> bool:
+        """Whether there was room; that a peer is gone (an empty message, where peers connect) always has."""
+        if len(self._inbox) >= INBOX_MAX and (data or attached.radio is self.radio):
             self.counters["inbox_lost"] += 1
-            return
-        self._inbox.append((self.clock.now_us(), _Datagram(data, address)))
+            return False
+        self._inbox.append((self.clock.now_us(), _Datagram(attached, data, address)))
         self._wake.set()
+        return True
 
     async def _request(self, call: Callable[[int], list[Effect] | Refused]) -> list[Effect] | Refused:
         answer: asyncio.Future[list[Effect] | Refused] = asyncio.get_running_loop().create_future()
@@ -309,7 +374,8 @@ class Daemon:
     # -- one turn ---------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
-        times = [at_us for at_us in (self.core.poll_at(), self.radio.poll_at()) if at_us is not None]
+        due = [self.core.poll_at(), *(attached.radio.poll_at() for attached in self._attached)]
+        times = [at_us for at_us in due if at_us is not None]
         timeout_s = min(self.clock.delay_s(min(times)), WAIT_MAX_S) if times else WAIT_MAX_S
         if self._inbox or timeout_s <= 0:
             await asyncio.sleep(0)  # the sockets get their turn even when the core is always due
@@ -324,7 +390,8 @@ class Daemon:
         for _ in range(min(len(self._inbox), BATCH_MAX)):
             now_us, item = self._inbox.popleft()
             if isinstance(item, _Datagram):
-                effects += self._performed(now_us, self.radio.on_datagram(now_us, item.data, item.address))
+                output = item.attached.radio.on_datagram(now_us, item.data, item.address)
+                effects += self._performed(now_us, item.attached, output)
                 continue
             try:
                 result = item.call(now_us)
@@ -335,7 +402,8 @@ class Daemon:
             answers.append((item, result))
             effects += [] if isinstance(result, Refused) else result
         now_us = self.clock.now_us()
-        effects += self._performed(now_us, self.radio.poll(now_us))
+        for attached in self._attached:
+            effects += self._performed(now_us, attached, attached.radio.poll(now_us))
         due_us = self.core.poll_at()
         if due_us is not None and due_us <= now_us:
             effects += self.core.poll(now_us)
@@ -344,10 +412,13 @@ class Daemon:
             if not request.answer.done():
                 request.answer.set_result(result)
 
-    def _performed(self, now_us: int, output: Output) -> list[Effect]:
+    def _send_datagram(self, data: bytes, address: Address) -> None:
+        self._udp.send(data, address)
+
+    def _performed(self, now_us: int, attached: _Attached, output: Output[Any]) -> list[Effect]:
         """Send what the radio wants sent, and give the core what the radio heard."""
         for datagram, address in output.datagrams:
-            self._udp.send(datagram, address)
+            attached.send(datagram, address)
         effects: list[Effect] = []
         for what in output.inputs:
             match what:
@@ -367,12 +438,26 @@ class Daemon:
             await asyncio.get_running_loop().run_in_executor(self._disk, commit)
         for store in stores:
             if store.table == "gateway":  # the core keeps rows of genuine gateways only
-                self.radio.accepted(store.key, genuine=store.row is not None)
+                self._judged(store.key, genuine=store.row is not None)
         for effect in effects:
             if isinstance(effect, Transmit):
-                self.radio.transmit(self.clock.now_us(), effect)
+                self._radio_of(effect.gateway_id).transmit(self.clock.now_us(), effect)
+            elif isinstance(effect, ApplicationDownlink):
+                self.hand_over(effect)
         for event in events:
             self._publish(event)
+
+    def _judged(self, gateway_id: str, *, genuine: bool) -> None:
+        (self._genuine.add if genuine else self._genuine.discard)(gateway_id)
+        for attached in self._attached:
+            attached.radio.accepted(gateway_id, genuine=genuine)
+
+    def _no_server(self, downlink: ApplicationDownlink) -> None:
+        self.counters["network_lost"] += 1
+
+    def _radio_of(self, gateway_id: str) -> Radio[Any]:
+        serving = (each.radio for each in self._attached if each.radio.serves(gateway_id))
+        return next(serving, self.radio)
 
     def _publish(self, event: Event) -> None:
         log.log(

@@ -179,7 +179,7 @@ class World:
             elif isinstance(effect, Transmit):
                 error = self._transmit(now_us, effect)
                 self._perform(now_us, self.coordinator.on_tx_ack(now_us, TxAck(effect.transmit_id, error)))
-            else:
+            elif isinstance(effect, Event):
                 self._on_event(now_us, effect)
 
     def _store(self, store: Store) -> None:

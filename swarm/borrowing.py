@@ -295,7 +295,7 @@ class Borrowing:
         found = [
             (_away_m(here, other.record), other.record.node_index, other.record.dev_eui)
             for other in self._registry
-            if other.session is not None and other.status.data_rate is not None and other is not entry
+            if other.reachable and other.status.data_rate is not None and other is not entry
         ]
         return {dev_eui: away_m for away_m, _, dev_eui in sorted(found)}
 

@@ -20,7 +20,7 @@ class AddNode:
     dev_eui: str
     name: str
     context: int
-    activation: Literal["abp", "otaa"]
+    activation: Literal["abp", "otaa", "network"]
     plot: str = ""
     lat: float | None = None
     lon: float | None = None

@@ -7,7 +7,8 @@ Theory of operation.  An uplink walks, in this order:
     -> rounds.on_update | asking.on_answer | expert_asking | borrowing | status
     -> downlinks.answer (RX1/RX2 of this very uplink)
 
-and a round, when its quorum or deadline has come:
+(where somebody else's network server does the MAC, on_application_uplink enters at wire.app, and
+server_nodes answers), and a round, when its quorum or deadline has come:
 
     rounds: federation.round closes -> federation.strategy (Flower) -> model.vector -> version + 1
     -> rounds: the next programme, model.block -> downlinks -> mac.scheduler -> mac.ledger -> Transmit
@@ -29,7 +30,17 @@ from swarm.borrowing import Borrowing
 from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
-from swarm.effects import Effect, Event, Malformed, Purpose, Row, RxFrame, Store, TxAck
+from swarm.effects import (
+    ApplicationUplink,
+    Effect,
+    Event,
+    Malformed,
+    Purpose,
+    Row,
+    RxFrame,
+    Store,
+    TxAck,
+)
 from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
 from swarm.mac import session as mac_session
@@ -41,6 +52,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
 __all__ = ["Coordinator"]
@@ -72,6 +84,7 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self._dedup = Deduplicator(config.dedup_us)
+        self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -93,6 +106,21 @@ class Coordinator:
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         """A gateway said what became of a transmission (or the driver gave up waiting for its word)."""
         return self._count(self.downlinks.on_tx_ack(now_us, ack))
+
+    def on_application_uplink(self, now_us: int, uplink: ApplicationUplink) -> list[Effect]:
+        """A network server received a frame of a node whose MAC it does; the same frame counts once."""
+        entry = self.registry.get(uplink.dev_eui)
+        if entry is None or not entry.behind_server:
+            unknown = Malformed("unknown_device", f"DevEUI {uplink.dev_eui}")
+            return self._count(self._dropped(now_us, uplink, unknown))
+        fresh = self.server_nodes.accept(uplink)
+        if isinstance(fresh, Malformed):
+            return self._count(self._dropped(now_us, uplink, fresh))
+        return self._count(self._from_server(now_us, entry, uplink, fresh))
+
+    def on_application_fate(self, now_us: int, reference: int, error: str | None) -> list[Effect]:
+        """A network server said what became of an `ApplicationDownlink` (error None: it was sent)."""
+        return self._count(self.server_nodes.on_fate(now_us, reference, error))
 
     def on_query(self, now_us: int, query: Query) -> list[Effect]:
         """Somebody asks; the answer comes as an Event `query_answered` with this query's id."""
@@ -119,6 +147,7 @@ class Coordinator:
                 self.downlinks.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
+                removed += self.server_nodes.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
@@ -213,6 +242,41 @@ class Coordinator:
         )
         return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
 
+    def _from_server(
+        self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh
+    ) -> list[Effect]:
+        """What a frame says, and an answer; a late one changes nothing that newer ones have said."""
+        dev_eui, status = entry.record.dev_eui, entry.status
+        at_us = min(uplink.at_us, now_us)
+        status.uplinks += 1
+        status.lost += fresh.lost
+        if not fresh.late:
+            status.last_seen_us = at_us
+            status.data_rate = uplink.data_rate if uplink.data_rate is not None else status.data_rate or 0
+            status.rssi_dbm, status.snr_db = uplink.rssi_dbm, uplink.snr_db
+        data = {
+            "dev_eui": dev_eui,
+            "node": entry.record.name,
+            "f_cnt": uplink.f_cnt,
+            "f_port": uplink.f_port,
+            "data_rate": uplink.data_rate,
+            "rssi_dbm": uplink.rssi_dbm,
+            "snr_db": uplink.snr_db,
+            "gateway_id": uplink.gateway_id,
+            "size": len(uplink.payload),
+            "received_us": at_us,
+            "late": fresh.late,
+        }
+        effects: list[Effect] = [*fresh.stores, Event("uplink", now_us, data)]
+        if not (fresh.late and uplink.f_port == app.F_PORT_STATUS):
+            effects += self._application(now_us, uplink, entry, uplink)
+            if status.reported_us == now_us:
+                status.reported_us = at_us
+        effects.append(Store("status", dev_eui, status.to_row()))
+        if uplink.f_port != app.F_PORT_LEARNING:
+            self.rounds.on_heard(now_us, entry)
+        return effects + self.server_nodes.answer(now_us, entry, uplink)
+
     def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
         """Who brought a genuine new frame first has heard it; the others may have copied it."""
         return self.downlinks.heard_gateway(now_us, heard.first.gateway_id, proof=True)
@@ -222,7 +286,13 @@ class Coordinator:
         rate = self.region.uplink_data_rates.get(data_rate)
         return SNR_LIMIT_DB.get(rate.spreading_factor, 0.0) if rate is not None else 0.0
 
-    def _application(self, now_us: int, rx: RxFrame, entry: Entry, accepted: Accepted) -> list[Effect]:
+    def _application(
+        self,
+        now_us: int,
+        rx: RxFrame | ApplicationUplink,
+        entry: Entry,
+        accepted: Accepted | ApplicationUplink,
+    ) -> list[Effect]:
         if not accepted.f_port:
             return []
         message = app.decode_uplink(accepted.f_port, accepted.payload)
@@ -333,7 +403,7 @@ class Coordinator:
         effects += [*stores, Store("multicast", "cell", group.to_row())]
         return [*effects, Event("multicast_set", now_us, {"mc_addr": f"{group.mc_addr:08x}"})]
 
-    def _dropped(self, now_us: int, rx: RxFrame, why: Malformed) -> list[Effect]:
+    def _dropped(self, now_us: int, rx: RxFrame | ApplicationUplink, why: Malformed) -> list[Effect]:
         data = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}
         return [Event("dropped", now_us, data)]
 

@@ -50,7 +50,10 @@ MULTICAST_LEAD_US = 300_000
 MULTICAST_WAIT_US = 2_000_000
 """A gateway that cannot send a multicast frame within this time leaves it to the others."""
 UNKNOWN_FATE = "NO_TX_ACK"
-"""The one error after which the frame may have been on the air all the same: its airtime counts."""
+"""The one error after which the frame may have reached its node all the same."""
+SILENT = frozenset({UNKNOWN_FATE, "NO_DNTXED"})
+"""Errors after which the airtime counts: nobody said that nothing was sent.  A Basics Station that confirms
+nothing has dropped the frame, so it is sent again; but what it did not confirm it may have sent in part."""
 IN_FLIGHT_MAX = 1024
 AIRTIME_KEPT_US = 3_700_000_000
 """Grants are stored a little longer than the sliding hour they are needed for after a restart."""
@@ -229,6 +232,13 @@ class Downlinks:
         else:
             queue.append(pending)
         return True
+
+    def take(self, now_us: int, dev_eui: str) -> Pending | None:
+        """The oldest frame that waits for this node, for somebody else to send."""
+        pending = self._next_pending(now_us, dev_eui)
+        if pending is not None:
+            self._pending[dev_eui].popleft()
+        return pending
 
     def forget(self, dev_eui: str) -> None:
         self._pending.pop(dev_eui, None)
@@ -441,14 +451,15 @@ class Downlinks:
             return []
         data = {"transmit_id": ack.transmit_id, "error": ack.error, "dev_eui": flight.dev_eui}
         effects: list[Effect] = [Event("tx_failed", now_us, data)]
-        if ack.error != UNKNOWN_FATE:
+        released = ack.error not in SILENT
+        if released:
             flight.scheduler.release(flight.slot)
             effects.insert(0, Store("airtime", str(ack.transmit_id), None))
-            if flight.pending is not None and flight.dev_eui is not None:
-                # Never on the air: it waits for the node's next uplink.
-                self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
-                if flight.pending.sent is not None:
-                    effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)
+        if ack.error != UNKNOWN_FATE and flight.pending is not None and flight.dev_eui is not None:
+            # Its node has not heard it: it waits for the node's next uplink.
+            self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
+            if released and flight.pending.sent is not None:
+                effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)
         if frame is not None:
             frame.copies -= 1
             if frame.copies == 0 and frame.tries < MULTICAST_TRIES:

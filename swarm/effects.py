@@ -16,6 +16,8 @@ from enum import StrEnum
 
 __all__ = [
     "EVENT_KINDS",
+    "ApplicationDownlink",
+    "ApplicationUplink",
     "Effect",
     "Event",
     "Malformed",
@@ -70,6 +72,45 @@ class RxFrame:
     data_rate: int
     rssi_dbm: float
     snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationUplink:
+    """A frame that somebody else's network server received, judged and decrypted.
+
+    `session` changes when the device joins again, and its counter (32 bits) starts anew then; `at_us` is when
+    the server received it (Unix time), which may be hours ago.  `data_rate` is the region's index, None where
+    the server does not say.  `device` is what the server calls the device.
+    """
+
+    dev_eui: str
+    device: str
+    session: str
+    f_cnt: int
+    f_port: int
+    payload: bytes
+    confirmed: bool
+    at_us: int
+    frequency_hz: int | None
+    data_rate: int | None
+    gateway_id: str
+    rssi_dbm: float
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationDownlink:
+    """Put a payload into the queue that a network server keeps for a device; the airtime is the server's.
+
+    `reference` never comes again, not after a restart either.
+    """
+
+    reference: int
+    dev_eui: str
+    device: str
+    f_port: int
+    payload: bytes
+    purpose: Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,4 +218,4 @@ def integers(row: Mapping[str, object], *columns: str) -> None:
             raise ValueError(f"the stored column {column} should be a number")
 
 
-Effect = Transmit | Store | Event
+Effect = Transmit | ApplicationDownlink | Store | Event

@@ -231,7 +231,7 @@ class ExpertAsking:
         while not opened.replied and (part := self._idle(opened)) is not None:
             holder = self._best_holder(now_us, opened, part)
             entry = None if holder is None else self._registry.get(holder.dev_eui)
-            if holder is not None and entry is not None and entry.session is not None:
+            if holder is not None and entry is not None and entry.reachable:
                 effects += self._put(now_us, opened, part, holder, entry)
             elif part.running():
                 part.exhausted = True
@@ -261,7 +261,6 @@ class ExpertAsking:
         self, now_us: int, opened: ExpertQuestion, part: Part, holder: Holder, entry: Entry
     ) -> list[Effect]:
         """Put the part to one holder."""
-        assert entry.session is not None
         ask = opened.ask
         query = expert.ExpertQuery(
             part.query_id, ask.generation, ask.picks, ask.weight, part.slots, 0, ask.input
@@ -280,7 +279,7 @@ class ExpertAsking:
         assert node is not None
         hears_us = now_us if holder.always_on else due_us(node, now_us, opened.deadline_us)
         part.turns[holder.dev_eui] = min(hears_us + TURN_US, opened.deadline_us)
-        if holder.always_on:
+        if holder.always_on and entry.session is not None:
             return self._downlinks.send_now(now_us, entry.session, pending)
         self._downlinks.enqueue(holder.dev_eui, pending)
         return []
@@ -365,7 +364,7 @@ class ExpertAsking:
         """Let what is there go down with the next receive window of the asker."""
         entry = self._registry.get(opened.dev_eui)
         self._withdraw(opened)
-        if entry is None or entry.session is None:
+        if entry is None or not entry.reachable:
             return self._forget(opened)
         payload = app.encode(reply(opened))
         pending = Pending(
@@ -380,7 +379,8 @@ class ExpertAsking:
         opened.replied = True
         self._open[opened.key] = opened
         holder = self.holders.get(opened.dev_eui)
-        if holder is not None and holder.always_on and now_us > opened.asked_us:
+        always_on = holder is not None and holder.always_on and now_us > opened.asked_us
+        if always_on and entry.session is not None:
             return self._downlinks.send_now(now_us, entry.session, pending)
         self._downlinks.enqueue(opened.dev_eui, pending, first=True)
         return []

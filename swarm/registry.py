@@ -16,6 +16,8 @@ __all__ = ["NODES_MAX", "Entry", "NodeRecord", "NodeStatus", "Refused", "Registr
 
 _T = TypeVar("_T")
 
+NETWORK = "network"
+"""The activation of nodes whose MAC a network server does: no keys here, and no session."""
 NODES_MAX = 65_535
 """Node indices travel as 16 bits."""
 
@@ -86,6 +88,16 @@ class Entry:
     session: Session | None
     status: NodeStatus
 
+    @property
+    def behind_server(self) -> bool:
+        """Whether a network server of somebody else's does the MAC of this node."""
+        return self.record.activation == NETWORK
+
+    @property
+    def reachable(self) -> bool:
+        """Whether frames can be sent to it: it has joined, or is somebody else's to reach."""
+        return self.session is not None or self.behind_server
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -107,6 +119,8 @@ class Registry:
         self._by_addr: dict[int, list[Entry]] = {}
         self._by_index: dict[int, Entry] = {}
         self._by_name: dict[str, Entry] = {}
+        self.behind_server = 0
+        """How many nodes are behind a network server."""
         self._free_from = NODES_MAX - 1
         """All indices above are taken."""
         sessions, statuses = rows.get("session", {}), rows.get("status", {})
@@ -241,6 +255,7 @@ class Registry:
         self._by_name.setdefault(entry.record.name.lower(), entry)
         self._entries[entry.record.dev_eui] = entry
         self._by_index[entry.record.node_index] = entry
+        self.behind_server += entry.behind_server
         if entry.session is not None:
             self._by_addr.setdefault(entry.session.dev_addr, []).append(entry)
 
@@ -249,6 +264,7 @@ class Registry:
             del self._by_name[entry.record.name.lower()]
         del self._entries[entry.record.dev_eui]
         del self._by_index[entry.record.node_index]
+        self.behind_server -= entry.behind_server
         self._free_from = max(self._free_from, entry.record.node_index)
         if entry.session is not None:
             self._by_addr[entry.session.dev_addr].remove(entry)
@@ -283,6 +299,8 @@ def _missing_keys(spec: AddNode) -> str | None:
 
 def _fingerprint(spec: AddNode) -> str:
     """Of the keys whose counters must not repeat."""
+    if spec.activation == NETWORK:
+        return fingerprint(NETWORK, spec.dev_eui)
     if spec.activation == "otaa":
         return fingerprint("otaa", spec.dev_eui, _some(spec.app_key))
     return fingerprint("abp", _some(spec.dev_addr), _some(spec.nwk_s_key), _some(spec.app_s_key))
@@ -290,6 +308,8 @@ def _fingerprint(spec: AddNode) -> str:
 
 def _fingerprint_of(entry: Entry) -> str:
     record, session = entry.record, entry.session
+    if entry.behind_server:
+        return fingerprint(NETWORK, record.dev_eui)
     if record.activation == "otaa":
         return fingerprint("otaa", record.dev_eui, _some(record.app_key))
     assert session is not None

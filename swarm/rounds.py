@@ -232,6 +232,8 @@ class Rounds:
         """Why no round can open now."""
         if self._learning.mode == "none":
             return "learning.mode is none"
+        if self._registry.behind_server and self._downlinks.group is None:
+            return None  # nobody listens to a multicast; each node is told at its uplinks
         if self._downlinks.group is None:
             return "there is no multicast group yet; import the nodes that were provisioned"
         if not self._downlinks.alive(now_us):
@@ -470,8 +472,30 @@ class Rounds:
 
     # -- the multicast programme ------------------------------------------------------------------
 
+    def unicast(self, entry: Entry, room: int) -> list[Pending]:
+        """The open round's frames for a node that no multicast reaches, announcement before block."""
+        current = self.current
+        if current is None:
+            return []
+        acks = [] if self._last is None else self._last.ack_frames_of(entry.record.node_index, room)
+        until_us, block = current.close_us, self._versions.block
+        stale = entry.status.model_version != current.model_version
+        pieces = block.frames(room) if block is not None and stale else []
+
+        def announce(at_us: int) -> bytes:
+            return app.encode(self._announcement(current, at_us))
+
+        size = len(announce(current.opened_us))
+        return [
+            *(Pending(10, payload, len(payload), Purpose.ACK, until_us) for payload in acks),
+            Pending(10, announce, size, Purpose.ROUND, until_us),
+            *(Pending(10, payload, len(payload), Purpose.MODEL, until_us) for payload in pieces),
+        ]
+
     def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
         """Queue this window's frames; the announcement is computed when it is built."""
+        if self._downlinks.group is None:
+            return
         room = self._room()
         acknowledgements = self._last.ack_frames(room) if self._last is not None else []
         block = self._versions.block

@@ -27,7 +27,6 @@ from gateway.api.advice import advice
 from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
-from gateway.radios.packet_forwarder import PacketForwarder
 from gateway.store.sqlite import LoggedEvent
 from swarm.commands import Command, OpenRound, RemoveNode, SetModel
 from swarm.coordinator import Coordinator
@@ -67,9 +66,7 @@ class DaemonLike(Protocol):
     @property
     def token(self) -> str: ...
     @property
-    def radio(self) -> PacketForwarder: ...
-    @property
-    def counters(self) -> Mapping[str, int]: ...
+    def radio_counters(self) -> Mapping[str, int]: ...
     def now_us(self) -> int: ...
     def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[Event]]: ...
     def past_events(
@@ -146,7 +143,7 @@ def _cell(api: APIRouter, daemon: DaemonLike) -> None:
     @api.get("/state")
     async def state() -> dict[str, Any]:
         """The whole cell on one screen."""
-        return views.state(core, daemon.now_us(), {**daemon.radio.counters, **daemon.counters})
+        return views.state(core, daemon.now_us(), daemon.radio_counters)
 
     @api.get("/airtime")
     async def airtime() -> dict[str, Any]:

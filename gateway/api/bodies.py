@@ -35,12 +35,13 @@ class _Strict(BaseModel):
 
 
 class NodeIn(_Strict):
-    """One node to register; ABP needs dev_addr and both session keys, OTAA needs join_eui and app_key."""
+    """One node to register; ABP needs dev_addr and both session keys, OTAA needs join_eui and app_key; nodes
+    behind a network server (network) need none."""
 
     dev_eui: Eui
     name: Name
     crop: Crop
-    activation: Literal["abp", "otaa"]
+    activation: Literal["abp", "otaa", "network"]
     plot: Annotated[str, Field(max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = ""
     lat: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)] | None = None
     lon: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)] | None = None

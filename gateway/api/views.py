@@ -72,7 +72,7 @@ def node(core: Coordinator, entry: Entry) -> dict[str, Any]:
         "lat": record.lat,
         "lon": record.lon,
         "activation": record.activation,
-        "joined": entry.session is not None,
+        "joined": entry.reachable,
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
         **_serving(entry.status.serves),

@@ -14,9 +14,9 @@ from gateway.commands.output import AsJson, CommandError, show_json
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig, LearningSection
-    from gateway.daemon import Beside
+    from gateway.daemon import Beside, Daemon
 
-__all__ = ["app", "mqtt_faces"]
+__all__ = ["app", "mqtt_faces", "network_servers", "station_servers"]
 
 app = typer.Typer(help="Run the gateway daemon, write and check its settings.", no_args_is_help=True)
 
@@ -123,13 +123,62 @@ def mqtt_faces(settings: GatewayConfig) -> list[Beside]:
     return [lambda daemon: MqttFace(daemon, access)]
 
 
+def station_servers(settings: GatewayConfig) -> list[Beside]:
+    """The port of Basics Stations, if there is to be one.
+
+    AccessError when a file that [stations] names is no use, or its channels cannot be received.
+    """
+    named = settings.stations
+    if not named.enabled:
+        return []
+    from gateway.radios.basics_station import BasicsStations
+    from gateway.radios.websocket import StationServer, read_station_access
+    from gateway.secret_files import AccessError
+    from swarm.phy.regions import region
+
+    access = read_station_access(
+        token_file=named.token_file,
+        cert_file=named.cert_file,
+        key_file=named.key_file,
+        ca_file=named.ca_file,
+    )
+    area = region(settings.gateway.region)
+
+    def stations(speed: float) -> BasicsStations:
+        return BasicsStations(area, allowed=named.gateways, channels_hz=named.channels_hz, speed=speed)
+
+    try:
+        stations(1.0)
+    except ValueError as error:
+        raise AccessError(f"stations.channels_hz: {error}") from None
+
+    def serve(daemon: Daemon) -> StationServer:
+        radio = stations(daemon.clock.speed)
+        server = StationServer(named.host, named.port, access, radio.counters)
+        server.deliver = daemon.attach("stations", radio, server.send)
+        return server
+
+    return [serve]
+
+
+def network_servers(settings: GatewayConfig) -> list[Beside]:
+    """The connection to somebody else's network server, if there is to be one (AccessError: see above)."""
+    if not settings.network.enabled:
+        return []
+    from gateway.mqtt.access import read_access
+    from gateway.mqtt.network import NetworkLink
+
+    access = read_access(settings.network, "network")
+    return [lambda daemon: NetworkLink(daemon, access)]
+
+
 def _beside(config_file: Path, settings: GatewayConfig) -> list[Beside]:
     """What runs beside the daemon."""
     from gateway.config import ConfigError
-    from gateway.mqtt.access import AccessError
+    from gateway.secret_files import AccessError
 
     try:
-        return mqtt_faces(settings)
+        return [*station_servers(settings), *network_servers(settings), *mqtt_faces(settings)]
     except AccessError as error:
         raise ConfigError([f"{config_file}: {error}"]) from error
 

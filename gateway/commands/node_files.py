@@ -31,7 +31,7 @@ WORDS = {
     "dev_eui": "16 hexadecimal digits",
     "name": "1 to 64 printable characters",
     "crop": "apple, tomato, potato or grape",
-    "activation": "abp or otaa",
+    "activation": "abp, otaa or network",
     "plot": "at most 64 printable characters",
     "lat": "a number from -90 to 90",
     "lon": "a number from -180 to 180",

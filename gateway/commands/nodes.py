@@ -114,6 +114,9 @@ def add(
     ] = None,
     join_eui: Annotated[str, typer.Option(help="OTAA: the JoinEUI.")] = "0000000000000000",
     dev_addr: Annotated[str | None, typer.Option(help="ABP: the 8 hex digits of the DevAddr.")] = None,
+    behind_server: Annotated[
+        bool, typer.Option("--behind-server", help="Its keys are with the server of [network]; none here.")
+    ] = False,
     plot: str = "",
     lat: Annotated[float | None, typer.Option(min=-90.0, max=90.0, callback=finite)] = None,
     lon: Annotated[float | None, typer.Option(min=-180.0, max=180.0, callback=finite)] = None,
@@ -123,14 +126,19 @@ def add(
 
     Example: swarm nodes add 70b3d57ed0000001 --name north-1 --crop grape --keys-file north-1.keys
     """
+    if behind_server and (dev_addr is not None or keys_file is not None):
+        raise CommandError(
+            "--behind-server: the server has address and keys; leave --dev-addr and --keys-file out"
+        )
     needed = ("app_key",) if dev_addr is None else ("nwk_s_key", "app_s_key")
+    activation = "network" if behind_server else "otaa" if dev_addr is None else "abp"
     node: dict[str, Any] = {
         "dev_eui": _eui(dev_eui), "name": name, "crop": crop, "plot": plot, "lat": lat, "lon": lon,
-        "activation": "otaa" if dev_addr is None else "abp", "dev_addr": dev_addr, "join_eui": join_eui,
+        "activation": activation, "dev_addr": dev_addr, "join_eui": join_eui,
     }  # fmt: skip
     node = {key: value for key, value in node.items() if value is not None}
     mistake = mistake_of(node)
-    if mistake is None:
+    if mistake is None and not behind_server:
         node |= read_keys(needed, keys_file)
         mistake = mistake_of(node)
     if mistake is not None:

@@ -29,7 +29,7 @@ from gateway.daemon import Daemon
 from gateway.mqtt.access import Access
 from gateway.mqtt.home_assistant import class_names, discovery, report
 from gateway.mqtt.link import Incoming, Link
-from gateway.mqtt.requests import Refusal, Request, is_verb, read_question, read_request
+from gateway.mqtt.requests import PAYLOAD_MAX, Refusal, Request, is_verb, read_question, read_request
 from gateway.mqtt.topics import OFFLINE, ONLINE, Topics
 from swarm.commands import OpenRound
 from swarm.effects import Event
@@ -74,7 +74,10 @@ class MqttFace:
         self._link = Link(
             settings,
             access,
+            section="mqtt",
+            client_id=settings.client_id or f"swarm-{settings.name}",
             will_topic=self._topics.state,
+            payload_max=PAYLOAD_MAX,
             subscriptions=[*subscriptions, *([self._topics.home_assistant] if self._discovery else [])],
             counters=counters,
             on_connected=self._on_connected,
@@ -304,7 +307,7 @@ class MqttFace:
             case "airtime":
                 return {"gateways": views.airtime(core, daemon.now_us())}
             case _:
-                return views.state(core, daemon.now_us(), {**daemon.radio.counters, **daemon.counters})
+                return views.state(core, daemon.now_us(), daemon.radio_counters)
 
     def _respond(self, verb: str, tag: str | None, data: Any) -> None:
         if isinstance(data, Refusal):

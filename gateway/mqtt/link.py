@@ -30,9 +30,8 @@ from typing import Any, Literal
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from gateway.config import MqttSection
+from gateway.config import BrokerSection
 from gateway.mqtt.access import Access
-from gateway.mqtt.requests import PAYLOAD_MAX
 from gateway.mqtt.topics import OFFLINE
 
 __all__ = ["Incoming", "Link"]
@@ -69,15 +68,20 @@ class Link:
 
     def __init__(
         self,
-        settings: MqttSection,
+        settings: BrokerSection,
         access: Access,
         *,
-        will_topic: str,
+        section: str,
+        client_id: str,
         subscriptions: Sequence[str],
+        payload_max: int,
         counters: dict[str, int],
         on_connected: Callable[[bool], None],
+        will_topic: str | None = None,
     ) -> None:
-        self._where = f"mqtt {settings.host}:{settings.port}"
+        self._section, self._payload_max = section, payload_max
+        self._lost, self._inbox_full = f"{section}_lost", f"{section}_inbox_lost"
+        self._where = f"{section} {settings.host}:{settings.port}"
         self._subscriptions = [(topic, 1) for topic in subscriptions]
         self._counters = counters
         self._connected = on_connected
@@ -90,11 +94,12 @@ class Link:
         self._unsent_bytes = 0
         self._said: dict[str, float] = {}
         self._stage: Literal["connecting", "connected", "refused"] = "connecting"
-        self._client_id = settings.client_id or f"swarm-{settings.name}"
+        self._client_id = client_id
         self._client = _Client(self._client_id, self._broke)
         self._client.reconnect_delay_set(RETRY_MIN_S, RETRY_MAX_S)
         self._client.max_queued_messages_set(OUTBOX_MAX)
-        self._client.will_set(will_topic, OFFLINE, qos=1, retain=True)
+        if will_topic is not None:
+            self._client.will_set(will_topic, OFFLINE, qos=1, retain=True)
         if settings.username:
             self._client.username_pw_set(settings.username, access.password)
         if access.tls is not None:
@@ -107,7 +112,7 @@ class Link:
         self._client.on_message = self._on_message
         self._client.connect_async(settings.host, settings.port, KEEPALIVE_S)
         if access.password is not None and access.tls is None and not _is_local(settings.host):
-            log.warning("%s: the password goes there unencrypted; set [mqtt] tls = true", self._where)
+            log.warning("%s: the password goes there unencrypted; set [%s] tls = true", self._where, section)
 
     def start(self) -> None:
         """Begin to connect; comes back at once."""
@@ -125,7 +130,7 @@ class Link:
                 self._unsent_bytes += size
                 self._judge_room()
                 return True
-        self._counters["mqtt_lost"] += 1
+        self._counters[self._lost] += 1
         return False
 
     async def room(self) -> None:
@@ -173,7 +178,7 @@ class Link:
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: Any, __: Any) -> None:
         if reason.is_failure:
             self._stage = "refused"
-            self._say(logging.WARNING, f"refused: {reason}; {_remedy(str(reason))}")
+            self._say(logging.WARNING, f"refused: {reason}; {_remedy(self._section, str(reason))}")
             return
         self._stage = "connected"
         self._say(logging.INFO, "connected")
@@ -181,7 +186,9 @@ class Link:
         self._in_loop(self._connected, not flags.session_present)
 
     def _on_connect_fail(self, client: paho.Client, _: Any) -> None:
-        self._say(logging.WARNING, f"not reachable: {_why(self._client.failure)}; trying again")
+        self._say(
+            logging.WARNING, f"not reachable: {_why(self._section, self._client.failure)}; trying again"
+        )
 
     def _on_disconnect(self, client: paho.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
         stage, self._stage = self._stage, "connecting"
@@ -213,12 +220,12 @@ class Link:
             self._in_loop(self._inbox_lost)
             client.ack(message.mid, message.qos)
             return
-        payload = bytes(message.payload[: PAYLOAD_MAX + 1])
+        payload = bytes(message.payload[: self._payload_max + 1])
         self.inbox.append(Incoming(topic, payload, message.retain, message.mid, message.qos))
         self._in_loop(self.arrived.set)
 
     def _inbox_lost(self) -> None:
-        self._counters["mqtt_inbox_lost"] += 1
+        self._counters[self._inbox_full] += 1
 
     def _say(self, level: int, text: str) -> None:
         """Once in `QUIET_S`: a broker that is away for a week is not a week of lines."""
@@ -266,20 +273,21 @@ class _Client(paho.Client):
             self.connect_async(self.host, self.port, self.keepalive)
 
 
-def _why(failure: OSError | None) -> str:
+def _why(section: str, failure: OSError | None) -> str:
     match failure:
         case ssl.SSLCertVerificationError():
-            return f"its certificate is not accepted ({failure.verify_message}); set [mqtt] ca_file and host"
+            what = f"its certificate is not accepted ({failure.verify_message})"
+            return f"{what}; set [{section}] ca_file and host"
         case ssl.SSLError():
-            return f"no TLS there ({failure.reason or failure}); set [mqtt] port and tls"
+            return f"no TLS there ({failure.reason or failure}); set [{section}] port and tls"
         case None:
             return "unknown"
     return failure.strerror or str(failure)
 
 
-def _remedy(reason: str) -> str:
+def _remedy(section: str, reason: str) -> str:
     if "user" in reason.lower() or "authori" in reason.lower():
-        return "set [mqtt] username and password_file"
+        return f"set [{section}] username and password_file"
     return "trying again"
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from gateway.radios.json_object import Unreadable, parse_object
 from swarm.effects import Malformed
 
 __all__ = [
@@ -197,29 +198,11 @@ def _refuse(reason: str, detail: str = "") -> _Refusal:
     return _Refusal(Malformed(reason, detail))
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        # Which of two values counts differs between readers: a classic way past a filter.
-        raise ValueError("duplicate key")
-    return document
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _document(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`; deep nesting, NaN, huge integers and duplicate keys are refused."""
     try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError) as error:
-        raise _refuse("json", type(error).__name__) from None
-    if not isinstance(document, dict):
-        raise _refuse("json", "not an object")
-    return document
+        return parse_object(body)
+    except Unreadable as unreadable:
+        raise _Refusal(unreadable.malformed) from None
 
 
 def _tx_ack(token: int, gateway_id: str, body: bytes) -> TxAcknowledged:

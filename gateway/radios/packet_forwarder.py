@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 from gateway.radios import gwmp
 from gateway.radios.counter import CounterMap
+from gateway.radios.radio import GatewayHeard, Input, Output
 from swarm.effects import Malformed, RxFrame, Transmit, TxAck
 from swarm.phy.regions import Region
 
@@ -68,25 +69,6 @@ COUNTERS = (
     "downlink_refused",
     "gateway_evicted",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayHeard:
-    """A gateway gave a sign of life; `status` holds what its stat report said (may be empty)."""
-
-    gateway_id: str
-    status: Mapping[str, float | str]
-
-
-Input = RxFrame | TxAck | GatewayHeard
-
-
-@dataclass(slots=True)
-class Output:
-    """What one call produced, in order."""
-
-    datagrams: list[tuple[bytes, Address]] = field(default_factory=list)
-    inputs: list[Input] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -134,10 +116,10 @@ class PacketForwarder:
 
     # -- inputs -----------------------------------------------------------------------------------
 
-    def on_datagram(self, now_us: int, datagram: bytes, address: Address) -> Output:
+    def on_datagram(self, now_us: int, datagram: bytes, address: Address, /) -> Output[Address]:
         """A datagram arrived; never raises, whatever it holds."""
         self.counters["datagrams"] += 1
-        output = Output()
+        output: Output[Address] = Output()
         message = gwmp.parse(datagram)
         if isinstance(message, Malformed):
             self.counters[message.reason] += 1
@@ -157,6 +139,10 @@ class PacketForwarder:
         self._report(now_us, message.gateway_id, gateway, output)
         return output
 
+    def serves(self, gateway_id: str) -> bool:
+        """Whether this gateway was heard here."""
+        return gateway_id in self._gateways
+
     def transmit(self, now_us: int, transmit: Transmit) -> None:
         """Take a downlink; `poll` sends it when its time has come, or says why not."""
         if len(self._held) >= HELD_MAX:
@@ -165,9 +151,9 @@ class PacketForwarder:
         self._sequence += 1
         heapq.heappush(self._held, (self._release_us(transmit), self._sequence, transmit))
 
-    def poll(self, now_us: int) -> Output:
+    def poll(self, now_us: int) -> Output[Address]:
         """Send what is due and give up what was not answered."""
-        output = Output()
+        output: Output[Address] = Output()
         while self._held and self._held[0][0] <= now_us:
             self._send(now_us, heapq.heappop(self._held)[2], output)
         while self._deadlines and self._deadlines[0][0] <= now_us:
@@ -234,7 +220,9 @@ class PacketForwarder:
                 return True
         return False
 
-    def _pushed(self, now_us: int, gateway: _Gateway, message: gwmp.PushData, output: Output) -> None:
+    def _pushed(
+        self, now_us: int, gateway: _Gateway, message: gwmp.PushData, output: Output[Address]
+    ) -> None:
         for refusal in message.refused:
             self.counters[refusal.reason] += 1
         for packet in message.packets:
@@ -272,7 +260,7 @@ class PacketForwarder:
             return None
         return data_rate
 
-    def _report(self, now_us: int, gateway_id: str, gateway: _Gateway, output: Output) -> None:
+    def _report(self, now_us: int, gateway_id: str, gateway: _Gateway, output: Output[Address]) -> None:
         if gateway.reported_us is None or now_us - gateway.reported_us >= HEARD_EVERY_US:
             gateway.reported_us = now_us
             output.inputs.append(GatewayHeard(gateway_id, gateway.status))
@@ -287,7 +275,7 @@ class PacketForwarder:
         lead_us = CLASS_C_LEAD_US if known else IMMEDIATE_LEAD_US
         return transmit.at_us - int(lead_us * self._scale)
 
-    def _send(self, now_us: int, transmit: Transmit, output: Output) -> None:
+    def _send(self, now_us: int, transmit: Transmit, output: Output[Address]) -> None:
         gateway = self._gateways.get(transmit.gateway_id)
         if gateway is None or gateway.pull_address is None:
             self._refuse(transmit, "NO_PULL_DATA")
@@ -332,7 +320,7 @@ class PacketForwarder:
             self._token = (self._token + 1) & 0xFFFF
         return self._token
 
-    def _acknowledged(self, gateway: _Gateway, message: gwmp.TxAcknowledged, output: Output) -> None:
+    def _acknowledged(self, gateway: _Gateway, message: gwmp.TxAcknowledged, output: Output[Address]) -> None:
         pending = gateway.pending.pop(message.token, None)
         if pending is None:
             self.counters["tx_ack_unknown"] += 1

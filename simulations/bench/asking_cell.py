@@ -225,7 +225,7 @@ class AskingCell:
             elif isinstance(effect, Transmit):
                 self._transmit(effect)
                 self._perform(self.core.on_tx_ack(self.now_us, TxAck(effect.transmit_id)))
-            else:
+            elif isinstance(effect, Event):
                 self.events.append(effect)
 
     def _transmit(self, transmit: Transmit) -> None:

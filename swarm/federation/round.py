@@ -367,6 +367,14 @@ class Round:
         previous = (self.number - 1) % ROUNDS
         return ack_frames(previous, late, payload_max) + ack_frames(self.number, own, payload_max)
 
+    def ack_frames_of(self, node_index: int, payload_max: int) -> list[bytes]:
+        """As `ack_frames`, for one node alone."""
+        held = [each for each in self._held.values() if each.node_index == node_index]
+        late = [each.node_index for each in held if each.late]
+        own = [each.node_index for each in held if not each.late]
+        previous = (self.number - 1) % ROUNDS
+        return _ack_frames(previous, late, payload_max) + _ack_frames(self.number, own, payload_max)
+
     def to_row(self) -> Row:
         """The row of table `round` (key: the number)."""
         settings: dict[str, Any] = {

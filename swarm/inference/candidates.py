@@ -16,7 +16,7 @@ DATA_RATE_BEST = 5
 def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
     """None: the node cannot be asked, because it has no session or was never heard."""
     record, status = entry.record, entry.status
-    if entry.session is None or status.data_rate is None:
+    if not entry.reachable or status.data_rate is None:
         return None
     return Candidate(
         dev_eui=record.dev_eui,

@@ -147,6 +147,26 @@ def test_syntax_mistakes_do_not_hide_the_others(tmp_path: Path) -> None:
         ),
         (f'[mqtt]\nhost = "{"a" * 70}"\n', "swarm.toml:2: mqtt.host: 'aaaaa"),
         ("[mqtt]\nport = 0\n", "swarm.toml:2: mqtt.port: 0 is too small; give a whole number from 1"),
+        (
+            "[network]\nenabled = true\n",
+            "swarm.toml:1: network.application: '' is no application; give the id",
+        ),
+        (
+            '[network]\nkind = "ttn"\n',
+            "swarm.toml:2: network.kind: 'ttn' is none of the choices; give one of \"chirpstack\"",
+        ),
+        (
+            '[network]\ncert_file = "c"\ntls = true\n',
+            "swarm.toml:2: network.cert_file: 'c' is given and key_file is not given; give key_file too",
+        ),
+        (
+            '[stations]\ncert_file = "c"\n',
+            "swarm.toml:2: stations.cert_file: 'c' is given and key_file is not given; give key_file too",
+        ),
+        (
+            "[stations]\nchannels_hz = [868.1]\n",
+            "swarm.toml:2: stations.channels_hz: 868.1 is not usable here",
+        ),
         ("[[udp]]\nport = 1\n", "swarm.toml:1: udp: this is a section"),
     ],
 )

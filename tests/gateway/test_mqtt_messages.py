@@ -17,7 +17,15 @@ from gateway.config import MqttSection
 from gateway.mqtt.access import Access, AccessError, read_access
 from gateway.mqtt.home_assistant import class_names, discovery, report
 from gateway.mqtt.link import EVENTS_SHARE, OUTBOX_BYTES_MAX, OUTBOX_MAX, Link
-from gateway.mqtt.requests import Question, Refusal, Request, is_verb, read_question, read_request
+from gateway.mqtt.requests import (
+    PAYLOAD_MAX,
+    Question,
+    Refusal,
+    Request,
+    is_verb,
+    read_question,
+    read_request,
+)
 from gateway.mqtt.topics import Topics
 from swarm.effects import Event
 from swarm.inference.combine import LABELS
@@ -152,7 +160,10 @@ async def test_what_waits_is_bounded_and_answers_have_a_reserve() -> None:
             return Link(
                 MqttSection(enabled=True, port=port),
                 Access(),
+                section="mqtt",
+                client_id="swarm-gateway",
                 will_topic="swarm/gateway/state",
+                payload_max=PAYLOAD_MAX,
                 subscriptions=["x"],
                 counters=counters,
                 on_connected=lambda fresh: None,

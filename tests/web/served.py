@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from gateway.api.app import WEB, create_app
-from gateway.commands.gateway import mqtt_faces
+from gateway.commands.gateway import mqtt_faces, network_servers
 from gateway.config import (
     AskingSection,
     GatewayConfig,
@@ -30,6 +30,7 @@ from gateway.config import (
     HttpSection,
     LearningSection,
     MqttSection,
+    NetworkSection,
     NodesSection,
     UdpSection,
 )
@@ -67,6 +68,7 @@ class Served:
         deadline_s: int = 60,
         web: Path = WEB,
         mqtt: MqttSection | None = None,
+        network: NetworkSection | None = None,
         status_period_min: int = 60,
         learning: dict[str, Any] | None = None,
     ) -> None:
@@ -77,13 +79,14 @@ class Served:
             udp=UdpSection(host="127.0.0.1", port=0),
             http=HttpSection(port=0),
             mqtt=mqtt or MqttSection(),
+            network=network or NetworkSection(),
             nodes=NodesSection(status_period_min=status_period_min),
             learning=LearningSection(
                 period_s=3600, close_s=1800, spread_s=60, window_s=60, **(learning or {})
             ),
             asking=AskingSection(k=3, deadline_s=deadline_s),
         )
-        self._beside = mqtt_faces(settings)
+        self._beside = [*network_servers(settings), *mqtt_faces(settings)]
         self.daemon = Daemon(settings)
         self.failure: BaseException | None = None
         self._ready = threading.Event()

@@ -1,0 +1,192 @@
+"""Nodes whose MAC somebody else's network server does: each frame once, and answers into its queue.
+
+Theory of operation.  A network server hands on what it has decrypted, over a broker that delivers at least
+once and, after an outage, late and perhaps out of order.  A node's frames are told apart by session and
+counter: per node the highest counter is kept and, as bits, which of the `WINDOW` below it were taken.  A
+late frame is taken once; what lies below the window, was taken before, or is of the session before the
+present one is not. The row is stored with the frame's effects, so that a delivery repeated after a restart
+is known.
+
+Nothing multicast reaches these nodes.  Each uplink takes one frame down: what waits for the node, else the
+next frame of the open round (acknowledgement, announcement, the pieces of the model's block).  The server
+sends it in the node's receive window if it comes in time, otherwise after the next uplink; when that will
+be is not known here, so times in a frame count from `RX_AFTER_US` after the uplink.  Airtime is the
+server's: it keeps the law, and what is told to askers is an estimate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from swarm.downlinks import Downlinks, Pending
+from swarm.effects import (
+    ApplicationDownlink,
+    ApplicationUplink,
+    Effect,
+    Event,
+    Malformed,
+    Row,
+    Store,
+    integers,
+)
+from swarm.phy.regions import Region
+from swarm.registry import Entry
+from swarm.rounds import Rounds
+from swarm.wire.lorawan import DATA_OVERHEAD
+
+__all__ = ["WINDOW", "Fresh", "ServerNodes"]
+
+TABLE = "server_node"
+WINDOW = 62
+"""Counters below the highest that may still come; with the highest one they fit a row's integer."""
+FRESH_US = 60_000_000
+"""An uplink that came later than that is not answered: the node has slept for long."""
+RX_AFTER_US = 1_000_000
+HANDED_MAX = 4096
+"""Downlinks whose fate is awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A frame not taken before.  `late`: a newer one came before it; `lost`: how many are missing between."""
+
+    late: bool
+    lost: int
+    stores: tuple[Store, ...]
+
+
+@dataclass(slots=True)
+class _Counters:
+    session: str
+    earlier: str
+    f_cnt_up: int
+    taken: int
+    """Bit n: the frame with counter f_cnt_up - n was taken."""
+
+    def to_row(self) -> Row:
+        return {
+            "session": self.session,
+            "earlier": self.earlier,
+            "f_cnt_up": self.f_cnt_up,
+            "taken": self.taken,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    dev_eui: str
+    pending: Pending
+    at_us: int
+    airtime_us: int
+
+
+class ServerNodes:
+    """`rows` is what earlier stores left."""
+
+    def __init__(
+        self, region: Region, downlinks: Downlinks, rounds: Rounds, rows: Mapping[str, Mapping[str, Row]]
+    ) -> None:
+        self._region = region
+        self._downlinks = downlinks
+        self._rounds = rounds
+        self._counters = {dev_eui: _restored(row) for dev_eui, row in rows.get(TABLE, {}).items()}
+        self._told: dict[str, tuple[int, int]] = {}
+        """Node -> the round it is being told of, and how many of its frames went out."""
+        self._handed: dict[int, _Handed] = {}
+        self._reference = 0
+
+    def accept(self, uplink: ApplicationUplink) -> Fresh | Malformed:
+        """Whether this frame is new; the stores are to be performed with what it says."""
+        known = self._counters.get(uplink.dev_eui)
+        if known is not None and uplink.session == known.earlier != known.session:
+            return Malformed("replay", "of the session before")
+        late, lost = False, 0
+        if known is None or uplink.session != known.session:
+            earlier = "" if known is None else known.session
+            known = _Counters(uplink.session, earlier, uplink.f_cnt, 1)
+        else:
+            ahead = uplink.f_cnt - known.f_cnt_up
+            if ahead <= -WINDOW or (ahead <= 0 and known.taken >> -ahead & 1):
+                return Malformed("replay", f"counter {uplink.f_cnt}")
+            late, lost = ahead < 0, max(0, ahead - 1)
+            if late:
+                known.taken |= 1 << -ahead
+            else:
+                known.taken = (known.taken << min(ahead, WINDOW) | 1) & ((1 << WINDOW) - 1)
+                known.f_cnt_up = uplink.f_cnt
+        self._counters[uplink.dev_eui] = known
+        return Fresh(late, lost, (Store(TABLE, uplink.dev_eui, known.to_row()),))
+
+    def answer(self, now_us: int, entry: Entry, uplink: ApplicationUplink) -> list[Effect]:
+        """One frame for the node that was just heard, if there is one and it came in time."""
+        if now_us - uplink.at_us > FRESH_US:
+            return []
+        dev_eui = entry.record.dev_eui
+        pending = self._downlinks.take(now_us, dev_eui) or self._round_frame(entry)
+        if pending is None:
+            return []
+        at_us = now_us + RX_AFTER_US
+        payload = pending.payload if isinstance(pending.payload, bytes) else pending.payload(at_us)
+        airtime_us = self._airtime_us(entry, len(payload))
+        self._reference = max(self._reference + 1, now_us << 8)
+        while len(self._handed) >= HANDED_MAX:
+            del self._handed[next(iter(self._handed))]
+        self._handed[self._reference] = _Handed(dev_eui, pending, at_us, airtime_us)
+        data = {
+            "transmit_id": self._reference,
+            "gateway_id": uplink.gateway_id,
+            "purpose": pending.purpose.value,
+            "airtime_us": airtime_us,
+            "size": len(payload),
+            "dev_eui": dev_eui,
+        }
+        effects: list[Effect] = [] if pending.sent is None else pending.sent(at_us, airtime_us)
+        return [
+            *effects,
+            ApplicationDownlink(
+                self._reference, dev_eui, uplink.device, pending.f_port, payload, pending.purpose
+            ),
+            Event("downlink", now_us, data),
+        ]
+
+    def on_fate(self, now_us: int, reference: int, error: str | None) -> list[Effect]:
+        """The server's word; what it could not send waits for the node's next uplink."""
+        handed = self._handed.pop(reference, None)
+        if handed is None or error is None:
+            return []
+        data = {"transmit_id": reference, "error": error, "dev_eui": handed.dev_eui}
+        effects: list[Effect] = [Event("tx_failed", now_us, data)]
+        if self._downlinks.enqueue(handed.dev_eui, handed.pending, first=True) and handed.pending.sent:
+            effects += handed.pending.sent(handed.at_us, -handed.airtime_us)
+        return effects
+
+    def forget(self, dev_eui: str) -> list[Store]:
+        self._told.pop(dev_eui, None)
+        return [] if self._counters.pop(dev_eui, None) is None else [Store(TABLE, dev_eui, None)]
+
+    def _round_frame(self, entry: Entry) -> Pending | None:
+        """The next frame of the open round that this node was not told."""
+        current = self._rounds.current
+        if current is None:
+            return None
+        number, sent = self._told.get(entry.record.dev_eui, (-1, 0))
+        if number != current.number:
+            sent = 0
+        room = self._region.payload_max(self._region.multicast_data_rate, uplink=False)
+        frames = self._rounds.unicast(entry, room)
+        self._told[entry.record.dev_eui] = (current.number, sent + 1)
+        return frames[sent] if sent < len(frames) else None
+
+    def _airtime_us(self, entry: Entry, size: int) -> int:
+        """About what the server will spend: RX1 at the node's data rate."""
+        region, uplink_rate = self._region, entry.status.data_rate or 0
+        rates = region.rx1_data_rates
+        data_rate = rates[uplink_rate][0] if uplink_rate < len(rates) else region.rx2_data_rate
+        return region.airtime_us(data_rate, DATA_OVERHEAD + size, uplink=False)
+
+
+def _restored(row: Row) -> _Counters:
+    integers(row, "f_cnt_up", "taken")
+    f_cnt_up, taken = int(row["f_cnt_up"] or 0), int(row["taken"] or 0)
+    return _Counters(str(row["session"]), str(row["earlier"]), f_cnt_up, taken)

@@ -1,0 +1,272 @@
+"""The daemon at a network server, played on a real Mosquitto: ChirpStack's and The Things Stack's topics."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.config import NetworkSection
+from swarm.wire import app
+from tests.gateway.broker import Authority, Broker, Person, needs_mosquitto
+from tests.swarm.cell import means
+from tests.web.served import Served, until
+
+pytestmark = needs_mosquitto
+EUI, OTHER = "70b3d57ed0000001", "70b3d57ed0000002"
+STATUS = app.encode(app.Status(0, 1, 200, 3, 0, 1520, 160, 0, 2 << 6 | 50, 0))
+
+
+class Server:
+    """A network server's side of the broker."""
+
+    def __init__(self, kind: str, broker: Broker, **person: Any) -> None:
+        self.kind = kind
+        self.counters: dict[str, int] = {}
+        self.application = "17c82e96" if kind == "chirpstack" else "app1@ttn"
+        self.base = "application/17c82e96/device" if kind == "chirpstack" else "v3/app1@ttn/devices"
+        self.person = Person(
+            broker.port, (f"{self.base}/+/command/down", f"{self.base}/+/down/push"), **person
+        )
+
+    def device(self, eui: str) -> str:
+        return eui if self.kind == "chirpstack" else f"node-{eui[-1]}"
+
+    def uplink(
+        self, eui: str, f_port: int, payload: bytes, *, f_cnt: int | None = None, ago_s: int = 0
+    ) -> Any:
+        """Publish what a device sent; what was published."""
+        if f_cnt is None:
+            f_cnt = self.counters.get(eui, 0)
+            self.counters[eui] = f_cnt + 1
+        data = base64.b64encode(payload).decode()
+        time = (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat()
+        if self.kind == "chirpstack":
+            message: dict[str, Any] = {
+                "time": time,
+                "deviceInfo": {"devEui": eui},
+                "devAddr": "00189440",
+                "fPort": f_port,
+                "data": data,
+                "dr": 5,
+                "rxInfo": [{"gatewayId": "0016c001f153a14c", "rssi": -36, "snr": 10.5}],
+            } | ({"fCnt": f_cnt} if f_cnt else {})
+            topic = f"{self.base}/{eui}/event/up"
+        else:
+            message = {
+                "end_device_ids": {"device_id": self.device(eui), "dev_eui": eui.upper()},
+                "received_at": time,
+                "uplink_message": {
+                    "session_key_id": "AXA50",
+                    "f_port": f_port,
+                    "frm_payload": data,
+                    "received_at": time,
+                    "settings": {"data_rate": {"lora": {"bandwidth": 125_000, "spreading_factor": 7}}},
+                }
+                | ({"f_cnt": f_cnt} if f_cnt else {}),
+            }
+            topic = f"{self.base}/{self.device(eui)}/up"
+        self.person.say(topic, message)
+        return topic, message
+
+    def down_topic(self, eui: str) -> str:
+        end = "command/down" if self.kind == "chirpstack" else "down/push"
+        return f"{self.base}/{self.device(eui)}/{end}"
+
+    def down(self, eui: str, number: int) -> tuple[dict[str, Any], app.DownlinkMessage]:
+        """The `number`th downlink for a device, waited for: as published, and what it says."""
+        message = self.person.next(self.down_topic(eui), number)
+        if self.kind == "chirpstack":
+            f_port, data = message["fPort"], message["data"]
+        else:
+            (message,) = message["downlinks"]
+            f_port, data = message["f_port"], message["frm_payload"]
+        said = app.decode_downlink(f_port, base64.b64decode(data))
+        return message, said  # type: ignore[return-value]
+
+    def count(self, eui: str) -> int:
+        return len(self.person.on(self.down_topic(eui)))
+
+
+def network(broker: Broker, kind: str, **more: Any) -> NetworkSection:
+    application = "17c82e96" if kind == "chirpstack" else "app1@ttn"
+    return NetworkSection(enabled=True, port=broker.port, kind=kind, application=application, **more)  # type: ignore[arg-type]
+
+
+def register(served: Served) -> None:
+    nodes = [
+        {"dev_eui": eui, "name": f"west-{eui[-1]}", "crop": crop, "activation": "network", "plot": "west"}
+        for eui, crop in ((EUI, "tomato"), (OTHER, "potato"))
+    ]
+    assert served.http.post("/api/nodes", json={"nodes": nodes}).status_code == 200
+
+
+def heard(served: Served, eui: str) -> int:
+    nodes = served.http.get("/api/nodes").json()["nodes"]
+    return int(next(node["uplinks"] for node in nodes if node["dev_eui"] == eui))
+
+
+def ask(served: Served, near: str) -> list[dict[str, Any]]:
+    """Put a question; its answer comes into the list."""
+    answers: list[dict[str, Any]] = []
+    headers = {"authorization": f"Bearer {served.daemon.token}"}
+
+    def post() -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            question = {"near": near, "k": 1, "deadline_s": 60}
+            answers.append(
+                httpx.post(f"{served.url}/api/ask", json=question, headers=headers, timeout=60).json()
+            )
+
+    threading.Thread(target=post, daemon=True).start()
+    until(lambda: len(served.daemon.core.asking), "the question is taken")
+    return answers
+
+
+def radio(served: Served) -> dict[str, int]:
+    return dict(served.http.get("/api/state").json()["radio"])
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with Broker(tmp_path / "broker") as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", ["chirpstack", "things_stack"])
+def test_a_question_and_a_round_while_broker_and_daemon_die(
+    tmp_path: Path, broker: Broker, kind: str
+) -> None:
+    section = network(broker, kind)
+    with Served(tmp_path, network=section) as served:
+        register(served)
+        server = Server(kind, broker)
+        server.uplink(EUI, 12, STATUS)
+        until(lambda: heard(served, EUI) == 1, "the report")
+        answers = ask(served, EUI)
+        seen = server.person.subscriptions
+        broker.kill()
+        broker.start()
+        until(lambda: server.person.subscriptions > seen, "the server is back at its broker")
+        server.uplink(EUI, 12, STATUS)
+        message, query = server.down(EUI, 1)
+        assert isinstance(query, app.Query)
+        assert message.get("id" if kind == "chirpstack" else "correlation_ids")
+        server.uplink(EUI, 11, app.encode(app.Answer(query.query_id, 1, (25, 30, 200), 0, 1, 1)))
+        assert until(lambda: answers, "the answer")[0]["label"] == "high"
+        assert served.http.post("/api/rounds").status_code == 200
+        server.uplink(EUI, 12, STATUS)
+        _, announced = server.down(EUI, 2)
+        assert isinstance(announced, app.RoundAnnounce) and announced.round == 1
+        server.uplink(EUI, 10, means(1, 1))
+        until(lambda: served.http.get("/api/rounds").json()["rounds"][0]["updates"] == 1, "the first update")
+    # The daemon is down; the broker keeps what comes.
+    late = server.uplink(OTHER, 12, STATUS, ago_s=3600)
+    server.uplink(OTHER, 10, means(2, 1))
+    with Served(tmp_path, network=section) as served:
+        until(lambda: heard(served, OTHER) == 2, "what the broker kept")
+        closed = until(lambda: served.http.get("/api/rounds").json()["rounds"][0]["closed_us"], "the closing")
+        assert closed
+        (round_,) = [each for each in served.http.get("/api/rounds").json()["rounds"] if each["round"] == 1]
+        assert round_["updates"] == 2
+        before = server.count(EUI)
+        server.person.say(*late)  # delivered again
+        server.uplink(EUI, 12, STATUS, f_cnt=1)
+
+        def refused() -> set[str]:
+            """What was refused: perhaps also the last frame before the end, if its word got lost."""
+            events = served.http.get("/api/events/past?kind=dropped").json()["events"]
+            assert {event["data"]["reason"] for event in events} <= {"replay"}
+            return {event["data"]["detail"] for event in events}
+
+        until(lambda: refused() >= {"counter 0", "counter 1"}, "both refusals")
+        assert (heard(served, OTHER), server.count(EUI)) == (2, before)
+    server.person.__exit__()
+
+
+def test_what_the_server_says_of_a_downlink_comes_back(tmp_path: Path, broker: Broker) -> None:
+    with Served(tmp_path, network=network(broker, "chirpstack")) as served:
+        register(served)
+        server = Server("chirpstack", broker)
+        server.uplink(EUI, 12, STATUS)
+        until(lambda: heard(served, EUI) == 1, "the report")
+        ask(served, EUI)
+        server.uplink(EUI, 12, STATUS)
+        first, _ = server.down(EUI, 1)
+        error = {"deviceInfo": {"devEui": EUI}, "level": "ERROR", "code": "DOWNLINK_PAYLOAD_SIZE"}
+        server.person.say(
+            f"{server.base}/{EUI}/event/log", error | {"context": {"queue_item_id": first["id"]}}
+        )
+        past = "/api/events/past?kind=tx_failed"
+        (failed,) = until(lambda: served.http.get(past).json()["events"], "the failure")
+        assert failed["data"]["error"] == "DOWNLINK_PAYLOAD_SIZE"
+        server.uplink(EUI, 12, STATUS)
+        again, query = server.down(EUI, 2)
+        assert isinstance(query, app.Query) and again["id"] != first["id"] and again["data"] == first["data"]
+        server.person.__exit__()
+
+
+def test_hostile_messages_are_counted_and_change_nothing(tmp_path: Path, broker: Broker) -> None:
+    with Served(tmp_path, network=network(broker, "chirpstack")) as served:
+        register(served)
+        server = Server("chirpstack", broker)
+        topic = f"{server.base}/{EUI}/event/up"
+        for payload in (b"", b"{", b"[1]", b"\xff", b'{"deviceInfo":{"devEui":"00"}}', b"x" * 70_000):
+            server.person.say(topic, payload)
+        server.person.say(topic, {"deviceInfo": {"devEui": EUI}, "time": "now"})
+        server.uplink("ff" * 8, 12, STATUS)
+        server.uplink(EUI, 12, STATUS)
+        until(lambda: heard(served, EUI) == 1, "the good one")
+        counted = {name: count for name, count in radio(served).items() if name.startswith("network:")}
+        assert counted == {
+            "network:json": 4,
+            "network:identity": 1,
+            "network:message_size": 1,
+            "network:time": 1,
+        }
+        (dropped,) = served.http.get("/api/events/past?kind=dropped").json()["events"]
+        assert dropped["data"]["reason"] == "unknown_device"
+        assert served.alive()
+        server.person.__exit__()
+
+
+def test_tls_password_and_a_certificate_of_our_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority = Authority(tmp_path / "authority")
+    folder = tmp_path / "broker"
+    secret = tmp_path / "password"
+    secret.write_text("correct horse\n")
+    secret.chmod(0o600)
+    lines = (*authority.lines(), "require_certificate true", f"password_file {folder / 'passwords'}")
+    broker = Broker(folder, *lines, anonymous=False)
+    broker.add_user("swarm", "correct horse")
+    keys: dict[str, Any] = {
+        "tls": True,
+        "ca_file": str(authority.ca_file),
+        "cert_file": str(authority.cert_file),
+        "key_file": str(authority.key_file),
+        "username": "swarm",
+        "password_file": str(secret),
+    }
+    with caplog.at_level(logging.INFO, "swarm.mqtt"), broker:
+        for number, (changes, said) in enumerate(
+            (
+                ({}, "connected"),
+                ({"cert_file": "", "key_file": ""}, "closed the connection without an answer"),
+                ({"username": "nobody"}, "set [network] username and password_file"),
+            )
+        ):
+            caplog.clear()
+            with Served(
+                tmp_path / str(number), network=network(broker, "chirpstack", **keys | changes)
+            ) as served:
+                until(lambda said=said: any(said in each.getMessage() for each in caplog.records), said)
+                assert served.alive()
+        assert not any("correct horse" in each.getMessage() for each in caplog.records)
