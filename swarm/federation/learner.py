@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.federation.discriminant import ContextResult, Judge, solve_heads
+from swarm.federation.discriminant import ContextResult, Judge, solve_believed
 from swarm.federation.prototypes import Int64, Options, Prior, Statistics, row_of
 from swarm.model.layout import Shape
 from swarm.model.vector import Float64
@@ -56,9 +56,11 @@ class Learner:
                 self._judge.tally(
                     np.stack(own), context, shipped[context], self._solved[context], self._options
                 )
-        self._solved = solve_heads(self._statistics, shipped, self._options, self._prior)
-        counts = [len(self._statistics.context(context)) for context in range(len(shipped))]
-        self.results = [self._judge.result(c, count, self._options) for c, count in enumerate(counts)]
+        self._solved, denied = solve_believed(self._statistics, shipped, self._options, self._prior)
+        counts = [len(self._statistics.nodes(context)) for context in range(len(shipped))]
+        self.results = [
+            self._judge.result(c, count, self._options, denied[c]) for c, count in enumerate(counts)
+        ]
         shares = np.array([[result.share] for result in self.results])
         # A share of 0 gives the shipped head back bit for bit: x * 1.0 + y * 0.0 is x.
         used: Float64 = shipped * (1.0 - shares) + self._solved * shares

@@ -58,7 +58,8 @@ class Options:
     share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the fleet's class frequencies as
     prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a context stands on its own;
     below, the head blends towards the shipped one, below `nodes_min` it stays.  `trim`: a mean farther from
-    its class than this many median distances is left out (0: none is).  `keep_shipped`: share of the
+    its class than this many median distances is left out (0: none is), and a node whose labels the heads deny
+    by so many robust standard deviations more than those of others.  `keep_shipped`: share of the
     shipped weights that stays in dimensions which few nodes reported (slow data rates send the first ones);
     0 where the shipped head knows nothing of the context.  `prior_weight`: samples that the public means are
     worth at most.  `gain_min`: by how much (macro-F1 on increments it has not seen) a new head
@@ -180,6 +181,10 @@ class Statistics:
         """The rows of one context, ascending by node: int64[nodes, 2, classes, 32]."""
         keys = sorted(key for key in self._rows if key[0] == context)
         return np.stack([self._rows[key] for key in keys]) if keys else self._empty
+
+    def nodes(self, context: int) -> list[int]:
+        """The nodes behind the rows of one context."""
+        return sorted(node for own, node in self._rows if own == context)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything as named arrays, for `load`."""

@@ -149,6 +149,7 @@ class Closed:
                 "base": _score(own.base),
                 "new": _score(own.new),
                 "share": own.share,
+                "contradicting": list(own.contradicting),
             }
             for own in self.contexts
         ]
