@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior, Statistics
+from swarm.federation.prototypes import FORGOTTEN, SUM_ONE, Int64, Options, Prior, Statistics
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
@@ -99,8 +99,8 @@ class Judge:
         self.confusion: Float64 = np.zeros((contexts, 1 + len(SHARES), shape.classes, shape.classes))
         self.rounds: Int64 = np.zeros(contexts, np.int64)
 
-    def tally(self, rows: Int64, context: int, base: Float64, solved: Float64, options: Options) -> None:
-        """Judge one round's rows int64[nodes, 2, classes, 32] of a context by the heads from before it."""
+    def tally(self, rows: Float64, context: int, base: Float64, solved: Float64, options: Options) -> None:
+        """Judge one round's rows float64[nodes, 2, classes, 32] of a context by the heads from before it."""
         if not len(rows):
             return
         mean, count = _means(rows)
@@ -113,6 +113,10 @@ class Judge:
                 weights = votes[:, label]
                 self.confusion[context, i, label] += np.bincount(said[:, label], weights, minlength=classes)
         self.rounds[context] += 1
+
+    def forget(self, kept: float) -> None:
+        """From now on what was judged counts as `kept` (0..1) of what it did."""
+        self.confusion *= kept
 
     def result(
         self, context: int, nodes: int, options: Options, contradicting: Sequence[int] = ()
@@ -159,13 +163,13 @@ def solve_believed(
 
 
 def _solve_all(
-    rows: Sequence[Int64], base_heads: Float64, options: Options, prior: Prior | None, public: Float64
+    rows: Sequence[Float64], base_heads: Float64, options: Options, prior: Prior | None, public: Float64
 ) -> Float64:
     moments = [_moments(own, options, prior_of(prior, c, options)) for c, own in enumerate(rows)]
     return solve_moments(moments, [len(own) > 0 for own in rows], base_heads, options, public)
 
 
-def _believed(rows: Int64, head: Float64, options: Options) -> NDArray[np.bool_]:
+def _believed(rows: Float64, head: Float64, options: Options) -> NDArray[np.bool_]:
     """Which nodes stay, bool[nodes]: not those whose labels the head of all denies (see the module)."""
     if len(rows) < MAJORITY_NODES_MIN:
         return np.ones(len(rows), bool)
@@ -175,7 +179,7 @@ def _believed(rows: Int64, head: Float64, options: Options) -> NDArray[np.bool_]
     return loss <= max(usual + options.trim * scatter, math.log(rows.shape[2]))
 
 
-def losses(rows: Int64, head: Float64, options: Options) -> Float64:
+def losses(rows: Float64, head: Float64, options: Options) -> Float64:
     """Mean cross-entropy in nats of a head over what each node reported, votes weighing, float64[nodes]."""
     mean, count = _means(rows)
     weights = head.reshape(-1, HEAD_ROW)
@@ -206,8 +210,8 @@ def solve_moments(
     return heads
 
 
-def solve_head(rows: Int64, options: Options) -> Float64:
-    """The head of one context alone: float64[head_size] from rows int64[nodes, 2, classes, 32]."""
+def solve_head(rows: Float64, options: Options) -> Float64:
+    """The head of one context alone: float64[head_size] from rows float64[nodes, 2, classes, 32]."""
     classes = rows.shape[2]
     nothing = np.zeros(classes * HEAD_ROW)
     return _solve(_moments(rows, options, None), _sum([], classes), options, nothing, np.eye(Z))
@@ -239,14 +243,13 @@ def _public_covariance(prior: Prior | None) -> Float64:
     return within
 
 
-def _means(rows: Int64) -> tuple[Float64, Float64]:
+def _means(rows: Float64) -> tuple[Float64, Float64]:
     """Class means in std and counts, float64[nodes, classes, 32] each; 0 where nothing was reported."""
-    count = rows[:, 0].astype(np.float64)
-    sums = rows[:, 1].astype(np.float64) / SUM_ONE
+    count, sums = rows[:, 0], rows[:, 1] / SUM_ONE
     return np.divide(sums, count, out=np.zeros_like(sums), where=count > 0), count
 
 
-def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
+def _moments(rows: Float64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
     mean, count = _means(rows)
     classes = mean.shape[1]
     kept = _kept(mean, count, options)
@@ -290,7 +293,7 @@ def _votes(count: Float64, options: Options) -> Float64:
     """What nodes say about class frequencies, float64[nodes, classes]: shares times their capped total."""
     samples = count.max(axis=2)
     total = samples.sum(axis=1, keepdims=True)
-    votes: Float64 = samples / np.maximum(total, 1.0) * _effective(total, options.count_cap)
+    votes: Float64 = samples / np.maximum(total, FORGOTTEN) * _effective(total, options.count_cap)
     return votes
 
 

@@ -5,9 +5,10 @@
     learner.results                                    # per context: judged how, used or not
     learner.load(learner.arrays())                     # bit for bit
 
-Each round, in this order: the heads solved before are judged by the new increments, the increments join
-the statistics, the heads are solved anew, and each context takes what the judge says.  The heads of the very
-first call are the shipped ones, to which a context returns whenever nothing better is proved.
+Each round, in this order: what is old fades (`half_life_rounds`), the heads solved before are judged by the
+new increments, the increments join the statistics, the heads are solved anew, and each context takes what
+the judge says.  The heads of the very first call are the shipped ones, to which a context returns whenever
+nothing better is proved.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.federation.discriminant import ContextResult, Judge, solve_believed
-from swarm.federation.prototypes import Int64, Options, Prior, Statistics, row_of
+from swarm.federation.prototypes import Options, Prior, Statistics, row_of
 from swarm.model.layout import Shape
 from swarm.model.vector import Float64
 
@@ -47,9 +48,11 @@ class Learner:
             self._shipped = heads.copy()
             self._judge = Judge(self._shape, len(heads))
         shipped = self._shipped
-        rows: list[list[Int64]] = [[] for _ in shipped]
+        self._statistics.forget(self._options.kept_a_round)
+        self._judge.forget(self._options.kept_a_round)
+        rows: list[list[Float64]] = [[] for _ in shipped]
         for node_index, reply in replies:
-            rows[int(reply[0])].append(row_of(reply))
+            rows[int(reply[0])].append(row_of(reply).astype(np.float64))
             self._statistics.add(node_index, reply)
         for context, own in enumerate(rows):
             if self._solved is not None and own:
