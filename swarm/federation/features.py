@@ -7,8 +7,8 @@ Theory of operation.  Samples are kept, the newest `PER_NODE` of a node; with `h
 fades.  Each round the heads solved before are judged by the new samples, which they have not seen, then every
 context is fitted anew: multinomial logistic regression, pulled to the shipped head by `identity_shrink`
 samples of identity, each node worth `count_cap` samples at most, rare classes weighing more by `balance`.
-Nodes on whose samples the fit does far worse than on those of the median node (`trim` times its loss) are left
-out and the fit is repeated.  Whether a context uses its head is decided as with class means
+Nodes on whose samples the fit does far worse than on those of the median node (`trim` times its loss) are
+left out and the fit is repeated.  Whether a context uses its head is decided as with class means
 (`discriminant.Judge`), samples voting for means.
 
 The fit walks down the bound of Boehning (1992): the Hessian is never above X'WX / 2 per class, so one 33 x 33
