@@ -150,6 +150,7 @@ EVENT_KINDS = {
     "readings_lent": "a borrower was answered with a neighbour's day",
     "readings_not_there": "a borrower asked for a day that no lender has sent",
     "readings_unasked": "a node sent readings that nobody asked for",
+    "rolled_back": "an earlier version of the model comes back with the next window; reason says why",
     "round_closed": "a learning round ended: updates, model version, score",
     "round_opened": "a learning round began: who is invited, until when",
     "round_postponed": "a round could not open at its time; reason says why",

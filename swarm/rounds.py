@@ -36,10 +36,11 @@ from swarm.federation.cohort import cohort_byte, in_cohort
 from swarm.federation.modes import MODES, strategy_name
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
-from swarm.federation.reply import PROTOTYPES
+from swarm.federation.reply import OWN, PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategy import Aggregator
 from swarm.federation.sums_plan import plan_of
+from swarm.federation.verdict import verdict
 from swarm.model.layout import CONTEXTS
 from swarm.model.vector import Float64, Mirror
 from swarm.model.versions import Versions
@@ -82,7 +83,9 @@ class Rounds:
         shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
         base = Mirror(0, self.replica.adapter(), shipped)
         self._versions = Versions(base, rows.get("model", {}))
-        self._strategies = self._restored_strategies(rows.get("strategy", {}))
+        self._strategies = self._made_strategies()
+        for name in self._strategies.keys() & rows.get("strategy", {}).keys():
+            self._strategies[name].restore(rows["strategy"][name]["state"])  # type: ignore[arg-type]
         self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
         self._window_s = config.learning.window_s
@@ -194,6 +197,36 @@ class Rounds:
             Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
         ]
 
+    def roll_back(self, now_us: int, to: int | None, reason: str = "operator") -> list[Effect] | Refused:
+        """Hand an earlier version in; the strategy forgets what led away from it."""
+        found = self._versions.earlier(to)
+        if found is None:
+            return Refused(f"no such earlier version is kept; those that are: {self._versions.kept()}")
+        version, master = found
+        handed = self.hand_in(now_us, SetModel(master.astype("<f8").tobytes()))
+        if isinstance(handed, Refused):
+            return handed
+        name = strategy_name(self._learning.mode, self._learning.strategy)
+        effects: list[Effect] = list(handed)
+        if name not in OWN:
+            self._strategies[name] = self._made_strategies()[name]
+            effects.append(Store("strategy", name, {"state": self._strategies[name].state()}))
+        newest = 0 if self._last is None else self._last.model_version
+        data = {"round": self._next_number(), "from_version": newest, "to_version": version, "reason": reason}
+        return [*effects, Event("rolled_back", now_us, data)]
+
+    def _judge_newest(self, now_us: int) -> list[Effect]:
+        """Go back when enough nodes serve the version before the one that they were sent last."""
+        learning = self._learning
+        changes = learning.mode != "none" and MODES[RoundMode[learning.mode.upper()]].strategy is None
+        if not learning.roll_back or not changes or self._handed_in is not None or self._last is None:
+            return []
+        contexts = self._versions.judged_contexts()
+        said = verdict(self._registry.choices(self._last.model_version, contexts))
+        reason = f"{said.before} of {said.newest + said.before} nodes serve the version before"
+        done = self.roll_back(now_us, None, reason) if said.worse else []
+        return [] if isinstance(done, Refused) else done
+
     def _next_number(self) -> int:
         return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
 
@@ -254,7 +287,9 @@ class Rounds:
     def _open(self, now_us: int) -> list[Effect]:
         learning = self._learning
         number = self._next_number()
-        handed, effects = self._handed_in, self._take_up(now_us, number)
+        effects = self._judge_newest(now_us)
+        handed = self._handed_in
+        effects += self._take_up(now_us, number)
         gather, close_s = False, learning.close_s
         if handed is not None:
             gather, close_s = handed.gather, handed.close_s or close_s
@@ -436,6 +471,13 @@ class Rounds:
         self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]
 
+    def _made_strategies(self) -> dict[str, Aggregator]:
+        """As they begin, without memory."""
+        learning = self._learning
+        options = {strategy_name(learning.mode, learning.strategy): learning.options}
+        options.setdefault(PROTOTYPES, {})
+        return {name: strategy_named(name, self.replica.shape, chosen) for name, chosen in options.items()}
+
     def _strategy(self, mode: RoundMode) -> Aggregator:
         return self._strategies[MODES[mode].strategy_name(self._learning.strategy)]
 
@@ -511,19 +553,6 @@ class Rounds:
         }
 
     # -- restart ----------------------------------------------------------------------------------
-
-    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, Aggregator]:
-        learning = self._learning
-        options = {strategy_name(learning.mode, learning.strategy): learning.options}
-        options.setdefault(PROTOTYPES, {})
-        strategies: dict[str, Aggregator] = {}
-        for name, chosen in options.items():
-            strategies[name] = strategy_named(name, self.replica.shape, chosen)
-            if name in rows:
-                state = rows[name]["state"]
-                assert isinstance(state, bytes)
-                strategies[name].restore(state)
-        return strategies
 
     def _restore_rounds(self, rows: Mapping[str, Mapping[str, Row]]) -> None:
         meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}
