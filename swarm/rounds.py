@@ -191,7 +191,7 @@ class Rounds:
         if not isinstance(handed, HandedIn):
             return Refused(handed.detail)
         self._handed_in = handed
-        number = self._next_number()
+        number = self.next_number()
         return [
             Store("meta", "handed_in", {"value": handed.to_value()}),
             Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
@@ -212,7 +212,7 @@ class Rounds:
             self._strategies[name] = self._made_strategies()[name]
             effects.append(Store("strategy", name, {"state": self._strategies[name].state()}))
         newest = 0 if self._last is None else self._last.model_version
-        data = {"round": self._next_number(), "from_version": newest, "to_version": version, "reason": reason}
+        data = {"round": self.next_number(), "from_version": newest, "to_version": version, "reason": reason}
         return [*effects, Event("rolled_back", now_us, data)]
 
     def _judge_newest(self, now_us: int) -> list[Effect]:
@@ -227,7 +227,7 @@ class Rounds:
         done = self.roll_back(now_us, None, reason) if said.worse else []
         return [] if isinstance(done, Refused) else done
 
-    def _next_number(self) -> int:
+    def next_number(self) -> int:
         return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
 
     def _open_at_its_time(self, now_us: int, due_us: int) -> list[Effect]:
@@ -286,7 +286,7 @@ class Rounds:
 
     def _open(self, now_us: int) -> list[Effect]:
         learning = self._learning
-        number = self._next_number()
+        number = self.next_number()
         effects = self._judge_newest(now_us)
         handed = self._handed_in
         effects += self._take_up(now_us, number)

@@ -23,12 +23,12 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import Field
 
 from gateway.api import views
-from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.radios.packet_forwarder import PacketForwarder
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode, SetModel
+from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -239,6 +239,14 @@ def _learning(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return {"round": daemon.core.rounds.last_round}
+
+    @api.post("/rounds/rollback")
+    async def roll_back(what: RollBackIn) -> dict[str, Any]:
+        """Return to an earlier version with the next window; answers with the round that will carry it."""
+        answer = await daemon.command(RollBack(what.to_version))
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"round": daemon.core.rounds.next_number()}
 
     @api.get("/rounds/{number}/gathered")
     async def gathered(number: RoundNumber) -> dict[str, Any]:

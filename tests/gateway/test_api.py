@@ -474,9 +474,17 @@ def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:
     assert answer.json()["detail"].startswith("no round can open")
 
 
+def test_an_earlier_version_is_asked_for_by_number(fresh: Served) -> None:
+    refused = fresh.http.post("/api/rounds/rollback", json={"to_version": 7})
+    assert refused.status_code == 409
+    assert refused.json()["detail"] == "no such earlier version is kept; those that are: [0]"
+    assert fresh.http.post("/api/rounds/rollback", json={"to_version": 0}).json() == {"round": 1}
+    assert fresh.http.get("/api/model").json()["waiting"] is True
+
+
 # -- hostile senders ----------------------------------------------------------------------------------
 
-POSTS = ("/api/nodes", "/api/ask", "/api/rounds", "/api/model")
+POSTS = ("/api/nodes", "/api/ask", "/api/rounds", "/api/rounds/rollback", "/api/model")
 HOSTILE = {
     "nothing": b"",
     "no JSON": b"}{",
