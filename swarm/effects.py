@@ -127,6 +127,7 @@ EVENT_KINDS = {
     "answer_refused": "a node's answer does not count; reason says why",
     "borrowing_paired": "a node borrows readings; text says from whom, how alike they are, what it costs",
     "borrowing_refused": "a node's loan is refused or ended; reason says why",
+    "context_suspect": "a node's labels fit another context's head much better: it may be wrong in the CSV",
     "downlink": "a frame was given to a gateway to be sent",
     "dropped": "a frame was refused; reason says why",
     "expert_answered": "a node's question for experts is answered: who computed it, at what cost",

@@ -221,8 +221,7 @@ class Rounds:
         changes = learning.mode != "none" and MODES[RoundMode[learning.mode.upper()]].strategy is None
         if not learning.roll_back or not changes or self._handed_in is not None or self._last is None:
             return []
-        contexts = self._versions.judged_contexts()
-        said = verdict(self._registry.choices(self._last.model_version, contexts))
+        said = verdict(self._registry.choices(self._last.model_version, self._versions.judged_contexts()))
         reason = f"{said.before} of {said.newest + said.before} nodes serve the version before"
         done = self.roll_back(now_us, None, reason) if said.worse else []
         return [] if isinstance(done, Refused) else done
@@ -467,6 +466,7 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         data["incomplete"] = self._reassembly.incomplete()
         effects += self._reassembly.expire()
+        effects += [Event("context_suspect", now_us, suspect) for suspect in closed.suspects]
         effects += [Store("seeds", key, None) for key in self._seeds_keys]
         self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.federation.discriminant import ContextResult, Judge, solve_believed
+from swarm.federation.misplaced import Misplaced, Suspect
 from swarm.federation.prototypes import Options, Prior, Statistics, row_of
 from swarm.model.layout import Shape
 from swarm.model.vector import Float64
@@ -31,6 +32,9 @@ class Learner:
 
     def __init__(self, options: Options, shape: Shape, prior: Prior | None = None) -> None:
         self.results: list[ContextResult] = []
+        self.suspects: list[Suspect] = []
+        """Nodes that the last round made look misplaced."""
+        self._misplaced = Misplaced()
         self._options = options
         self._shape = shape
         self._prior = prior
@@ -51,6 +55,7 @@ class Learner:
         self._statistics.forget(self._options.kept_a_round)
         self._judge.forget(self._options.kept_a_round)
         rows: list[list[Float64]] = [[] for _ in shipped]
+        reported = {(int(reply[0]), node_index) for node_index, reply in replies}
         for node_index, reply in replies:
             rows[int(reply[0])].append(row_of(reply).astype(np.float64))
             self._statistics.add(node_index, reply)
@@ -60,6 +65,7 @@ class Learner:
                     np.stack(own), context, shipped[context], self._solved[context], self._options
                 )
         self._solved, denied = solve_believed(self._statistics, shipped, self._options, self._prior)
+        self.suspects = self._misplaced.look(self._statistics, self._solved, reported, self._options)
         counts = [len(self._statistics.nodes(context)) for context in range(len(shipped))]
         self.results = [
             self._judge.result(c, count, self._options, denied[c]) for c, count in enumerate(counts)
@@ -77,6 +83,7 @@ class Learner:
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """State as named arrays, all of them copies or never written in place."""
         arrays = self._statistics.arrays()
+        arrays["misplaced"] = self._misplaced.array()
         if self._shipped is not None:
             arrays["shipped"] = self._shipped
             arrays["confusion"] = self._judge.confusion.copy()
@@ -88,6 +95,9 @@ class Learner:
     def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """State from named arrays; ValueError or KeyError when they do not fit together."""
         self._statistics.load(arrays)
+        self._misplaced = Misplaced()
+        if "misplaced" in arrays:
+            self._misplaced.load(arrays["misplaced"].astype(np.int64).reshape(-1, 4))
         self._shipped = self._solved = None
         self._judge = Judge(self._shape, 0)
         if "shipped" in arrays:

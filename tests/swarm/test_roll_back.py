@@ -129,7 +129,6 @@ def test_verdict_needs_more_than_noise_and_a_quarter(newest: int, before: int) -
     assert not Verdict(newest, newest // 4).worse or newest // 4 < 4 or before > newest
 
 
-@pytest.mark.slow
 def test_a_poisoned_step_is_undone_in_the_next_window_and_good_ones_never_are() -> None:
     """The firmware's own nodes: 120 of them, two weeks of honest rounds, then heads of the wrong sign."""
     world = World(load("farm_1000").override(nodes=120, days=17, seed=1))
