@@ -32,7 +32,7 @@ __all__ = ["Misplaced", "Suspect"]
 
 DEVIATIONS = 4.0
 REPORTS = 3
-LABELS_MIN = 10
+LABELS_MIN = 14
 """Labels of a node before its gap says anything."""
 
 
