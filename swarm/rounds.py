@@ -83,9 +83,9 @@ class Rounds:
         shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
         base = Mirror(0, self.replica.adapter(), shipped)
         self._versions = Versions(base, rows.get("model", {}))
-        self._strategies = self._made_strategies()
-        for name in self._strategies.keys() & rows.get("strategy", {}).keys():
-            self._strategies[name].restore(rows["strategy"][name]["state"])  # type: ignore[arg-type]
+        self.strategies = self._made_strategies()
+        for name in self.strategies.keys() & rows.get("strategy", {}).keys():
+            self.strategies[name].restore(rows["strategy"][name]["state"])  # type: ignore[arg-type]
         self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
         self._window_s = config.learning.window_s
@@ -209,8 +209,8 @@ class Rounds:
         name = strategy_name(self._learning.mode, self._learning.strategy)
         effects: list[Effect] = list(handed)
         if name not in OWN:
-            self._strategies[name] = self._made_strategies()[name]
-            effects.append(Store("strategy", name, {"state": self._strategies[name].state()}))
+            self.strategies[name] = self._made_strategies()[name]
+            effects.append(Store("strategy", name, {"state": self.strategies[name].state()}))
         newest = 0 if self._last is None else self._last.model_version
         data = {"round": self.next_number(), "from_version": newest, "to_version": version, "reason": reason}
         return [*effects, Event("rolled_back", now_us, data)]
@@ -353,7 +353,7 @@ class Rounds:
         return self._learning.contexts == "all" or not self.replica.knows(context)
 
     def _mode(self) -> RoundMode:
-        gathered = self._strategies[PROTOTYPES].rounds
+        gathered = self.strategies[PROTOTYPES].rounds
         first = gathered < self._learning.prototype_rounds
         return RoundMode.PROTOTYPES if first else RoundMode[self._learning.mode.upper()]
 
@@ -479,7 +479,7 @@ class Rounds:
         return {name: strategy_named(name, self.replica.shape, chosen) for name, chosen in options.items()}
 
     def _strategy(self, mode: RoundMode) -> Aggregator:
-        return self._strategies[MODES[mode].strategy_name(self._learning.strategy)]
+        return self.strategies[MODES[mode].strategy_name(self._learning.strategy)]
 
     def _forget_updates(self, number: int) -> list[Effect]:
         """Updates of the round before last serve nothing any more."""

@@ -10,6 +10,7 @@ import numpy as np
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
+from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 from swarm.inference.placement import coverage
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
@@ -100,7 +101,10 @@ def _serving(serves: int | None) -> dict[str, Any]:
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:
     """All nodes in the order of their indices."""
-    return [node(entry) for entry in core.registry]
+    strategy = core.rounds.strategies[PROTOTYPES]
+    misplaced = strategy.misplaced() if isinstance(strategy, FlowerStrategy) else {}
+    likely = {index: CONTEXTS[context] for index, context in misplaced.items()}
+    return [{**node(entry), "likely_crop": likely.get(entry.record.node_index)} for entry in core.registry]
 
 
 def experts(core: Coordinator) -> dict[str, Any]:

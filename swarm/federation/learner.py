@@ -75,6 +75,10 @@ class Learner:
         used: Float64 = shipped * (1.0 - shares) + self._solved * shares
         return used
 
+    def misplaced(self) -> dict[int, int]:
+        """Node index -> the context that its labels fit better, of all nodes suspected now."""
+        return self._misplaced.suspects()
+
     @property
     def samples(self) -> int:
         """Samples counted so far."""

@@ -215,6 +215,11 @@ class FlowerStrategy:
         """Samples in the statistics of a strategy of ours; None: it keeps none."""
         return self._strategy.learner.samples if isinstance(self._strategy, _Solved) else None
 
+    def misplaced(self) -> dict[int, int]:
+        """Mode prototypes: node index -> the context that its labels fit better (`federation.misplaced`)."""
+        learner = self._strategy.learner if isinstance(self._strategy, _Solved) else None
+        return learner.misplaced() if isinstance(learner, Learner) else {}
+
     def state(self) -> bytes:
         """All that later rounds depend on, as one blob: a JSON directory of arrays, then the arrays."""
         arrays = self._capture()

@@ -197,6 +197,8 @@ def suspected(season: Season) -> dict[int, tuple[str, str]]:
             assert suspect["dev_eui"] not in found and suspect["labels"] >= 10
             node_index = int(str(suspect["dev_eui"]), 16)
             found[node_index] = (str(suspect["context"]), str(suspect["likely_context"]))
+    misplaced = {who: CONTEXTS[likely] for who, likely in strategy.misplaced().items()}
+    assert misplaced.items() <= {who: likely for who, (_, likely) in found.items()}.items()
     return found
 
 
