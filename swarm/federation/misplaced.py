@@ -62,6 +62,11 @@ class Misplaced:
     ) -> list[Suspect]:
         """Judge the nodes (context, node) that `reported` in this round; those newly suspected."""
         found: list[Suspect] = []
+        place_of = {node: context for context, node in reported}
+        # Who reports from elsewhere now has been put right.
+        self._running = {
+            key: run for key, run in self._running.items() if place_of.get(key[1], key[0]) == key[0]
+        }
         for context in sorted({context for context, _ in reported}) if len(heads) > 1 else ():
             rows, nodes = statistics.context(context), statistics.nodes(context)
             if len(nodes) < MAJORITY_NODES_MIN:

@@ -11,6 +11,8 @@ import numpy as np
 
 from simulations import field
 from swarm import node
+from swarm.federation.misplaced import Misplaced
+from swarm.federation.prototypes import Options, Statistics
 from swarm.federation.round import Accepted, Closed, Round
 from swarm.federation.strategy import FlowerStrategy
 from swarm.model import block
@@ -211,6 +213,15 @@ def test_nodes_in_the_wrong_crop_are_found_and_no_others() -> None:
     assert all(own == CONTEXTS[season.told[who]] for who, (own, _) in found.items())
     right = sum(likely == CONTEXTS[season.field.context[who]] for who, (_, likely) in found.items())
     assert right >= 0.6 * len(found)
+
+
+def test_a_node_that_was_put_right_is_suspected_no_more() -> None:
+    misplaced = Misplaced()
+    misplaced.load(np.array([[0, 7, 2, 3], [0, 8, 1, 3], [0, 9, 1, 2]]))
+    assert misplaced.suspects() == {7: 2, 8: 1}
+    heads = np.zeros((len(CONTEXTS), WEATHER.head_size))
+    assert misplaced.look(Statistics(WEATHER), heads, {(2, 7)}, Options()) == []
+    assert misplaced.suspects() == {8: 1}
 
 
 def test_nobody_is_suspected_in_a_farm_of_a_thousand_without_slips() -> None:
