@@ -197,6 +197,7 @@ class LearningSection(_Section):
     contexts: Annotated[Literal["all", "new"], Field(description='one of "all", "new"')] = "all"
     share_features: Annotated[bool, Field(description="true or false")] = False
     prototype_rounds: Annotated[int, Field(ge=0, le=10_000, description="a whole number from 0 to 10000")] = 0
+    roll_back: Annotated[bool, Field(description="true or false, without quotes")] = True
     options: Annotated[
         dict[str, bool | int | float | str],
         Field(max_length=50, description="numbers, true or false, or texts that the strategy takes"),

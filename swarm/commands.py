@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "SetModel", "SetMulticast"]
+__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "RollBack", "SetModel", "SetMulticast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,11 @@ class SetModel:
     close_s: int | None = None
 
 
-Command = AddNode | RemoveNode | SetMulticast | OpenRound | SetModel
+@dataclass(frozen=True, slots=True)
+class RollBack:
+    """Return to an earlier version of the model with the next window; None: the one before the newest."""
+
+    to_version: int | None = None
+
+
+Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel

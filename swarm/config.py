@@ -53,6 +53,8 @@ class Learning:
     """Mode `features` shows the gateway what nodes have seen: an operator has to say so."""
     prototype_rounds: int = 0
     """In modes that send changes: the first rounds gather prototypes, the others refine."""
+    roll_back: bool = True
+    """In modes that send changes: whether a version goes that enough nodes leave for the one before it."""
     privacy: Privacy = field(default_factory=Privacy)
     """Of mode masked_sums."""
 

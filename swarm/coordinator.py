@@ -27,7 +27,7 @@ from collections.abc import Mapping
 
 from swarm.asking import Asking
 from swarm.borrowing import Borrowing
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, SetModel, SetMulticast
+from swarm.commands import AddNode, Command, OpenRound, RemoveNode, RollBack, SetModel, SetMulticast
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import (
@@ -153,6 +153,8 @@ class Coordinator:
                 return self._set_multicast(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
+            case RollBack():
+                return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from swarm.effects import Row, Store, integers
 from swarm.mac.session import Session
 from swarm.phy.regions import Region
 from swarm.retired import Counters, Retired, fingerprint
+from swarm.wire.messages import SERVES_MASK
 
 __all__ = ["NODES_MAX", "Entry", "NodeRecord", "NodeStatus", "Refused", "Registry"]
 
@@ -144,6 +145,16 @@ class Registry:
 
     def by_addr(self, dev_addr: int) -> list[Entry]:
         return self._by_addr.get(dev_addr, [])
+
+    def choices(self, version: int, contexts: Collection[int]) -> list[int]:
+        """What the nodes of these contexts answer with, of those whose last STATUS speaks of this version."""
+        return [
+            entry.status.serves & SERVES_MASK
+            for entry in self
+            if entry.status.model_version == version
+            and entry.status.serves is not None
+            and entry.record.context in contexts
+        ]
 
     def add(self, now_us: int, spec: AddNode) -> list[Store] | Refused:
         """Register `spec`; the returned stores are complete only when all are performed.

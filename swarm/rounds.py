@@ -22,24 +22,26 @@ import json
 import math
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from swarm import window
 from swarm.commands import SetModel
 from swarm.config import SwarmConfig
-from swarm.downlinks import Downlinks, Pending, Programme
+from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.agreement import Agreement
-from swarm.federation.blockwise import strategy_named
 from swarm.federation.budget import EXHAUSTED, Budgets
 from swarm.federation.cohort import COHORT_ALL, cohort_byte, in_cohort
-from swarm.federation.modes import MODES, strategy_name
+from swarm.federation.modes import MODES, claimed_mode
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import MASKED_SUMS, PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
-from swarm.federation.strategy import Aggregator
+from swarm.federation.strategies import Strategies
+from swarm.federation.verdict import verdict
 from swarm.model.layout import CONTEXTS
 from swarm.model.vector import Float64, Mirror
 from swarm.model.versions import Versions
@@ -56,7 +58,6 @@ ROUND_NUMBERS = 1 << 16
 POSTPONE_US = 10_000_000
 PROGRAMME_DELAY_US = 3_000_000
 """From the opening of the window to its first frame: what two clocks may differ by."""
-WINDOW_MARGIN_S = 60
 SECOND_US = 1_000_000
 
 
@@ -82,7 +83,7 @@ class Rounds:
         shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
         base = Mirror(0, self.replica.adapter(), shipped)
         self._versions = Versions(base, rows.get("model", {}))
-        self._strategies = self._restored_strategies(rows.get("strategy", {}))
+        self.strategies = Strategies(config.learning, self.replica.shape, rows.get("strategy", {}))
         self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
         self._window_s = config.learning.window_s
@@ -138,7 +139,7 @@ class Rounds:
 
     def schedule(self, at_us: int, status_period_min: int) -> app.Schedule:
         """What a node needs to find the next window; its seconds count from `at_us`."""
-        return app.Schedule(self._next_window_s(at_us), self._window_s, status_period_min)
+        return app.Schedule(window.seconds_until(self.next_open_us, at_us), self._window_s, status_period_min)
 
     # -- the calendar -----------------------------------------------------------------------------
 
@@ -172,7 +173,7 @@ class Rounds:
             return Refused(f"round {self.current.number} is open; it closes at its quorum or deadline")
         reason = self._obstacle(now_us)
         claimed = self._handed_in is not None and self._handed_in.gather
-        everybody = (self._next_number(), COHORT_ALL, self._mode())
+        everybody = (self.next_number(), COHORT_ALL, self._mode())
         if reason is None and not claimed and self._spent() and not self._expected(*everybody):
             reason = EXHAUSTED
         if reason is not None:
@@ -195,13 +196,37 @@ class Rounds:
         if not isinstance(handed, HandedIn):
             return Refused(handed.detail)
         self._handed_in = handed
-        number = self._next_number()
+        number = self.next_number()
         return [
             Store("meta", "handed_in", {"value": handed.to_value()}),
             Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
         ]
 
-    def _next_number(self) -> int:
+    def roll_back(self, now_us: int, to: int | None, reason: str = "operator") -> list[Effect] | Refused:
+        """Hand an earlier version in; the strategy forgets what led away from it."""
+        found = self._versions.earlier(to)
+        if found is None:
+            return Refused(f"no such earlier version is kept; those that are: {self._versions.kept()}")
+        version, master = found
+        handed = self.hand_in(now_us, SetModel(master.astype("<f8").tobytes()))
+        if isinstance(handed, Refused):
+            return handed
+        newest = 0 if self._last is None else self._last.model_version
+        data = {"round": self.next_number(), "from_version": newest, "to_version": version, "reason": reason}
+        return [*handed, *self.strategies.renew(), Event("rolled_back", now_us, data)]
+
+    def _judge_newest(self, now_us: int) -> list[Effect]:
+        """Go back when enough nodes serve the version before the one that they were sent last."""
+        learning = self._learning
+        changes = learning.mode != "none" and MODES[RoundMode[learning.mode.upper()]].strategy is None
+        if not learning.roll_back or not changes or self._handed_in is not None or self._last is None:
+            return []
+        said = verdict(self._registry.choices(self._last.model_version, self._versions.judged_contexts()))
+        reason = f"{said.before} of {said.newest + said.before} nodes serve the version before"
+        done = self.roll_back(now_us, None, reason) if said.worse else []
+        return [] if isinstance(done, Refused) else done
+
+    def next_number(self) -> int:
         return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
 
     def _open_at_its_time(self, now_us: int, due_us: int) -> list[Effect]:
@@ -262,12 +287,14 @@ class Rounds:
 
     def _open(self, now_us: int) -> list[Effect]:
         learning = self._learning
-        number = self._next_number()
-        handed, effects = self._handed_in, self._take_up(now_us, number)
+        number = self.next_number()
+        effects = self._judge_newest(now_us)
+        handed = self._handed_in
+        effects += self._take_up(now_us, number)
         gather, close_s = False, learning.close_s
         if handed is not None:
             gather, close_s = handed.gather, handed.close_s or close_s
-        mode = self._claimed_mode() if gather else self._mode()
+        mode = claimed_mode(learning.mode) if gather else self._mode()
         cohort = cohort_byte(learning.cohort)
         expected = self._expected(number, cohort, mode)
         self.current = Round(
@@ -337,15 +364,9 @@ class Rounds:
         return self._learning.contexts == "all" or not self.replica.knows(context)
 
     def _mode(self) -> RoundMode:
-        gathered = self._strategies[PROTOTYPES].rounds
+        gathered = self.strategies[PROTOTYPES].rounds
         first = gathered < self._learning.prototype_rounds
         return RoundMode.PROTOTYPES if first else RoundMode[self._learning.mode.upper()]
-
-    def _claimed_mode(self) -> RoundMode:
-        """Changes of the whole vector; class means or single blocks would be no reply to it."""
-        own = RoundMode[self._learning.mode.upper()]
-        whole = MODES[own].strategy is None and not MODES[own].per_block
-        return own if whole else RoundMode.TOP_K_SIGN
 
     def on_fragment(self, now_us: int, entry: Entry, message: Fragment) -> list[Effect]:
         """A slice of a node's update: stored until the last one makes it whole."""
@@ -438,11 +459,11 @@ class Rounds:
         if current.gather:
             closed = current.close_gathered(now_us)
         else:
-            strategy = self._strategy(current.mode)
+            strategy = self.strategies.of(current.mode)
             closed = current.close(now_us, strategy, self._versions.master)
             if closed.vector is not None:
                 effects += self._versions.move_to(closed.vector, now_us, current.number)
-                effects.append(Store("strategy", strategy.name, {"state": strategy.state()}))
+                effects.append(self.strategies.stored(strategy))
         self._last, self.current = current, None
         self._announce_us = None
         score = self._agreement.score()
@@ -456,12 +477,10 @@ class Rounds:
         data = {**summary, "failure": closed.failure, "errors": len(closed.errors), "digest": self.digest()}
         data["incomplete"] = self._reassembly.incomplete()
         effects += self._reassembly.expire()
+        effects += [Event("context_suspect", now_us, suspect) for suspect in closed.suspects]
         effects += [Store("seeds", key, None, erase=True) for key in self._seeds_keys]
         self._seeds_keys = []
         return [*effects, Event("round_closed", now_us, data)]
-
-    def _strategy(self, mode: RoundMode) -> Aggregator:
-        return self._strategies[MODES[mode].strategy_name(self._learning.strategy)]
 
     def _forget_updates(self, number: int) -> list[Effect]:
         """Updates of the round before last serve nothing any more."""
@@ -473,74 +492,42 @@ class Rounds:
     # -- the multicast programme ------------------------------------------------------------------
 
     def unicast(self, entry: Entry, room: int) -> list[Pending]:
-        """The open round's frames for a node that no multicast reaches, announcement before block."""
+        """The open round's frames for a node that no multicast reaches."""
         current = self.current
         if current is None:
             return []
         acks = [] if self._last is None else self._last.ack_frames_of(entry.record.node_index, room)
-        until_us, block = current.close_us, self._versions.block
         stale = entry.status.model_version != current.model_version
-        pieces = block.frames(room) if block is not None and stale else []
-
-        def announce(at_us: int) -> bytes:
-            return app.encode(self._announcement(current, at_us))
-
+        announce = partial(self._announce, current)
         size = len(announce(current.opened_us))
-        return [
-            *(Pending(10, payload, len(payload), Purpose.ACK, until_us) for payload in acks),
-            Pending(10, announce, size, Purpose.ROUND, until_us),
-            *(Pending(10, payload, len(payload), Purpose.MODEL, until_us) for payload in pieces),
-        ]
+        return window.to_one(acks, self._pieces(room) if stale else [], announce, size, current.close_us)
 
     def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
-        """Queue this window's frames; the announcement is computed when it is built."""
+        """Queue this window's frames."""
         if self._downlinks.group is None:
             return
         room = self._room()
-        acknowledgements = self._last.ack_frames(room) if self._last is not None else []
-        block = self._versions.block
-        pieces = block.frames(room) if block is not None else []
-        frames: list[Programme] = []
-        for _ in range(self._repeats):
-            # A node that misses its acknowledgement sends the same again.
-            frames += [Programme(10, payload, len(payload), Purpose.ACK) for payload in acknowledgements]
-            frames += [Programme(10, payload, len(payload), Purpose.MODEL) for payload in pieces]
-
-        def announce(at_us: int) -> bytes:
-            return app.encode(self._announcement(current, at_us))
-
-        size = len(announce(now_us))
-        for turn in range(self._repeats):
-            last = turn == self._repeats - 1
-            frames.append(Programme(10, announce, size, Purpose.ROUND, last))
+        acks = self._last.ack_frames(room) if self._last is not None else []
+        announce = partial(self._announce, current)
+        frames = window.to_all(acks, self._pieces(room), announce, len(announce(now_us)), self._repeats)
         seconds = self._downlinks.programme_airtime_us(frames) / SECOND_US
         # The next window must hold a programme like this one, with as much again for waiting and repairs.
-        self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + WINDOW_MARGIN_S)
+        self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + window.WINDOW_MARGIN_S)
         until_us = current.opened_us + self._learning.window_s * SECOND_US
         queued = self._downlinks.programme(frames, not_before_us, until_us)
         self._announce_us = None if queued else now_us + POSTPONE_US
 
+    def _pieces(self, room: int) -> list[bytes]:
+        block = self._versions.block
+        return block.frames(room) if block is not None else []
+
+    def _announce(self, current: Round, at_us: int) -> bytes:
+        next_us, window_s = self.next_open_us, self._window_s
+        return app.encode(window.announcement(current, self._learning, at_us, next_us, window_s))
+
     def on_programme_sent(self) -> list[Effect]:
         """The last frame of the programme is on its way: a restart need not announce this round again."""
         return [Store("meta", "announced", {"value": str(self.last_round)})]
-
-    def _announcement(self, current: Round, at_us: int) -> app.RoundAnnounce:
-        learning = self._learning
-        close_in_s = max(0, (current.close_us - at_us) // SECOND_US)
-        return app.RoundAnnounce(
-            round=current.number,
-            model_version=current.model_version,
-            mode=current.mode | (app.ROUND_NEW_CONTEXTS if learning.contexts == "new" else 0),
-            cohort=current.cohort,
-            spread_s=max(1, min(learning.spread_s, close_in_s - WINDOW_MARGIN_S // 4, 0xFFFF)),
-            close_in_s=close_in_s,
-            next_window_s=self._next_window_s(at_us),
-            window_s=self._window_s,
-            sums=current.sums,
-        )
-
-    def _next_window_s(self, at_us: int) -> int:
-        return max(0, ((self.next_open_us or at_us) - at_us) // SECOND_US)
 
     def _summary(self, current: Round, score: float | None) -> dict[str, Any]:
         return {
@@ -559,19 +546,6 @@ class Rounds:
         }
 
     # -- restart ----------------------------------------------------------------------------------
-
-    def _restored_strategies(self, rows: Mapping[str, Row]) -> dict[str, Aggregator]:
-        learning = self._learning
-        options = {strategy_name(learning.mode, learning.strategy): learning.options}
-        options.setdefault(PROTOTYPES, {})
-        strategies: dict[str, Aggregator] = {}
-        for name, chosen in options.items():
-            strategies[name] = strategy_named(name, self.replica.shape, chosen)
-            if name in rows:
-                state = rows[name]["state"]
-                assert isinstance(state, bytes)
-                strategies[name].restore(state)
-        return strategies
 
     def _restore_rounds(self, rows: Mapping[str, Mapping[str, Row]]) -> None:
         meta = {key: row["value"] for key, row in rows.get("meta", {}).items()}

@@ -24,11 +24,11 @@ from pydantic import Field
 
 from gateway.api import views
 from gateway.api.advice import advice
-from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode, SetModel
+from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -242,6 +242,14 @@ def _learning(api: APIRouter, daemon: DaemonLike) -> None:
     async def advise() -> dict[str, Any]:
         """What each learning mode would cost this fleet, what it may win, and which one to take."""
         return advice(daemon.core)
+
+    @api.post("/rounds/rollback")
+    async def roll_back(what: RollBackIn) -> dict[str, Any]:
+        """Return to an earlier version with the next window; answers with the round that will carry it."""
+        answer = await daemon.command(RollBack(what.to_version))
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"round": daemon.core.rounds.next_number()}
 
     @api.get("/rounds/{number}/gathered")
     async def gathered(number: RoundNumber) -> dict[str, Any]:

@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from swarm.commands import AddNode, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
-__all__ = ["BATCH_MAX", "AskIn", "Eui", "ImportIn", "ModelIn", "MulticastIn", "NodeIn", "mistakes"]
+__all__ = [
+    "BATCH_MAX",
+    "AskIn",
+    "Eui",
+    "ImportIn",
+    "ModelIn",
+    "MulticastIn",
+    "NodeIn",
+    "RollBackIn",
+    "mistakes",
+]
 
 BATCH_MAX = 5_000
 VECTOR_MAX = 65_536
@@ -110,6 +120,12 @@ class ModelIn(_Strict):
     def command(self) -> SetModel:
         """The core's command for it."""
         return SetModel(array("d", self.vector).tobytes(), self.gather, self.close_s)
+
+
+class RollBackIn(_Strict):
+    """The version to return to; null: the one before the newest."""
+
+    to_version: Annotated[int, Field(ge=0, le=65_534)] | None = None
 
 
 class AskIn(_Strict):

@@ -12,6 +12,7 @@ from gateway.api.advice import verdicts
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
+from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 from swarm.inference.placement import coverage
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
@@ -103,7 +104,12 @@ def _serving(serves: int | None) -> dict[str, Any]:
 
 def nodes(core: Coordinator) -> list[dict[str, Any]]:
     """All nodes in the order of their indices."""
-    return [node(core, entry) for entry in core.registry]
+    strategy = core.rounds.strategies[PROTOTYPES]
+    misplaced = strategy.misplaced() if isinstance(strategy, FlowerStrategy) else {}
+    likely = {index: CONTEXTS[context] for index, context in misplaced.items()}
+    return [
+        {**node(core, entry), "likely_crop": likely.get(entry.record.node_index)} for entry in core.registry
+    ]
 
 
 def experts(core: Coordinator) -> dict[str, Any]:

@@ -195,6 +195,25 @@ def open_round(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = F
         typer.echo(f"round {answer['round']}: open")
 
 
+@rounds.command("rollback")
+def roll_back(
+    to: Annotated[
+        int | None, typer.Option(min=0, max=65_534, help="The version to return to; else the one before.")
+    ] = None,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Return to an earlier version of the model with the next window.
+
+    Example: swarm rounds rollback --to 12
+    """
+    answer = Client(config_file).post("/api/rounds/rollback", {"to_version": to})
+    if as_json:
+        show_json(answer)
+    else:
+        typer.echo(f"round {answer['round']} will bring the earlier version")
+
+
 def airtime(
     spreading_factor: Annotated[int | None, typer.Option("--sf", help="Spreading factor, 5 to 12.")] = None,
     bandwidth: Annotated[int, typer.Option(help="Bandwidth in Hz.")] = 125_000,

@@ -55,7 +55,7 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
     return (
         node["dev_eui"],
         node["name"],
-        node["crop"],
+        f"{node['crop']} ({node['likely_crop']}?)" if node.get("likely_crop") else node["crop"],
         node["plot"] or None,
         "yes" if node["joined"] else "no",
         ago(node.get("last_seen_us"), now_us),

@@ -3,7 +3,13 @@
 What real data taught (`Options` set it): days are autocorrelated, so a node's mean is worth at most
 `count_cap` samples; a fleet is small, so class means shrink towards the means over all contexts and the
 public ones, the covariance towards identity (z is whitened on public data); means far from all others
-are left out (a garbage or wrongly labelled node); and a good shipped head often cannot be beaten.
+are left out (a garbage node); and a good shipped head often cannot be beaten.
+
+Wrong labels give plausible means of the wrong class, which no distance tells.  What tells them is that the
+others deny them: a node on whose own means the head of all does worse than a head that knows nothing, and
+worse than on most nodes (`trim` robust standard deviations above the median), is left out, and the heads are
+solved again without it, until nobody more is.  Its rows stay: they are its reputation over all rounds, and a
+node that learned to label comes back.
 
 Theory of acceptance.  All nodes of a cell see one weather, so holding out nodes proves nothing: only days
 that the head was not solved from do.  Each increment is therefore judged before it is learned from: the
@@ -19,12 +25,14 @@ Everything here is in standard deviations (z / 32) and real units (1.0).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior, Statistics
+from swarm.federation.prototypes import FORGOTTEN, SUM_ONE, Int64, Options, Prior, Statistics
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
@@ -32,8 +40,10 @@ __all__ = [
     "ContextResult",
     "Judge",
     "Moments",
+    "losses",
     "prior_of",
     "public_covariance",
+    "solve_believed",
     "solve_head",
     "solve_heads",
     "solve_moments",
@@ -43,6 +53,12 @@ SHARES = (1.0, 0.5)
 """How much of the solved head is tried against the shipped one."""
 OTHER_CONTEXTS = 0.1
 """What the scatter of another context is worth for a context's covariance."""
+CONTRADICTION_PASSES = 8
+"""How often at most heads are solved without those who contradict them: one lie may hide behind others."""
+MAJORITY_NODES_MIN = 5
+"""Fewer nodes have no majority to judge by."""
+MAD_TO_SD = 1.4826
+"""Of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ class ContextResult:
     base: float | None
     new: float | None
     share: float
+    contradicting: tuple[int, ...] = ()
+    """Indices of nodes that are left out, because the others deny their labels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +100,8 @@ class Judge:
         self.confusion: Float64 = np.zeros((contexts, 1 + len(SHARES), shape.classes, shape.classes))
         self.rounds: Int64 = np.zeros(contexts, np.int64)
 
-    def tally(self, rows: Int64, context: int, base: Float64, solved: Float64, options: Options) -> None:
-        """Judge one round's rows int64[nodes, 2, classes, 32] of a context by the heads from before it."""
+    def tally(self, rows: Float64, context: int, base: Float64, solved: Float64, options: Options) -> None:
+        """Judge one round's rows float64[nodes, 2, classes, 32] of a context by the heads from before it."""
         if not len(rows):
             return
         mean, count = _means(rows)
@@ -97,26 +115,81 @@ class Judge:
                 self.confusion[context, i, label] += np.bincount(said[:, label], weights, minlength=classes)
         self.rounds[context] += 1
 
-    def result(self, context: int, nodes: int, options: Options) -> ContextResult:
+    def forget(self, kept: float) -> None:
+        """From now on what was judged counts as `kept` (0..1) of what it did."""
+        self.confusion *= kept
+
+    def result(
+        self, context: int, nodes: int, options: Options, contradicting: Sequence[int] = ()
+    ) -> ContextResult:
         """What the context should use."""
         rounds = int(self.rounds[context])
         trust = min(1.0, nodes / options.nodes_full) if nodes >= options.nodes_min else 0.0
+        who = tuple(contradicting)
         if rounds == 0:
-            return ContextResult(context, nodes, 0, None, None, trust if options.gain_min == 0.0 else 0.0)
+            return ContextResult(
+                context, nodes, 0, None, None, trust if options.gain_min == 0.0 else 0.0, who
+            )
         base, *new = (_macro_f1(confusion) for confusion in self.confusion[context])
         best = max(range(len(SHARES)), key=lambda i: new[i])
         better = new[best] - base >= options.gain_min * (1.0 + 1.0 / rounds)
-        return ContextResult(context, nodes, rounds, base, new[best], SHARES[best] * trust if better else 0.0)
+        share = SHARES[best] * trust if better else 0.0
+        return ContextResult(context, nodes, rounds, base, new[best], share, who)
 
 
 def solve_heads(
     statistics: Statistics, base_heads: Float64, options: Options, prior: Prior | None = None
 ) -> Float64:
     """The solved head of each context, float64[contexts, head_size]; the shipped one without reports."""
-    rows = [statistics.context(context) for context in range(len(base_heads))]
+    return solve_believed(statistics, base_heads, options, prior)[0]
+
+
+def solve_believed(
+    statistics: Statistics, base_heads: Float64, options: Options, prior: Prior | None = None
+) -> tuple[Float64, list[list[int]]]:
+    """`solve_heads`, and per context the indices of the nodes that contradict the others, ascending."""
+    contexts = range(len(base_heads))
+    rows, public = [statistics.context(context) for context in contexts], public_covariance(prior)
+    nodes = [np.array(statistics.nodes(context), np.int64) for context in contexts]
+    believed = [np.ones(len(own), bool) for own in rows]
+    heads = _solve_all(rows, base_heads, options, prior, public)
+    for _ in range(CONTRADICTION_PASSES if options.trim > 0.0 else 0):
+        before = believed
+        believed = [_believed(own, head, options) for own, head in zip(rows, heads, strict=True)]
+        if all(np.array_equal(new, old) for new, old in zip(believed, before, strict=True)):
+            break
+        kept = [own[keep] for own, keep in zip(rows, believed, strict=True)]
+        heads = _solve_all(kept, base_heads, options, prior, public)
+    return heads, [who[~keep].tolist() for who, keep in zip(nodes, believed, strict=True)]
+
+
+def _solve_all(
+    rows: Sequence[Float64], base_heads: Float64, options: Options, prior: Prior | None, public: Float64
+) -> Float64:
     moments = [_moments(own, options, prior_of(prior, c, options)) for c, own in enumerate(rows)]
-    reported = [len(own) > 0 for own in rows]
-    return solve_moments(moments, reported, base_heads, options, public_covariance(prior))
+    return solve_moments(moments, [len(own) > 0 for own in rows], base_heads, options, public)
+
+
+def _believed(rows: Float64, head: Float64, options: Options) -> NDArray[np.bool_]:
+    """Which nodes stay, bool[nodes]: not those whose labels the head of all denies (see the module)."""
+    if len(rows) < MAJORITY_NODES_MIN:
+        return np.ones(len(rows), bool)
+    loss = losses(rows, head, options)
+    usual = float(np.median(loss))
+    scatter = MAD_TO_SD * float(np.median(np.abs(loss - usual)))
+    return loss <= max(usual + options.trim * scatter, math.log(rows.shape[2]))
+
+
+def losses(rows: Float64, head: Float64, options: Options) -> Float64:
+    """Mean cross-entropy in nats of a head over what each node reported, votes weighing, float64[nodes]."""
+    mean, count = _means(rows)
+    weights = head.reshape(-1, HEAD_ROW)
+    logits = mean @ weights[:, :Z].T + weights[:, Z]
+    logits -= logits.max(axis=2, keepdims=True)
+    loss = np.log(np.exp(logits).sum(axis=2)) - np.diagonal(logits, axis1=1, axis2=2)
+    votes = _votes(count, options)
+    mean_loss: Float64 = (loss * votes).sum(axis=1) / np.maximum(votes.sum(axis=1), 1e-9)
+    return mean_loss
 
 
 def solve_moments(
@@ -138,8 +211,8 @@ def solve_moments(
     return heads
 
 
-def solve_head(rows: Int64, options: Options) -> Float64:
-    """The head of one context alone: float64[head_size] from rows int64[nodes, 2, classes, 32]."""
+def solve_head(rows: Float64, options: Options) -> Float64:
+    """The head of one context alone: float64[head_size] from rows float64[nodes, 2, classes, 32]."""
     classes = rows.shape[2]
     nothing = np.zeros(classes * HEAD_ROW)
     return _solve(_moments(rows, options, None), _sum([], classes), options, nothing, np.eye(Z))
@@ -171,14 +244,13 @@ def public_covariance(prior: Prior | None) -> Float64:
     return within
 
 
-def _means(rows: Int64) -> tuple[Float64, Float64]:
+def _means(rows: Float64) -> tuple[Float64, Float64]:
     """Class means in std and counts, float64[nodes, classes, 32] each; 0 where nothing was reported."""
-    count = rows[:, 0].astype(np.float64)
-    sums = rows[:, 1].astype(np.float64) / SUM_ONE
+    count, sums = rows[:, 0], rows[:, 1] / SUM_ONE
     return np.divide(sums, count, out=np.zeros_like(sums), where=count > 0), count
 
 
-def _moments(rows: Int64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
+def _moments(rows: Float64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
     mean, count = _means(rows)
     classes = mean.shape[1]
     kept = _kept(mean, count, options)
@@ -222,7 +294,7 @@ def _votes(count: Float64, options: Options) -> Float64:
     """What nodes say about class frequencies, float64[nodes, classes]: shares times their capped total."""
     samples = count.max(axis=2)
     total = samples.sum(axis=1, keepdims=True)
-    votes: Float64 = samples / np.maximum(total, 1.0) * _effective(total, options.count_cap)
+    votes: Float64 = samples / np.maximum(total, FORGOTTEN) * _effective(total, options.count_cap)
     return votes
 
 
@@ -236,7 +308,7 @@ def _kept(mean: Float64, count: Float64, options: Options) -> Float64:
     kept: Float64 = present.astype(np.float64)
     for label in range(present.shape[1]) if options.trim > 0.0 else ():
         members = np.flatnonzero(present[:, label])
-        if len(members) < 5:
+        if len(members) < MAJORITY_NODES_MIN:
             continue
         values = np.where(count[members, label] > 0, mean[members, label], np.nan)
         values = values[:, (count[members, label] > 0).any(axis=0)]

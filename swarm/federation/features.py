@@ -3,12 +3,13 @@
 Not private: a sample tells what a sensor measured and what somebody saw there.  An operator has to opt in
 (`[learning] share_features`); class means (`prototypes`) say less and need no more airtime.
 
-Theory of operation.  Samples are kept, the newest `PER_NODE` of a node.  Each round the heads solved before
-are judged by the new samples, which they have not seen, then every context is fitted anew: multinomial
-logistic regression, pulled to the shipped head by `identity_shrink` samples of identity, each node worth
-`count_cap` samples at most, rare classes weighing more by `balance`.  Nodes on whose samples the fit does far
-worse than on those of the median node (`trim` times its loss) are left out and the fit is repeated.  Whether
-a context uses its head is decided as with class means (`discriminant.Judge`), samples voting for means.
+Theory of operation.  Samples are kept, the newest `PER_NODE` of a node; with `half_life_rounds` their weight
+fades.  Each round the heads solved before are judged by the new samples, which they have not seen, then every
+context is fitted anew: multinomial logistic regression, pulled to the shipped head by `identity_shrink`
+samples of identity, each node worth `count_cap` samples at most, rare classes weighing more by `balance`.
+Nodes on whose samples the fit does far worse than on those of the median node (`trim` times its loss) are
+left out and the fit is repeated.  Whether a context uses its head is decided as with class means
+(`discriminant.Judge`), samples voting for means.
 
 The fit walks down the bound of Boehning (1992): the Hessian is never above X'WX / 2 per class, so one 33 x 33
 matrix is inverted once and every step goes down.  Same samples in the same order, same bits.
@@ -24,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.federation.discriminant import SHARES, ContextResult, Judge
-from swarm.federation.prototypes import STEP_MAX, SUM_ONE, Z_MAX, Int64, Options, Prior
+from swarm.federation.prototypes import FORGOTTEN, STEP_MAX, SUM_ONE, Z_MAX, Int64, Options, Prior
 from swarm.model.layout import HEAD_ROW, Shape, Z
 from swarm.model.vector import Float64
 from swarm.wire.app import Features
@@ -41,7 +42,16 @@ __all__ = [
     "reply_size",
 ]
 
-OPTIONS = ("balance", "count_cap", "gain_min", "identity_shrink", "nodes_full", "nodes_min", "trim")
+OPTIONS = (
+    "balance",
+    "count_cap",
+    "gain_min",
+    "half_life_rounds",
+    "identity_shrink",
+    "nodes_full",
+    "nodes_min",
+    "trim",
+)
 PER_UPDATE = 12
 """Samples that the largest frame holds."""
 PER_NODE = 64
@@ -49,6 +59,7 @@ PER_NODE = 64
 SAMPLES_MAX = 65_536
 """Of all nodes; then the oldest make room."""
 SAMPLE = 1 + Z
+ROW = 2 + SAMPLE + 1
 STEPS = 100
 """Of the fit; on the samples of a season it moves less than a unit of the int16 head after that."""
 
@@ -89,14 +100,14 @@ def reply_fault(reply: Float64, contexts: int, shape: Shape) -> str | None:
 class FeaturesLearner:
     """The samples, the judge's memory, and the last solved heads.
 
-    A sample is a row int64[35]: context, node, label, 32 of z in 1/8.  Rows stand in order of arrival and are
-    never written in place.
+    A sample is a row int64[36]: context, node, label, 32 of z in 1/8, age in rounds.  Rows stand in order of
+    arrival and are never written in place.
     """
 
     def __init__(self, options: Options, shape: Shape, prior: Prior | None = None) -> None:
         self.results: list[ContextResult] = []
         self._options, self._shape = options, shape
-        self._rows: Int64 = np.zeros((0, 2 + SAMPLE), np.int64)
+        self._rows: Int64 = np.zeros((0, ROW), np.int64)
         self._shipped: Float64 | None = None
         self._solved: Float64 | None = None
         self._judge = Judge(shape, 0)
@@ -107,6 +118,7 @@ class FeaturesLearner:
             self._shipped = heads.copy()
             self._judge = Judge(self._shape, len(heads))
         shipped = self._shipped
+        self._age()
         fresh = [_rows(node_index, reply) for node_index, reply in replies]
         new = np.concatenate(fresh) if fresh else self._rows[:0]
         for context in range(len(shipped)):
@@ -131,11 +143,19 @@ class FeaturesLearner:
         """Samples kept."""
         return len(self._rows)
 
+    def _age(self) -> None:
+        """What is there is a round older; what counts next to nothing makes room."""
+        half_life, kept = self._options.half_life_rounds, self._options.kept_a_round
+        if half_life:
+            aged = self._rows + np.eye(ROW, dtype=np.int64)[-1]
+            self._rows = aged[kept ** aged[:, -1] >= FORGOTTEN]
+            self._judge.forget(kept)
+
     def _tally(self, rows: Int64, context: int) -> None:
         """Judge by samples that the solved head has not seen."""
         if self._solved is None or self._shipped is None or not len(rows):
             return
-        x, label, weight = _inputs(rows, self._options.count_cap)
+        x, label, weight = _inputs(rows, self._options)
         for i, share in enumerate((0.0, *SHARES)):
             head = share * self._solved[context] + (1.0 - share) * self._shipped[context]
             said = (x @ head.reshape(-1, HEAD_ROW).T).argmax(axis=1)
@@ -144,8 +164,9 @@ class FeaturesLearner:
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """State as named arrays, all of them copies or never written in place."""
-        arrays: dict[str, NDArray[np.generic]] = {"samples": self._rows.astype(np.int16)}
+        arrays: dict[str, NDArray[np.generic]] = {"samples": self._rows[:, :-1].astype(np.int16)}
         arrays["node"] = self._rows[:, 1].astype(np.uint16)
+        arrays["age"] = self._rows[:, -1].astype(np.uint16)
         if self._shipped is not None and self._solved is not None:
             arrays["shipped"], arrays["solved"] = self._shipped, self._solved
             arrays["confusion"] = self._judge.confusion.copy()
@@ -154,9 +175,10 @@ class FeaturesLearner:
 
     def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """State from named arrays; ValueError or KeyError when they do not fit together."""
-        rows = arrays["samples"].astype(np.int64)
-        if rows.shape != (len(arrays["node"]), 2 + SAMPLE):
-            raise ValueError(f"samples of shape {rows.shape}")
+        samples, age = arrays["samples"].astype(np.int64), arrays.get("age", np.zeros_like(arrays["node"]))
+        if samples.shape != (len(arrays["node"]), ROW - 1) or len(age) != len(samples):
+            raise ValueError(f"samples of shape {samples.shape}")
+        rows = np.column_stack([samples, age.astype(np.int64)])
         rows[:, 1] = arrays["node"]
         self._rows, self._shipped, self._solved = rows, None, None
         self._judge = Judge(self._shape, 0)
@@ -171,7 +193,7 @@ class FeaturesLearner:
 def _rows(node_index: int, reply: Float64) -> Int64:
     samples = reply[2:].reshape(PER_UPDATE, SAMPLE)[: int(reply[1])].astype(np.int64)
     place = np.broadcast_to(np.array([int(reply[0]), node_index]), (len(samples), 2))
-    return np.concatenate([place, samples], axis=1)
+    return np.concatenate([place, samples, np.zeros((len(samples), 1), np.int64)], axis=1)
 
 
 def _bounded(rows: Int64) -> Int64:
@@ -184,11 +206,13 @@ def _bounded(rows: Int64) -> Int64:
     return rows[kept][-SAMPLES_MAX:]
 
 
-def _inputs(rows: Int64, count_cap: float) -> tuple[Float64, Int64, Float64]:
-    """x [n, 33] in standard deviations with the 1 of the bias, labels, weights by the node's samples."""
-    x = np.concatenate([rows[:, 3:] / SUM_ONE, np.ones((len(rows), 1))], axis=1)
-    _, where, count = np.unique(rows[:, 1], return_inverse=True, return_counts=True)
-    weight = np.asarray(count_cap / (count[where] + count_cap - 1.0), np.float64)
+def _inputs(rows: Int64, options: Options) -> tuple[Float64, Int64, Float64]:
+    """x [n, 33] in standard deviations with the 1 of the bias, labels, weights by age and number."""
+    x = np.concatenate([rows[:, 3:-1] / SUM_ONE, np.ones((len(rows), 1))], axis=1)
+    fresh = options.kept_a_round ** rows[:, -1].astype(np.float64)
+    where = np.unique(rows[:, 1], return_inverse=True)[1]
+    count, cap = np.bincount(where, fresh), options.count_cap
+    weight = fresh * (cap / np.maximum(count[where] + cap - 1.0, 1.0))
     return x, rows[:, 2], weight
 
 
@@ -197,7 +221,7 @@ def _fit_trimmed(rows: Int64, shipped: Float64, options: Options) -> Float64:
     first = _fit(rows, shipped, options)
     if options.trim == 0.0:
         return first
-    x, label, _ = _inputs(rows, options.count_cap)
+    x, label, _ = _inputs(rows, options)
     loss = -np.log(_softmax(x, first.reshape(-1, HEAD_ROW))[np.arange(len(rows)), label] + 1e-12)
     nodes, where, count = np.unique(rows[:, 1], return_inverse=True, return_counts=True)
     mean = np.bincount(where, loss) / count
@@ -207,7 +231,7 @@ def _fit_trimmed(rows: Int64, shipped: Float64, options: Options) -> Float64:
 
 def _fit(rows: Int64, shipped: Float64, options: Options) -> Float64:
     """A head, float64[head_size]."""
-    x, label, weight = _inputs(rows, options.count_cap)
+    x, label, weight = _inputs(rows, options)
     base = shipped.reshape(-1, HEAD_ROW)
     total = np.bincount(label, weight, minlength=len(base))
     weight = weight * (total[total > 0].mean() / total[label]) ** options.balance

@@ -23,7 +23,17 @@ from swarm.model.vector import VERSIONS, Float64
 from swarm.wire import app
 from swarm.wire.app import LearningMessage, RoundMode
 
-__all__ = ["MODES", "MODE_NAMES", "Held", "Mode", "discount", "mode_of", "strategy_name", "strategy_of"]
+__all__ = [
+    "MODES",
+    "MODE_NAMES",
+    "Held",
+    "Mode",
+    "claimed_mode",
+    "discount",
+    "mode_of",
+    "strategy_name",
+    "strategy_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,15 @@ def strategy_of(name: str) -> str | None:
 def strategy_name(mode: str, configured: str) -> str:
     """The strategy of a mode of `MODE_NAMES`, where the settings name this one."""
     return next((row.strategy_name(configured) for row in _ROWS if row.name == mode), configured)
+
+
+def claimed_mode(name: str) -> RoundMode:
+    """What a round claimed from outside asks for where mode `name` is set: changes of the whole vector.
+
+    Class means, samples or single blocks would be no reply to it.
+    """
+    own = MODES[RoundMode[name.upper()]]
+    return own.wire if own.strategy is None and not own.per_block else RoundMode.TOP_K_SIGN
 
 
 def mode_of(message: LearningMessage) -> Mode:

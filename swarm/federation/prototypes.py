@@ -45,6 +45,8 @@ STEP_MAX = 136
 """Largest scale in which a mean can be -8 steps: -128 is -7.5 of them, and a positive mean of 7 steps asked
 for the scale."""
 CLASS_STRIDE = 1 + Z
+FORGOTTEN = 1.0 / 16
+"""What counts as less than so much of a sample makes room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,13 @@ class Options:
     share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the fleet's class frequencies as
     prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a context stands on its own;
     below, the head blends towards the shipped one, below `nodes_min` it stays.  `trim`: a mean farther from
-    its class than this many median distances is left out (0: none is).  `keep_shipped`: share of the
+    its class than this many median distances is left out (0: none is), and a node whose labels the heads deny
+    by so many robust standard deviations more than those of others.  `keep_shipped`: share of the
     shipped weights that stays in dimensions which few nodes reported (slow data rates send the first ones);
     0 where the shipped head knows nothing of the context.  `prior_weight`: samples that the public means are
     worth at most.  `gain_min`: by how much (macro-F1 on increments it has not seen) a new head
-    must beat the shipped one; 0 takes every head at once, unjudged.
+    must beat the shipped one; 0 takes every head at once, unjudged.  `half_life_rounds`: after so many
+    rounds of its own the strategy counts what it learned as half, and what judged its heads too; 0 keeps all.
     """
 
     count_cap: float = 6.0
@@ -77,6 +81,7 @@ class Options:
     keep_shipped: float = 1.0
     prior_weight: float = 12.0
     gain_min: float = 0.2
+    half_life_rounds: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -92,11 +97,20 @@ class Options:
             "keep_shipped": (0.0, 1.0),
             "prior_weight": (0.0, 1e6),
             "gain_min": (0.0, 1.0),
+            "half_life_rounds": (0.0, 1e6),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"prototypes: {name} = {value}: must be {low:g}..{high:g}")
+        if 0.0 < self.half_life_rounds < 1.0:
+            problem = f"half_life_rounds = {self.half_life_rounds}: must be 0 (nothing fades) or 1..1e6"
+            raise ValueError(f"prototypes: {problem}")
+
+    @property
+    def kept_a_round(self) -> float:
+        """What counts as 1 in a round counts as this in the next."""
+        return float(0.5 ** (1.0 / self.half_life_rounds)) if self.half_life_rounds else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,15 +164,16 @@ def row_of(reply: Float64) -> Int64:
 
 
 class Statistics:
-    """What each node reported so far: per (context, node) counts and sums, int64[2, classes, 32].
+    """What each node reported so far: per (context, node) counts and sums, float64[2, classes, 32].
 
     Plane 0 counts samples per class and dimension (a node at a slow data rate reports fewer dimensions),
-    plane 1 holds the sums in 1/8 z.  Rows are never written in place.
+    plane 1 holds the sums in 1/8 z: whole numbers until something is forgotten.  Rows are never written in
+    place.
     """
 
     def __init__(self, shape: Shape) -> None:
-        self._empty: Int64 = np.zeros((0, 2, shape.classes, Z), np.int64)
-        self._rows: dict[tuple[int, int], Int64] = {}
+        self._empty: Float64 = np.zeros((0, 2, shape.classes, Z))
+        self._rows: dict[tuple[int, int], Float64] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -168,18 +183,28 @@ class Statistics:
         key = (int(reply[0]), node_index)
         if key not in self._rows and len(self._rows) >= ROWS_MAX:
             raise ValueError(f"more than {ROWS_MAX} rows of prototype statistics")
-        row = row_of(reply)
+        row = row_of(reply).astype(np.float64)
         self._rows[key] = self._rows[key] + row if key in self._rows else row
+
+    def forget(self, kept: float) -> None:
+        """From now on everything counts as `kept` (0..1) of what it did."""
+        if kept < 1.0:
+            aged = {key: row * kept for key, row in self._rows.items()}
+            self._rows = {key: row for key, row in aged.items() if row[0].max() >= FORGOTTEN}
 
     @property
     def samples(self) -> int:
         """Samples counted, of all nodes and classes."""
-        return sum(int(row[0, :, 0].sum()) for row in self._rows.values())
+        return round(sum(float(row[0, :, 0].sum()) for row in self._rows.values()))
 
-    def context(self, context: int) -> Int64:
-        """The rows of one context, ascending by node: int64[nodes, 2, classes, 32]."""
+    def context(self, context: int) -> Float64:
+        """The rows of one context, ascending by node: float64[nodes, 2, classes, 32]."""
         keys = sorted(key for key in self._rows if key[0] == context)
         return np.stack([self._rows[key] for key in keys]) if keys else self._empty
+
+    def nodes(self, context: int) -> list[int]:
+        """The nodes behind the rows of one context."""
+        return sorted(node for own, node in self._rows if own == context)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Everything as named arrays, for `load`."""
@@ -189,7 +214,7 @@ class Statistics:
 
     def load(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Replace everything by what `arrays` returned."""
-        keys, rows = arrays["keys"].astype(np.int64), arrays["rows"].astype(np.int64)
+        keys, rows = arrays["keys"].astype(np.int64), arrays["rows"].astype(np.float64)
         if rows.shape != (len(keys), *self._empty.shape[1:]) or keys.shape != (len(keys), 2):
             raise ValueError(f"prototype statistics of shape {rows.shape}, {keys.shape}")
         self._rows = {(int(c), int(n)): row for (c, n), row in zip(keys, rows, strict=True)}

@@ -50,11 +50,12 @@ from swarm.effects import Row, integers
 from swarm.federation.cohort import in_cohort
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.groups import Groups
+from swarm.federation.misplaced import Suspect
 from swarm.federation.modes import MODES, Held, Mode, mode_of
 from swarm.federation.outside import Change, Gathered
 from swarm.federation.reply import OWN
 from swarm.federation.strategy import Aggregator, ReplyError
-from swarm.model.layout import Shape
+from swarm.model.layout import CONTEXTS, Shape
 from swarm.model.vector import Float64, version_age
 from swarm.wire import app
 from swarm.wire.app import (
@@ -140,6 +141,8 @@ class Closed:
     errors: tuple[ReplyError, ...]
     failure: str | None
     contexts: tuple[ContextResult, ...] = ()
+    suspects: tuple[Mapping[str, object], ...] = ()
+    """What to tell of nodes that look misplaced: dev_eui, context, likely_context, gap_nats, labels."""
 
     def metrics(self) -> dict[str, Any]:
         """What is worth keeping in a row or an event: JSON values only."""
@@ -151,6 +154,7 @@ class Closed:
                 "base": _score(own.base),
                 "new": _score(own.new),
                 "share": own.share,
+                "contradicting": list(own.contradicting),
             }
             for own in self.contexts
         ]
@@ -317,6 +321,7 @@ class Round:
             errors=done.errors,
             failure=done.failure,
             contexts=done.contexts,
+            suspects=tuple(self._suspicion(suspect) for suspect in done.suspects),
         )
         refused = {error.node_index for error in done.errors}
         counted = {node for reply in replies if reply.node_index not in refused for node in reply.nodes}
@@ -328,6 +333,17 @@ class Round:
         self.result = {**closed.metrics(), "left_out": sorted(left_out)}
         self._forget(left_out)
         return closed
+
+    def _suspicion(self, suspect: Suspect) -> Mapping[str, object]:
+        names = {held.node_index: dev_eui for dev_eui, held in self._held.items()}
+        return {
+            "dev_eui": names[suspect.node_index],
+            "round": self.number,
+            "context": _context_name(suspect.context),
+            "likely_context": _context_name(suspect.likely),
+            "gap_nats": round(suspect.gap, 2),
+            "labels": suspect.labels,
+        }
 
     def close_gathered(self, now_us: int) -> Closed:
         """Close a claimed round: all that counts is handed out, so all of it is acknowledged."""
@@ -373,7 +389,7 @@ class Round:
         late = [each.node_index for each in held if each.late]
         own = [each.node_index for each in held if not each.late]
         previous = (self.number - 1) % ROUNDS
-        return _ack_frames(previous, late, payload_max) + _ack_frames(self.number, own, payload_max)
+        return ack_frames(previous, late, payload_max) + ack_frames(self.number, own, payload_max)
 
     def to_row(self) -> Row:
         """The row of table `round` (key: the number)."""
@@ -498,6 +514,10 @@ class Round:
         if isinstance(message, MaskedSums):
             self._groups.add(node_index, message)
         return self._held[dev_eui]
+
+
+def _context_name(context: int) -> str:
+    return CONTEXTS[context] if context < len(CONTEXTS) else str(context)
 
 
 def _score(value: float | None) -> float | None:

@@ -43,6 +43,7 @@ from swarm.federation import features, prototypes, sums_learner
 from swarm.federation.discriminant import ContextResult
 from swarm.federation.features import FeaturesLearner
 from swarm.federation.learner import Learner
+from swarm.federation.misplaced import Suspect
 from swarm.federation.modes import strategy_of
 from swarm.federation.prototypes import Options, Prior
 from swarm.federation.reply import FEATURES, MASKED_SUMS, OWN, PROTOTYPES, Reply
@@ -125,6 +126,8 @@ class Aggregated:
     replies: int
     contexts: tuple[ContextResult, ...] = ()
     """Mode prototypes: what the new head of each context gains, and whether it was taken."""
+    suspects: tuple[Suspect, ...] = ()
+    """Mode prototypes: nodes whose labels fit another context better, told when they do so long enough."""
 
 
 def strategy_names() -> tuple[str, ...]:
@@ -204,13 +207,20 @@ class FlowerStrategy:
             self._load(before)
             return Aggregated(None, errors, "the result is not finite", len(good))
         self.rounds += 1
-        results = self._strategy.learner.results if isinstance(self._strategy, _Solved) else ()
-        return Aggregated(vector, errors, None, len(good), tuple(results))
+        learner = self._strategy.learner if isinstance(self._strategy, _Solved) else None
+        results = tuple(learner.results) if learner is not None else ()
+        suspects = tuple(learner.suspects) if isinstance(learner, Learner) else ()
+        return Aggregated(vector, errors, None, len(good), results, suspects)
 
     @property
     def samples(self) -> int | None:
         """Samples in the statistics of a strategy of ours; None: it keeps none."""
         return self._strategy.learner.samples if isinstance(self._strategy, _Solved) else None
+
+    def misplaced(self) -> dict[int, int]:
+        """Mode prototypes: node index -> the context that its labels fit better (`federation.misplaced`)."""
+        learner = self._strategy.learner if isinstance(self._strategy, _Solved) else None
+        return learner.misplaced() if isinstance(learner, Learner) else {}
 
     def state(self) -> bytes:
         """All that later rounds depend on, as one blob: a JSON directory of arrays, then the arrays."""

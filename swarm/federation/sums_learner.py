@@ -4,7 +4,7 @@ The same life as `federation.learner.Learner`: the heads solved before are judge
 the increments join the sums, the heads are solved anew.  Its replies are sums over whole groups
 (`federation.groups`), so the within-class covariance comes from the second moments, not from the scatter
 of the nodes' means, and a judge sees the class means of groups.  Only totals are kept: nothing of a node,
-nothing of a group.
+nothing of a group; with `half_life_rounds` they fade.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from swarm.federation.discriminant import (
     solve_moments,
 )
 from swarm.federation.groups import Sums, sums_of
-from swarm.federation.prototypes import SUM_ONE, Int64, Options, Prior
+from swarm.federation.prototypes import FORGOTTEN, SUM_ONE, Options, Prior
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 from swarm.wire.app import SUMS_DIMS, SUMS_SQUARES
@@ -31,8 +31,8 @@ from swarm.wire.app import SUMS_DIMS, SUMS_SQUARES
 __all__ = ["OPTIONS", "SumsLearner", "reply_size"]
 
 OPTIONS = (
-    *("balance", "count_cap", "gain_min", "identity_shrink", "mean_shrink", "nodes_full", "nodes_min"),
-    *("prior_weight", "public_covariance", "ridge"),
+    *("balance", "count_cap", "gain_min", "half_life_rounds", "identity_shrink", "mean_shrink"),
+    *("nodes_full", "nodes_min", "prior_weight", "public_covariance", "ridge"),
 )
 """Of `prototypes.Options`, those that mean something here: no single mean is seen (`trim`), and nothing is
 kept of the dimensions that sums leave out (`keep_shipped`)."""
@@ -51,8 +51,8 @@ class SumsLearner:
     def __init__(self, options: Options, shape: Shape, prior: Prior | None = None) -> None:
         self.results: list[ContextResult] = []
         self._options, self._shape, self._prior = options, shape, prior
-        self._members: Int64 = np.zeros(0, np.int64)
-        self._totals: Int64 = np.zeros((0, reply_size(shape) - 2), np.int64)
+        self._members: Float64 = np.zeros(0)
+        self._totals: Float64 = np.zeros((0, reply_size(shape) - 2))
         self._shipped: Float64 | None = None
         self._solved: Float64 | None = None
         self._judge = Judge(shape, 0)
@@ -63,13 +63,15 @@ class SumsLearner:
             self._begin(heads.copy())
         shipped = self._shipped
         assert shipped is not None
-        rows: list[list[Int64]] = [[] for _ in shipped]
-        members, totals = self._members.copy(), self._totals.copy()
+        rows: list[list[Float64]] = [[] for _ in shipped]
+        kept = self._options.kept_a_round
+        members, totals = self._members * kept, self._totals * kept
+        self._judge.forget(kept)
         for _, reply in replies:
             context, people, sums = sums_of(reply, self._shape.classes)
             rows[context].append(self._row(sums))
             members[context] += people
-            totals[context] += reply[2:].astype(np.int64)
+            totals[context] += reply[2:]
         for context, own in enumerate(rows):
             if self._solved is not None and own:
                 heads_of = (shipped[context], self._solved[context])
@@ -81,13 +83,13 @@ class SumsLearner:
         start[:, :, SUMS_DIMS:Z] = 0.0
         solved = solve_moments(
             moments,
-            [bool(n) for n in members],
+            (members >= FORGOTTEN).tolist(),
             start.reshape(shipped.shape),
             self._options,
             public_covariance(self._prior),
         )
-        self._solved = np.where(members[:, np.newaxis] > 0, solved, shipped)
-        self.results = [self._judge.result(c, int(members[c]), self._options) for c in range(len(shipped))]
+        self._solved = np.where(members[:, np.newaxis] >= FORGOTTEN, solved, shipped)
+        self.results = [self._judge.result(c, round(members[c]), self._options) for c in range(len(shipped))]
         shares = np.array([[result.share] for result in self.results])
         used: Float64 = shipped * (1.0 - shares) + self._solved * shares
         return used
@@ -95,7 +97,7 @@ class SumsLearner:
     @property
     def samples(self) -> int:
         """Samples counted so far; under differential privacy, about so many."""
-        return max(0, int(self._totals[:, : self._shape.classes].sum()))
+        return max(0, round(float(self._totals[:, : self._shape.classes].sum())))
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """State as named arrays."""
@@ -119,26 +121,26 @@ class SumsLearner:
             self._judge.rounds[:] = arrays["judged"]
         if "solved" in arrays:
             self._solved = arrays["solved"].astype(np.float64).reshape(-1, size)
-        self._members = arrays["members"].astype(np.int64)
-        self._totals = arrays["totals"].astype(np.int64).reshape(-1, reply_size(self._shape) - 2)
+        self._members = arrays["members"].astype(np.float64)
+        self._totals = arrays["totals"].astype(np.float64).reshape(-1, reply_size(self._shape) - 2)
         if len(self._totals) != len(self._members):
             raise ValueError(f"masked sums of shape {self._totals.shape}, {self._members.shape}")
 
     def _begin(self, shipped: Float64) -> None:
         self._shipped = shipped
         self._judge = Judge(self._shape, len(shipped))
-        self._members = np.zeros(len(shipped), np.int64)
-        self._totals = np.zeros((len(shipped), reply_size(self._shape) - 2), np.int64)
+        self._members = np.zeros(len(shipped))
+        self._totals = np.zeros((len(shipped), reply_size(self._shape) - 2))
 
-    def _row(self, sums: Sums) -> Int64:
-        """Counts and sums in 1/8 z as the judge knows them of a node: int64[2, classes, 32]."""
-        row = np.zeros((2, self._shape.classes, Z), np.int64)
+    def _row(self, sums: Sums) -> Float64:
+        """Counts and sums in 1/8 z as the judge knows them of a node: float64[2, classes, 32]."""
+        row = np.zeros((2, self._shape.classes, Z))
         row[0, :, :SUMS_DIMS] = np.maximum(sums.counts, 0)[:, np.newaxis]
         row[1, :, :SUMS_DIMS] = sums.z * (SUM_ONE // Z_ONE)
         return row
 
     def _moments(self, context: int) -> Moments:
-        reply = np.concatenate([[context, 0], self._totals[context]]).astype(float)
+        reply = np.concatenate([[context, 0], np.rint(self._totals[context])])
         sums = sums_of(reply, self._shape.classes)[2]
         counts = np.maximum(sums.counts, 0).astype(np.float64)
         total, weight = np.zeros((2, len(counts), Z))

@@ -7,6 +7,8 @@ Theory of operation.  `master` is the vector that strategies work on; `move_to` 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
+An earlier version comes back as the next one (`earlier`, then `move_to`): numbers never go back.
+
 Rows: table `model`, one row a version, the last `KEPT` of them.
 """
 
@@ -42,10 +44,13 @@ class Versions:
         self.mirror, self.master = base, base.master()
         self.block: block.Encoded | None = None
         self._sent: tuple[Mirror, block.Encoded | None] = (base, None)
+        self._past: dict[int, tuple[Mirror, Float64]] = {base.version: (base, self.master)}
+        """By version, oldest first: what was shipped, and the last `KEPT`, as in the rows."""
         if not rows:
             return
-        newest = max(rows.values(), key=lambda row: int(row["made_us"]))  # type: ignore[arg-type]
-        self.mirror, self.master, self.block = stored.from_row(newest)
+        for row in sorted(rows.values(), key=lambda row: int(row["made_us"])):  # type: ignore[arg-type]
+            self.mirror, self.master, self.block = stored.from_row(row)
+            self._remember()
         if self.mirror.classes != base.classes:
             raise ValueError(
                 f"the stored model has {self.mirror.classes} classes, the shipped one "
@@ -64,6 +69,46 @@ class Versions:
         """A window sends mirror and block as they are now."""
         self._sent = (self.mirror, self.block)
 
+    def earlier(self, version: int | None = None) -> tuple[int, Float64] | None:
+        """`version` and its vector, or the one before what the last window sent; None: it is not kept."""
+        if version is None:
+            before = [known for known in self._past if self._is_before_sent(known)]
+            version = before[-1] if before else None
+        return None if version not in self._past else (version, self._past[version][1])
+
+    def kept(self) -> list[int]:
+        """The versions that `earlier` knows, oldest first."""
+        return list(self._past)
+
+    def judged_contexts(self) -> frozenset[int]:
+        """The contexts for which what the last window sent differs from the version before it.
+
+        None of them where it is itself the return to an earlier version.
+        """
+        found, (sent, _) = self.earlier(), self._sent
+        if found is None or sent.version not in self._past:
+            return frozenset()
+        master, older = self._past[sent.version][1], [v for v in self._past if self._is_before_sent(v)]
+        if any(np.array_equal(master, self._past[version][1]) for version in older):
+            return frozenset()
+        before = self._past[found[0]][0]
+        if not np.array_equal(before.adapter, sent.adapter):
+            return frozenset(range(sent.contexts))
+        return frozenset(np.flatnonzero((before.heads != sent.heads).any(axis=1)).tolist())
+
+    def _is_before_sent(self, version: int) -> bool:
+        order = list(self._past)
+        sent = self._sent[0].version
+        return sent in self._past and order.index(version) < order.index(sent)
+
+    def _remember(self) -> None:
+        obsolete = self.mirror.version - KEPT
+        self._past[self.mirror.version] = (self.mirror, self.master)
+        if obsolete != self._base.version:
+            self._past.pop(obsolete, None)
+        else:
+            self._past[obsolete] = (self._base, self._base.master())
+
     def step_back(self) -> list[Store]:
         """Give up a version that no window has sent.
 
@@ -73,6 +118,7 @@ class Versions:
         if unsent == self._sent[0].version:
             return []
         self.mirror, self.block = self._sent
+        self._past.pop(unsent, None)
         return [Store(TABLE, str(unsent), None)]
 
     def move_to(self, master: Float64, now_us: int, number: int) -> list[Store]:
@@ -81,6 +127,7 @@ class Versions:
         kind = block.choose(self.mirror, master)
         if kind is None:
             # Steps below one bit of the integers: no new version, but the next step starts from them.
+            self._remember()
             return [self._row(now_us, number)]
         contexts = None
         if kind is BlockKind.HEADS and not np.array_equal(self.mirror.adapter, self._base.adapter):
@@ -98,6 +145,7 @@ class Versions:
             kind = BlockKind.FULL
         self.block = block.encode(self.mirror, master, kind, contexts)
         self.mirror = self.block.mirror
+        self._remember()
         obsolete = str(self.mirror.version - KEPT)
         return [self._row(now_us, number), Store(TABLE, obsolete, None)]
 

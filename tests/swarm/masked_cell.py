@@ -113,7 +113,7 @@ class MaskedCell:
 
     def totals(self) -> np.ndarray:
         """What the strategy has of context 0."""
-        return self.cell.core.rounds._strategies["masked_sums"]._strategy.learner._totals[0]  # type: ignore[union-attr]
+        return self.cell.core.rounds.strategies["masked_sums"]._strategy.learner._totals[0]  # type: ignore[union-attr]
 
     def decoded(self) -> list[tuple[int, app.Message]]:
         """The learning frames that nodes sent."""

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.commands import SetModel
 from swarm.config import Privacy
 from swarm.effects import Row, Store
 from swarm.federation.accountant import composed, delta_of
@@ -156,15 +155,3 @@ def test_a_round_is_not_opened_by_hand_for_nobody() -> None:
         core.rounds.budgets.charge(entry.record.dev_eui, sums_of_round(1))
     refused = core.rounds.open_now(cell.cell.now_us)
     assert isinstance(refused, Refused) and "privacy budget of all nodes is spent" in refused.reason
-
-
-def test_a_claimed_round_asks_everybody() -> None:
-    """It asks for signs, which no budget is kept of: nodes without one are expected."""
-    cell = MaskedCell(privacy=Privacy(epsilon=8.0))
-    rounds = cell.cell.core.rounds
-    rounds.budgets.asked = rounds.budgets.plan
-    for entry in cell.cell.core.registry:
-        rounds.budgets.charge(entry.record.dev_eui, sums_of_round(1))
-    assert cell.cell.command(SetModel(rounds.master().tobytes(), gather=True, close_s=None)) is None
-    assert not isinstance(rounds.open_now(cell.cell.now_us), Refused)
-    assert rounds.current is not None and rounds.current.gather and rounds.current.quorum == 32

@@ -176,7 +176,7 @@ def test_the_gateways_data_hold_no_single_nodes_sums() -> None:
         assert (np.abs(near) <= 20).sum() <= 12
         values = np.array(message.values)
         assert abs(values.mean() - 2047.5) < 4 * 4096 / np.sqrt(12 * len(values))
-    strategy = cell.cell.core.rounds._strategies["masked_sums"]
+    strategy = cell.cell.core.rounds.strategies["masked_sums"]
     arrays = strategy._capture()
     assert arrays["totals"].shape == (CONTEXTS, 273)  # one sum a context, whoever took part
     said = {key for event in cell.cell.events if event.kind == "update" for key in event.data}
