@@ -50,6 +50,7 @@ IMMEDIATE_LATE_US = 100_000
 SILENCE_US = 2_000_000
 ALIVE_EVERY_US = 30_000_000
 SESSION_SHIFT = 48
+PRODUCTION = "prod"
 CLOSE = b""
 """Sent to a connection that is not wanted (any more)."""
 
@@ -256,7 +257,7 @@ class BasicsStations:
         station.uplinks.clear()
         config = router_config(self._region, self._channels, now_us / 1e6)
         output.datagrams.append((lns.encode(config), connection))
-        output.inputs.append(GatewayHeard(gateway_id, station.status))
+        output.inputs.append(_sign_of_life(gateway_id, station))
         station.alive_us = now_us + int(2_000_000 * self._scale)  # when its radio runs
 
     def _gone(self, connection: Connection) -> None:
@@ -279,7 +280,7 @@ class BasicsStations:
 
     def _alive(self, now_us: int, gateway_id: str, station: _Station, output: Output[Connection]) -> None:
         station.alive_us = now_us + int(ALIVE_EVERY_US * self._scale)
-        output.inputs.append(GatewayHeard(gateway_id, station.status))
+        output.inputs.append(_sign_of_life(gateway_id, station))
         output.datagrams.append((lns.get_xtime(now_us), station.connection))
 
     # -- uplinks ----------------------------------------------------------------------------------
@@ -397,6 +398,12 @@ class BasicsStations:
     def _refuse(self, transmit: Transmit, error: str) -> None:
         self.counters["downlink_refused"] += 1
         self._refused.append(TxAck(transmit.transmit_id, error))
+
+
+def _sign_of_life(gateway_id: str, station: _Station) -> GatewayHeard:
+    """Test builds do as they are told (`nodc`); the others say that they are for production."""
+    production = PRODUCTION in str(station.status.get("features", "")).split()
+    return GatewayHeard(gateway_id, station.status, blocks=production)
 
 
 def _answered(station: _Station, tmst_us: int) -> tuple[int, int, int] | None:
