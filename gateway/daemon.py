@@ -426,6 +426,8 @@ class Daemon:
                     effects += self.core.on_uplink(now_us, what)
                 case TxAck():
                     effects += self.core.on_tx_ack(now_us, what)
+                case _ if what.blocks:
+                    effects += self.core.on_gateway(now_us, what.gateway_id, blocks=True)
                 case _:
                     effects += self.core.on_gateway(now_us, what.gateway_id)
         return effects

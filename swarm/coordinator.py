@@ -99,9 +99,9 @@ class Coordinator:
             self.counters["late_copies"] = self._dedup.late
         return self._count(effects + self._drain(now_us))
 
-    def on_gateway(self, now_us: int, gateway_id: str) -> list[Effect]:
-        """A gateway gave a sign of life (PULL_DATA, stat)."""
-        return self._count(self.downlinks.heard_gateway(now_us, gateway_id))
+    def on_gateway(self, now_us: int, gateway_id: str, *, blocks: bool = False) -> list[Effect]:
+        """A gateway gave a sign of life (PULL_DATA, stat); `blocks`: it keeps a duty cycle of its own."""
+        return self._count(self.downlinks.heard_gateway(now_us, gateway_id, blocks=blocks))
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         """A gateway said what became of a transmission (or the driver gave up waiting for its word)."""

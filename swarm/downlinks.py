@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from swarm.effects import Effect, Event, Purpose, Row, RxFrame, Store, Transmit, TxAck
 from swarm.mac.ledger import AirtimeLedger
 from swarm.mac.scheduler import DownlinkScheduler, Refused, Slot
+from swarm.mac.self_blocking import SelfBlocking
 from swarm.mac.session import MulticastGroup, Session, downlink
 from swarm.phy.regions import Region
 from swarm.wire.lorawan import DATA_OVERHEAD
@@ -148,8 +149,11 @@ class Downlinks:
 
     # -- gateways ---------------------------------------------------------------------------------
 
-    def heard_gateway(self, now_us: int, gateway_id: str, *, proof: bool = False) -> list[Effect]:
-        """A gateway gave a sign of life (`proof`: it was the first to bring a genuine new frame)."""
+    def heard_gateway(
+        self, now_us: int, gateway_id: str, *, proof: bool = False, blocks: bool = False
+    ) -> list[Effect]:
+        """A gateway gave a sign of life (`proof`: it was the first to bring a genuine new frame; `blocks`: it
+        keeps a duty cycle of its own and drops what exceeds it)."""
         effects: list[Effect] = []
         if gateway_id not in self._gateways:
             room = self._make_room(now_us)
@@ -158,6 +162,8 @@ class Downlinks:
             effects += room
         gateway = self._gateway(gateway_id)
         gateway.last_seen_us = now_us
+        if blocks and gateway.ledger.blocking is None:
+            gateway.ledger.blocking = SelfBlocking(self.region.name)
         fresh = _recent(now_us, gateway.stored_us)
         if proof:
             fresh = fresh and _recent(now_us, gateway.proved_us)

@@ -137,6 +137,8 @@ class ServerNodes:
             "transmit_id": self._reference,
             "gateway_id": uplink.gateway_id,
             "purpose": pending.purpose.value,
+            "data_rate": None,
+            "frequency_hz": None,
             "airtime_us": airtime_us,
             "size": len(payload),
             "dev_eui": dev_eui,

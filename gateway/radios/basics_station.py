@@ -20,6 +20,7 @@ connection is the one that counts.
 from __future__ import annotations
 
 import heapq
+import re
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,13 @@ IMMEDIATE_LEAD_US = 80_000
 IMMEDIATE_LATE_US = 100_000
 SILENCE_US = 2_000_000
 ALIVE_EVERY_US = 30_000_000
+STARTING_EVERY_US = 5_000_000
+"""How often a radio's time is asked for that is not known yet."""
+TELLS_TIME = (2, 0, 6)
+"""The first version that answers `getxtime`; older ones log it as an error."""
 SESSION_SHIFT = 48
+PRODUCTION = "prod"
+_VERSION = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})")
 CLOSE = b""
 """Sent to a connection that is not wanted (any more)."""
 
@@ -256,7 +263,7 @@ class BasicsStations:
         station.uplinks.clear()
         config = router_config(self._region, self._channels, now_us / 1e6)
         output.datagrams.append((lns.encode(config), connection))
-        output.inputs.append(GatewayHeard(gateway_id, station.status))
+        output.inputs.append(_sign_of_life(gateway_id, station))
         station.alive_us = now_us + int(2_000_000 * self._scale)  # when its radio runs
 
     def _gone(self, connection: Connection) -> None:
@@ -278,9 +285,12 @@ class BasicsStations:
         return gateway_id in self._genuine or gateway_id in self._allowed
 
     def _alive(self, now_us: int, gateway_id: str, station: _Station, output: Output[Connection]) -> None:
-        station.alive_us = now_us + int(ALIVE_EVERY_US * self._scale)
-        output.inputs.append(GatewayHeard(gateway_id, station.status))
-        output.datagrams.append((lns.get_xtime(now_us), station.connection))
+        output.inputs.append(_sign_of_life(gateway_id, station))
+        every_us = ALIVE_EVERY_US
+        if _tells_time(station):
+            every_us = ALIVE_EVERY_US if station.radio is not None else STARTING_EVERY_US
+            output.datagrams.append((lns.get_xtime(now_us), station.connection))
+        station.alive_us = now_us + int(every_us * self._scale)
 
     # -- uplinks ----------------------------------------------------------------------------------
 
@@ -397,6 +407,17 @@ class BasicsStations:
     def _refuse(self, transmit: Transmit, error: str) -> None:
         self.counters["downlink_refused"] += 1
         self._refused.append(TxAck(transmit.transmit_id, error))
+
+
+def _tells_time(station: _Station) -> bool:
+    found = _VERSION.match(str(station.status.get("station", "")))
+    return found is not None and tuple(int(part) for part in found.groups()) >= TELLS_TIME
+
+
+def _sign_of_life(gateway_id: str, station: _Station) -> GatewayHeard:
+    """Test builds do as they are told (`nodc`); the others say that they are for production."""
+    production = PRODUCTION in str(station.status.get("features", "")).split()
+    return GatewayHeard(gateway_id, station.status, blocks=production)
 
 
 def _answered(station: _Station, tmst_us: int) -> tuple[int, int, int] | None:

@@ -25,10 +25,14 @@ Peer = TypeVar("Peer")
 
 @dataclass(frozen=True, slots=True)
 class GatewayHeard:
-    """A gateway gave a sign of life; `status` holds what it said of itself (may be empty)."""
+    """A gateway gave a sign of life; `status` holds what it said of itself (may be empty).
+
+    `blocks`: it keeps a duty cycle of its own beside ours, and drops what exceeds it.
+    """
 
     gateway_id: str
     status: Mapping[str, float | str]
+    blocks: bool = False
 
 
 Input = RxFrame | TxAck | GatewayHeard

@@ -7,7 +7,9 @@ from the region's table and the channels to listen on.
 Two traps.  A station that does not know the region's name drops every downlink without a word (its issues
 162, 173 and 200), and it knows few; the others are given a name under which it has no rules of its own,
 with our power limit: our ledger keeps the law.  And a station keeps a duty cycle of its own under the names
-that it does know, stricter than the law in places; what it drops is noticed by a missing `dntxed`.
+that it does know, stricter than the law in places.  Test builds leave it off when told to (`nodc`); for
+the others our ledger keeps theirs too (swarm.mac.self_blocking), and what they drop all the same is noticed
+by a missing `dntxed`.
 """
 
 from __future__ import annotations
@@ -81,6 +83,7 @@ def router_config(region: Region, channels: Sequence[Channel], mux_time_s: float
         "upchannels": [_upchannel(channel) for channel in channels],
         "sx1301_conf": [_concentrator(region, channels)],
         "config": {},
+        "nodc": True,
         "MuxTime": mux_time_s,
     }
 

@@ -90,7 +90,7 @@ export function nodeFacts(node, nowUs) {
     ["signal", known(node.rssi_dbm) ? `${Math.round(node.rssi_dbm)} dBm, SNR ${node.snr_db} dB` : null],
     ["data rate", known(node.data_rate) ? `DR${node.data_rate}` : null],
     ["uplinks", known(node.last_seen_us) ? `${node.uplinks}, ${node.lost} lost` : null],
-    ["session", node.joined ? node.dev_addr : "not joined"],
+    ["session", node.joined ? (node.dev_addr ?? "behind a network server") : "not joined"],
   ].filter(([, words]) => words !== null);
 }
 
@@ -99,10 +99,10 @@ export function frameLine(kind, data, names) {
   const node = data.node ?? names.get(data.dev_eui) ?? data.dev_eui ?? "all nodes";
   if (kind === "uplink") {
     const what = { 10: "update", 11: "answer", 12: "status" }[data.f_port] ?? "frame";
-    return { way: "↑", node, what, rate: data.data_rate, signal: `${Math.round(data.rssi_dbm)} dBm`, size: data.size };
+    return { way: "↑", node, what, rate: data.data_rate ?? "", signal: `${Math.round(data.rssi_dbm)} dBm`, size: data.size };
   }
   if (kind === "downlink") {
-    return { way: "↓", node, what: data.purpose, rate: data.data_rate, signal: airtime(data.airtime_us), size: data.size };
+    return { way: "↓", node, what: data.purpose, rate: data.data_rate ?? "", signal: airtime(data.airtime_us), size: data.size };
   }
   if (kind === "dropped") {
     const words = data.reason.replaceAll("_", " ");

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swarm.effects import Purpose, Row
+from swarm.mac.self_blocking import SelfBlocking
 from swarm.phy.airtime import HOUR_US
 from swarm.phy.regions import Region, SubBand
 
@@ -214,13 +215,15 @@ class AirtimeLedger:
     `dwell` says whether the region's dwell-time limit holds (None: as at boot, where the region has one).
     """
 
-    __slots__ = ("_bands", "_dwell", "_of_signal", "_region")
+    __slots__ = ("_bands", "_dwell", "_of_signal", "_region", "blocking")
 
     def __init__(self, region: Region, *, dwell: bool | None = None) -> None:
         self._region = region
         self._dwell = dwell
         self._bands: dict[str, _Band] = {}
         self._of_signal: dict[tuple[int, int], _Band | None] = {}
+        self.blocking: SelfBlocking | None = None
+        """What the transmitter itself forbids beside the law, where it is one that does."""
 
     def earliest_us(
         self, frequency_hz: int, bandwidth_hz: int, airtime_us: int, not_before_us: int
@@ -235,7 +238,13 @@ class AirtimeLedger:
         band = self._band_of(frequency_hz, bandwidth_hz)
         if band is None or not self._region.dwell_allows(bandwidth_hz, airtime_us, dwell=self._dwell):
             return None
-        return band.earliest_us(airtime_us, not_before_us)
+        while True:
+            legal_us = band.earliest_us(airtime_us, not_before_us)
+            if legal_us is None or self.blocking is None:
+                return legal_us
+            not_before_us = self.blocking.earliest_us(frequency_hz, airtime_us, legal_us)
+            if not_before_us == legal_us:
+                return legal_us
 
     def grant(
         self, at_us: int, frequency_hz: int, bandwidth_hz: int, airtime_us: int, purpose: Purpose
@@ -250,11 +259,15 @@ class AirtimeLedger:
         assert band is not None
         grant = Grant(at_us, airtime_us, band.sub_band.name, purpose)
         band.add(grant)
+        if self.blocking is not None:
+            self.blocking.add(frequency_hz, at_us, airtime_us)
         return grant
 
     def release(self, grant: Grant) -> None:
         """Take back a grant whose transmission did not happen; KeyError when it is not in the ledger."""
         self._band(grant.sub_band).remove(grant)
+        if self.blocking is not None:
+            self.blocking.remove(grant.at_us)
 
     def spent_us(self, now_us: int) -> dict[tuple[str, Purpose], int]:
         """Airtime in the hour up to `now_us`, by (sub-band, purpose), in us; only what is not zero."""

@@ -332,6 +332,25 @@ def test_a_version_is_answered_by_the_plan_and_makes_a_gateway() -> None:
     assert made.snapshot()[0]["address"] is None and not made.serves(EUI)
 
 
+@pytest.mark.parametrize(
+    ("features", "blocks"), [("rmtsh prod gps", True), ("rmtsh gps", False), ("", False)]
+)
+def test_a_production_build_is_known_to_keep_a_duty_cycle_of_its_own(features: str, blocks: bool) -> None:
+    made = stations()
+    output = made.on_datagram(NOW, text(msgtype="version", station="2.0.6", features=features), HERE)
+    assert [one.blocks for one in output.inputs if isinstance(one, GatewayHeard)] == [blocks]
+    assert sent(output, "router_config")[0]["nodc"] is True  # heeded by test builds only
+
+
+def test_a_station_before_2_0_6_is_not_asked_for_its_radio_s_time() -> None:
+    made = stations()
+    made.on_datagram(NOW, text(msgtype="version", station="2.0.5(linux/std)"), HERE)
+    due_us = made.poll_at()
+    assert due_us is not None
+    output = made.poll(due_us)
+    assert output.datagrams == [] and [type(one) for one in output.inputs] == [GatewayHeard]
+
+
 def test_a_quiet_station_lives_as_long_as_its_connection() -> None:
     made = connected()
     for _ in range(3):
