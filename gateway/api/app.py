@@ -183,7 +183,7 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         entry = core.registry.get(dev_eui.lower())
         if entry is None:
             raise HTTPException(404, f"no node has the DevEUI {dev_eui.lower()}")
-        return views.node(core, entry)
+        return views.nodes(core, [entry])[0]
 
     @api.post("/nodes")
     async def import_nodes(what: ImportIn) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,8 +59,7 @@ def state(core: Coordinator, now_us: int, radio: Mapping[str, int]) -> dict[str,
     }
 
 
-def node(core: Coordinator, entry: Entry) -> dict[str, Any]:
-    """One node; keys are never part of it."""
+def _node(core: Coordinator, entry: Entry, likely_context: int | None) -> dict[str, Any]:
     record = entry.record
     known = 0 <= record.context < len(CONTEXTS)
     return {
@@ -78,6 +77,7 @@ def node(core: Coordinator, entry: Entry) -> dict[str, Any]:
         **entry.status.to_row(),
         **_serving(entry.status.serves),
         "privacy": core.rounds.budgets.view(record.dev_eui),
+        "likely_crop": None if likely_context is None else CONTEXTS[likely_context],
     }
 
 
@@ -102,14 +102,12 @@ def _serving(serves: int | None) -> dict[str, Any]:
     return {"serves": name, "no_gain": bool(serves & NO_GAIN), "right": right_share(serves)}
 
 
-def nodes(core: Coordinator) -> list[dict[str, Any]]:
-    """All nodes in the order of their indices."""
+def nodes(core: Coordinator, entries: Iterable[Entry] | None = None) -> list[dict[str, Any]]:
+    """These nodes, or all of them in the order of their indices; keys are never part of it."""
     strategy = core.rounds.strategies[PROTOTYPES]
-    misplaced = strategy.misplaced() if isinstance(strategy, FlowerStrategy) else {}
-    likely = {index: CONTEXTS[context] for index, context in misplaced.items()}
-    return [
-        {**node(core, entry), "likely_crop": likely.get(entry.record.node_index)} for entry in core.registry
-    ]
+    likely = strategy.misplaced() if isinstance(strategy, FlowerStrategy) else {}
+    chosen = core.registry if entries is None else entries
+    return [_node(core, entry, likely.get(entry.record.node_index)) for entry in chosen]
 
 
 def experts(core: Coordinator) -> dict[str, Any]:

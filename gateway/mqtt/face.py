@@ -296,7 +296,7 @@ class MqttFace:
         match request.verb:
             case "nodes/list":
                 found = [entry for entry in core.registry if entry.record.node_index > request.after]
-                page = [views.node(core, entry) for entry in found[: request.limit]]
+                page = views.nodes(core, found[: request.limit])
                 more = page[-1]["node_index"] if len(found) > len(page) else None
                 return {"nodes": page, "next": more}
             case "rounds/list":
