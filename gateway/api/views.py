@@ -19,7 +19,7 @@ from swarm.registry import Entry
 from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK, right_share
 
 __all__ = [
-    "airtime", "answer", "event", "experts", "gathered", "model", "name", "node", "nodes", "placement",
+    "airtime", "answer", "event", "experts", "gathered", "model", "name", "nodes", "placement",
     "rounds", "state",
 ]  # fmt: skip
 
