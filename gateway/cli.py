@@ -19,6 +19,7 @@ from gateway.commands import (
     bench,
     bench_ask,
     bench_readings,
+    bench_robustness,
     demo,
     experts,
     federation,
@@ -45,6 +46,7 @@ app.add_typer(gateway.app, name="gateway")
 app.add_typer(sim.app, name="sim")
 bench.app.command()(bench_ask.ask)
 bench.app.command()(bench_readings.readings)
+bench.app.command()(bench_robustness.robustness)
 app.add_typer(bench.app, name="bench")
 app.add_typer(nodes.app, name="nodes")
 asking.rounds.command()(advice.advise)

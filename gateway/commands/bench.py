@@ -13,7 +13,7 @@ import typer
 
 from gateway.commands.output import AsJson, CommandError, show_json, show_table
 
-__all__ = ["app", "one_thread", "seeds_of"]
+__all__ = ["app", "one_thread", "progress", "seeds_of"]
 
 app = typer.Typer(help="Measured comparisons.", no_args_is_help=True)
 
@@ -69,7 +69,7 @@ def learn(
     chosen = _chosen("task", tasks or ([QUICK_TASK] if quick else None))
     if data is not None and len(chosen) != 1:
         raise CommandError("--data: belongs to one task; name it with --task")
-    with _progress() as on_progress:
+    with progress() as on_progress:
         try:
             rows = list(
                 measure(
@@ -131,7 +131,7 @@ def seeds_of(text: str) -> list[int]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None] | None]:
+def progress() -> Iterator[Callable[[str], None] | None]:
     """What is being measured, on a terminal's standard error, nothing elsewhere."""
     if not sys.stderr.isatty():
         yield None

@@ -1,7 +1,7 @@
 """What goes wrong on a farm, against every learning mode: the price of loss, silence, lies and restarts.
 
     rows = run(seed=1)              # one Row per (mode, adversity)
-    python -m simulations.bench.robustness
+    found = summary([rows, run(seed=2)])
 
 Theory of operation.  The firmware's nodes observe samples whose class a hidden rule tells, of which the
 shipped model knows nothing.  Rounds go over the real frames; an adversity changes one thing:
@@ -19,9 +19,9 @@ shipped model knows nothing.  Rounds go over the real frames; an adversity chang
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +40,7 @@ from swarm.prng import Prng
 from swarm.wire import app
 from swarm.wire.app import BlockKind, RoundMode
 
-__all__ = ["ADVERSITIES", "PLANS", "Adversity", "Plan", "Row", "run", "table"]
+__all__ = ["ADVERSITIES", "PLANS", "Adversity", "Plan", "Row", "run", "summary", "table"]
 
 SHAPE = Shape(classes=4, features=40)
 CONTEXTS = 2
@@ -306,11 +306,14 @@ def run(
     *,
     nodes: int = 60,
     seed: int = 1,
+    on_progress: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Every plan against every adversity; the same seed gives the same rows."""
     rows = []
     for plan in plans:
         for adversity in adversities:
+            if on_progress is not None:
+                on_progress(f"{MODES[plan.mode].name}, {plan.strategy}: {adversity.name}, seed {seed}")
             farm = _Farm(plan, adversity, nodes, seed)
             farm.observe(48)
             before = farm.score()
@@ -324,21 +327,39 @@ def run(
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: a line per mode and strategy, a column per adversity, scores."""
-    columns = list(dict.fromkeys(row.adversity for row in rows))
-    lines = [
-        "| mode, strategy | shipped | " + " | ".join(columns) + " |",
-        "|---|" + "---:|" * (len(columns) + 1),
-    ]
-    for key in dict.fromkeys((row.mode, row.strategy) for row in rows):
-        own = {row.adversity: row for row in rows if (row.mode, row.strategy) == key}
-        before = next(iter(own.values())).before
+def summary(by_seed: Sequence[Sequence[Row]]) -> list[dict[str, Any]]:
+    """One object per mode, strategy and adversity over the seeds' rows.
+
+    Keys: mode, strategy, adversity, seeds (how many), before and score (means), sd (of the score), updates
+    (mean), kept: whether every sample that was acknowledged is in the statistics (None: the mode keeps none).
+    """
+    found = []
+    for same in zip(*by_seed, strict=True):
+        first, scores = same[0], [row.score for row in same]
+        kept = [row.kept >= row.acknowledged for row in same if row.kept is not None]
+        found.append(
+            {
+                "mode": first.mode,
+                "strategy": first.strategy,
+                "adversity": first.adversity,
+                "seeds": len(same),
+                "before": round(float(np.mean([row.before for row in same])), 4),
+                "score": round(float(np.mean(scores)), 4),
+                "sd": round(float(np.std(scores)), 4),
+                "updates": float(np.mean([row.updates for row in same])),
+                "kept": all(kept) if kept else None,
+            }
+        )
+    return found
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Of a summary: a header, then a line per mode and strategy with a column per adversity, mean scores."""
+    columns = list(dict.fromkeys(each["adversity"] for each in found))
+    lines = [["mode, strategy", "before", *columns]]
+    for key in dict.fromkeys((each["mode"], each["strategy"]) for each in found):
+        own = {each["adversity"]: each for each in found if (each["mode"], each["strategy"]) == key}
         name = key[0] if key[0] == key[1] else ", ".join(key)
-        scores = " | ".join(f"{own[column].score:.2f}" for column in columns)
-        lines.append(f"| {name} | {before:.2f} | {scores} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(table(run()) + "\n")
+        before = next(iter(own.values()))["before"]
+        lines.append([name, f"{before:.2f}", *(f"{own[column]['score']:.2f}" for column in columns)])
+    return lines
