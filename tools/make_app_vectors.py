@@ -10,7 +10,7 @@ the file is a second opinion for the Python codec and for the C codec alike.  Ea
 the message; byte strings are hex, booleans 0/1.  Every valid case
 holds in both directions, `fields -> hex` and `hex -> fields`.
 
-Run: python -m tools.make_app_vectors   (writes the same bytes each time)
+Run: python tools/make_app_vectors.py   (writes the same bytes each time)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from app_vector_bytes import Case, case, fixed, le, noise, numbers, packed, refused
 from app_vector_experts import malformed_experts, valid_experts
 from app_vector_readings import malformed_readings, valid_readings
+from app_vector_sums import malformed_masks, valid_masks
 
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
 
@@ -559,8 +560,6 @@ def malformed_downlinks() -> list[Case]:
 
 def text() -> str:
     """The whole file."""
-    from masked_vectors import malformed_masks, valid_masks  # noqa: PLC0415  (it needs what is above)
-
     cases = (
         valid_uplinks()
         + valid_downlinks()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from make_app_vectors import Case, case, le, noise, refused
+from app_vector_bytes import Case, case, le, noise, refused
 
 __all__ = ["malformed_masks", "valid_masks"]
 
