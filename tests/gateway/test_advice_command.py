@@ -43,7 +43,7 @@ def test_a_person_reads_costs_what_is_known_and_one_advice(
     lines = [line.strip() for line in told(capsys, "rounds", "advise").splitlines()]
     assert [line.split()[0] for line in lines[1 : 1 + len(MODE_NAMES)]] == list(MODE_NAMES)
     assert lines[1].endswith("0, nothing is sent")
-    assert lines[2].startswith("prototypes   1, 76") and "0.51 -> 0.84   unknown" in lines[2]
+    assert lines[2].startswith("prototypes   1, 76") and "0.50 -> 0.83   unknown" in lines[2]
     assert lines[-1].startswith("take prototypes: 4 nodes watch what the model was shipped without; 2 rounds")
     known = next(line for line in lines if line.startswith("known:"))
     assert "8 of 8 nodes have reported" in known and "96 labels (median 12)" in known
