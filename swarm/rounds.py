@@ -205,6 +205,8 @@ class Rounds:
     def roll_back(self, now_us: int, to: int | None, reason: str = "operator") -> list[Effect] | Refused:
         """Hand an earlier version in; the strategy forgets what led away from it."""
         found = self._versions.earlier(to)
+        if to == self.version or (found is None and to is None):
+            return Refused(f"the model is at version {self.version} and no earlier one is before it")
         if found is None:
             return Refused(f"no such earlier version is kept; those that are: {self._versions.kept()}")
         version, master = found

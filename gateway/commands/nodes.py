@@ -99,7 +99,12 @@ def show(
     if as_json:
         show_json(node)
         return
-    node = {**node, "last_seen_us": local_time(node.get("last_seen_us")), "privacy": _epsilon(node)}
+    node = {
+        **node,
+        "last_seen_us": local_time(node.get("last_seen_us")),
+        "reported_us": local_time(node.get("reported_us")),
+        "privacy": _epsilon(node),
+    }
     show_table(("", ""), ((name.removesuffix("_us"), value) for name, value in node.items()))
 
 

@@ -27,6 +27,8 @@ SIZE_MAX = 1 << 31
 
 def read_npz(path: Path, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
     """The file's arrays by name; TaskError when it cannot be read or lacks a `wanted` one."""
+    if path.is_file() and not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == b"\x93NUMPY":
+        raise TaskError(f"{path}: is no .npz file; numpy.savez writes one, with {', '.join(wanted)}")
     try:
         with np.load(path, allow_pickle=False) as stored:
             if not hasattr(stored, "files"):
