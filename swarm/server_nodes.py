@@ -3,9 +3,9 @@
 Theory of operation.  A network server hands on what it has decrypted, over a broker that delivers at least
 once and, after an outage, late and perhaps out of order.  A node's frames are told apart by session and
 counter: per node the highest counter is kept and, as bits, which of the `WINDOW` below it were taken.  A
-late frame is taken once; what lies below the window, was taken before, or is of the session before the
-present one is not. The row is stored with the frame's effects, so that a delivery repeated after a restart
-is known.
+late frame is taken once; what lies below the window, was taken before, is of one of the last sessions
+before the present one, or claims a jump that no 16-bit counter on the air can make is not.  The row is
+stored with the frame's effects, so that a delivery repeated after a restart is known.
 
 Nothing multicast reaches these nodes.  Each uplink takes one frame down: what waits for the node, else the
 next frame of the open round (acknowledgement, announcement, the pieces of the model's block).  The server
@@ -16,6 +16,7 @@ server's: it keeps the law, and what is told to askers is an estimate.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ __all__ = ["WINDOW", "Fresh", "ServerNodes"]
 TABLE = "server_node"
 WINDOW = 62
 """Counters below the highest that may still come; with the highest one they fit a row's integer."""
+EARLIER_MAX = 8
+"""Sessions before the present one that are remembered, so that an old message cannot bring one back."""
+JUMP_MAX = 0xFFFF
 FRESH_US = 60_000_000
 """An uplink that came later than that is not answered: the node has slept for long."""
 RX_AFTER_US = 1_000_000
@@ -59,7 +63,7 @@ class Fresh:
 @dataclass(slots=True)
 class _Counters:
     session: str
-    earlier: str
+    earlier: tuple[str, ...]
     f_cnt_up: int
     taken: int
     """Bit n: the frame with counter f_cnt_up - n was taken."""
@@ -67,7 +71,7 @@ class _Counters:
     def to_row(self) -> Row:
         return {
             "session": self.session,
-            "earlier": self.earlier,
+            "earlier": json.dumps(self.earlier),
             "f_cnt_up": self.f_cnt_up,
             "taken": self.taken,
         }
@@ -99,16 +103,18 @@ class ServerNodes:
     def accept(self, uplink: ApplicationUplink) -> Fresh | Malformed:
         """Whether this frame is new; the stores are to be performed with what it says."""
         known = self._counters.get(uplink.dev_eui)
-        if known is not None and uplink.session == known.earlier != known.session:
-            return Malformed("replay", "of the session before")
+        if known is not None and uplink.session in known.earlier:
+            return Malformed("replay", "of a session before")
         late, lost = False, 0
         if known is None or uplink.session != known.session:
-            earlier = "" if known is None else known.session
+            earlier = () if known is None else (known.session, *known.earlier)[:EARLIER_MAX]
             known = _Counters(uplink.session, earlier, uplink.f_cnt, 1)
         else:
             ahead = uplink.f_cnt - known.f_cnt_up
             if ahead <= -WINDOW or (ahead <= 0 and known.taken >> -ahead & 1):
                 return Malformed("replay", f"counter {uplink.f_cnt}")
+            if ahead > JUMP_MAX:
+                return Malformed("counter_jump", f"from {known.f_cnt_up} to {uplink.f_cnt}")
             late, lost = ahead < 0, max(0, ahead - 1)
             if late:
                 known.taken |= 1 << -ahead
@@ -191,4 +197,4 @@ class ServerNodes:
 def _restored(row: Row) -> _Counters:
     integers(row, "f_cnt_up", "taken")
     f_cnt_up, taken = int(row["f_cnt_up"] or 0), int(row["taken"] or 0)
-    return _Counters(str(row["session"]), str(row["earlier"]), f_cnt_up, taken)
+    return _Counters(str(row["session"]), tuple(json.loads(str(row["earlier"]))), f_cnt_up, taken)

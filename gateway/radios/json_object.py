@@ -21,6 +21,8 @@ REASONS = ("json", "field_missing", "field_type", "field_range", "base64", "hex"
 
 _T = TypeVar("_T")
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""May be half of a character: only then is it worth to look."""
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 
 
@@ -33,11 +35,13 @@ class Unreadable(Exception):
 
 
 def parse_object(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`; `Unreadable` for deep nesting, NaN, huge integers and duplicate keys too."""
+    """The JSON object in `body`; `Unreadable` for NaN, deep nesting, duplicate keys, half characters too."""
     try:
-        document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
+        text = body.decode("utf-8")
+        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        if _HALF.search(text) is not None:
+            # A text with half a character has no bytes: it could be neither stored nor sent on.
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise Unreadable("json", type(error).__name__) from None
     if not isinstance(document, dict):

@@ -112,6 +112,24 @@ def test_a_new_session_begins_anew_and_the_one_before_is_over(cell: Behind) -> N
     assert cell.dropped() == ["replay", "replay"] and len(cell.told("uplink")) == 3
 
 
+def test_a_message_of_an_old_session_brings_it_not_back(cell: Behind) -> None:
+    """As a retained one, or one that a broker kept: the session of today goes on."""
+    for session in ("one", "two", "three"):
+        cell.hand(replace(uplink(cell, 0), session=session))
+    cell.hand(replace(uplink(cell, 0), session="one"))
+    cell.restart()
+    cell.hand(replace(uplink(cell, 5), session="two"))
+    cell.hand(replace(uplink(cell, 1), session="three"))
+    assert cell.dropped() == ["replay", "replay"] and len(cell.told("uplink")) == 4
+
+
+def test_a_counter_that_no_radio_can_reach_locks_nobody_out(cell: Behind) -> None:
+    cell.hand(uplink(cell, 0))
+    cell.hand(uplink(cell, 0xFFFFFFFF))
+    cell.hand(uplink(cell, 1))
+    assert cell.dropped() == ["counter_jump"] and len(cell.told("uplink")) == 2
+
+
 def test_others_nodes_and_nodes_with_a_session_of_their_own_are_refused(cell: Behind) -> None:
     cell.hand(replace(uplink(cell, 0), dev_eui="ff" * 8))
     ours = AddNode(dev_eui(9), "abp", 0, "abp", dev_addr=9, nwk_s_key=b"n" * 16, app_s_key=b"a" * 16)
