@@ -223,7 +223,9 @@ class Rounds:
         changes = learning.mode != "none" and MODES[RoundMode[learning.mode.upper()]].strategy is None
         if not learning.roll_back or not changes or self._handed_in is not None or self._last is None:
             return []
-        said = verdict(self._registry.choices(self._last.model_version, self._versions.judged_contexts()))
+        contexts = self._versions.judged_contexts()
+        invited = sum(entry.record.context in contexts for entry in self._registry)
+        said = verdict(self._registry.choices(self._last.model_version, contexts), invited)
         reason = f"{said.before} of {said.newest + said.before} nodes serve the version before"
         done = self.roll_back(now_us, None, reason) if said.worse else []
         return [] if isinstance(done, Refused) else done

@@ -104,6 +104,9 @@ class NetworkLink:
 
     async def _take(self, message: Incoming) -> bool:
         """Do what a message asks for; False when it should be delivered again."""
+        if message.retain:  # an old one, which comes again with every connection
+            self._daemon.counters["network:retained"] += 1
+            return True
         form = chirpstack if self._chirpstack else things_stack
         event: ServerEvent | Malformed | None = form.parse(self._region, message.topic, message.payload)
         match event:

@@ -21,8 +21,6 @@ REASONS = ("json", "field_missing", "field_type", "field_range", "base64", "hex"
 
 _T = TypeVar("_T")
 _STANDARD_ALPHABET = str.maketrans("-_", "+/")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""May be half of a character: only then is it worth to look."""
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})*")
 
 
@@ -35,13 +33,10 @@ class Unreadable(Exception):
 
 
 def parse_object(body: bytes) -> dict[str, object]:
-    """The JSON object in `body`; `Unreadable` for NaN, deep nesting, duplicate keys, half characters too."""
+    """The JSON object in `body`; `Unreadable` for deep nesting, NaN, huge integers and duplicate keys too."""
     try:
         text = body.decode("utf-8")
         document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-        if _HALF.search(text) is not None:
-            # A text with half a character has no bytes: it could be neither stored nor sent on.
-            json.dumps(document, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise Unreadable("json", type(error).__name__) from None
     if not isinstance(document, dict):
@@ -90,7 +85,7 @@ class JsonObject:
             return _absent(name, default)
         if not isinstance(value, str):
             raise Unreadable("field_type", name)
-        if len(value) > size_max:
+        if len(value) > size_max or not _has_bytes(value):
             raise Unreadable("field_range", name)
         return value
 
@@ -160,7 +155,18 @@ class JsonObject:
             return []
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise Unreadable("field_type", name)
+        if not all(_has_bytes(each) for each in value[:count_max]):
+            raise Unreadable("field_range", name)
         return value[:count_max]
+
+
+def _has_bytes(text: str) -> bool:
+    """Not so where a `\\ud800` is half a character: that could be neither stored nor sent on."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _absent(name: str, default: _T | None) -> _T:

@@ -82,14 +82,18 @@ class Groups:
         return sum(self.repair_of(member.message) is not None for member in members)
 
     def take_seeds(self, node_index: int, message: Seeds) -> bool:
-        """Keep what a survivor sent; False: it is not that member, or these are not missing."""
+        """Keep what a survivor sent; False: another member, seeds of none that is missing, or told before.
+
+        What is told twice is refused whole: which of two seeds counts must not depend on a restart.
+        """
         members = self._groups.get(message.group, {})
         sender = members.get(message.position)
         seeds = message.by_peer()
         if sender is None or sender.node_index != node_index or not seeds.keys() <= _missing(members):
             return False
-        for peer, seed in seeds.items():
-            sender.seeds.setdefault(peer, seed)
+        if not sender.seeds.keys().isdisjoint(seeds):
+            return False
+        sender.seeds.update(seeds)
         return True
 
     def replies(self, plan: SumsPlan) -> list[Reply]:

@@ -23,14 +23,18 @@ BY_CHANCE = 0.08
 DEVIATIONS = 3.0
 SHARE_MIN = 0.25
 BEFORE_MIN = 4
+SPOKEN_MIN = 0.2
+"""Of the nodes that the version was made for: where fewer have said what they serve, a few could decide."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Nodes that hold the newest version and serve it, and nodes that hold it and serve the one before."""
+    """Nodes that hold the newest version and serve it, nodes that hold it and serve the one before, and all
+    that it was made for."""
 
     newest: int
     before: int
+    invited: int
 
     @property
     def worse(self) -> bool:
@@ -38,10 +42,10 @@ class Verdict:
         nodes = self.newest + self.before
         noise = DEVIATIONS * math.sqrt(nodes * BY_CHANCE * (1.0 - BY_CHANCE))
         least = max(BEFORE_MIN, nodes * BY_CHANCE + noise, nodes * SHARE_MIN)
-        return self.before >= least
+        return nodes >= self.invited * SPOKEN_MIN and self.before >= least
 
 
-def verdict(choices: Iterable[int]) -> Verdict:
-    """Of the choices of nodes that hold the newest version and whose head it changed; others say nothing."""
+def verdict(choices: Iterable[int], invited: int) -> Verdict:
+    """Of the choices of nodes that hold the newest version, of `invited` whose head it changed."""
     said = [choice for choice in choices if choice in (NEWEST, BEFORE)]
-    return Verdict(said.count(NEWEST), said.count(BEFORE))
+    return Verdict(said.count(NEWEST), said.count(BEFORE), invited)

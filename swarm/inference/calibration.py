@@ -4,7 +4,8 @@ A node says of itself how often it was right, on samples whose label came after 
 and how sure it is of its newest one (`risk`).  Where the nodes of a context are right less often than they
 are sure, each stated probability p of K classes becomes 1/K + belief * (p - 1/K), with the belief that makes
 the two means equal: the order of the classes stays, and what is said of even odds is true.  Nodes that are
-right more often than they are sure are believed as they are.
+right more often than they are sure are believed as they are.  Means leave the lowest and the highest quarter
+out, and a tenth of a context's nodes has to be known: a few that lie say nothing for all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from swarm.wire.messages import right_share
 __all__ = ["NODES_MIN", "belief_of", "believed"]
 
 NODES_MIN = 5
+NODES_SHARE_MIN = 0.1
 """Fewer nodes with known answers say nothing of their context."""
 RISK_MASK, RISK_STEP = 63, 4.0 / 255.0
 """The probability in a `risk` byte: its low six bits, in steps of 4/255."""
@@ -23,20 +25,25 @@ RISK_MASK, RISK_STEP = 63, 4.0 / 255.0
 
 def belief_of(said: Iterable[tuple[int | None, int | None]], classes: int) -> float | None:
     """The belief (0..1) in one context, from its nodes' (`serves`, `risk`); None: too few are known."""
-    right = sure = 0.0
-    nodes = 0
+    right, sure, nodes = [], [], 0
     for serves, risk in said:
-        share = None if serves is None else right_share(serves)
-        if share is None or risk is None:
-            continue
         nodes += 1
-        right += share
-        sure += (risk & RISK_MASK) * RISK_STEP
-    if nodes < NODES_MIN:
+        share = None if serves is None else right_share(serves)
+        if share is not None and risk is not None:
+            right.append(share)
+            sure.append((risk & RISK_MASK) * RISK_STEP)
+    if len(right) < max(NODES_MIN, nodes * NODES_SHARE_MIN):
         return None
     even = 1.0 / classes
-    above = sure / nodes - even
-    return 1.0 if above <= 0.0 else min(max((right / nodes - even) / above, 0.0), 1.0)
+    above = _middle(sure) - even
+    return 1.0 if above <= 0.0 else min(max((_middle(right) - even) / above, 0.0), 1.0)
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The mean of the values between the quarters."""
+    cut = len(values) // 4
+    kept = sorted(values)[cut : len(values) - cut]
+    return sum(kept) / len(kept)
 
 
 def believed(shares: Sequence[float], belief: float | None) -> tuple[float, ...]:

@@ -66,9 +66,12 @@ def test_other_content_types_are_refused(served: Served, kind: str) -> None:
 
 
 def test_oversized_and_chunked_bodies_are_refused(served: Served) -> None:
-    assert served.http.post("/api/nodes", content=b" " * (BODY_MAX + 1), headers=JSON).status_code == 413
-    chunks = iter([b'{"nodes":', b"[]}"])
-    assert served.http.post("/api/nodes", content=chunks, headers=JSON).status_code == 411
+    # Heads alone: who sends on into a connection that is being closed may never see why.
+    for size, code in ((f"content-length: {BODY_MAX + 1}", b"413"), ("transfer-encoding: chunked", b"411")):
+        with connection(served) as stranger:
+            bearer = f"authorization: Bearer {served.daemon.token}\r\n"
+            stranger.sendall(f"POST /api/nodes HTTP/1.1\r\nhost: x\r\n{bearer}{size}\r\n\r\n".encode())
+            assert stranger.recv(4096).split(b" ")[1] == code
     assert served.http.post("/api/nodes", content=b'{"nodes":[]}', headers=JSON).status_code == 200
     for length in ("-1", "1e3", "9" * 30):
         with connection(served) as stranger:

@@ -197,7 +197,7 @@ def test_the_best_copy_speaks_for_the_signal_and_time_keeps_its_microseconds() -
         ({"txInfo": {"modulation": {"lora": {"spreadingFactor": 12, "bandwidth": 500_000}}}}, "data_rate"),
         ({"txInfo": {}, "dr": 14}, "data_rate"),
         ({"confirmed": "yes"}, "field_type"),
-        ({"devAddr": "\ud800"}, "json"),
+        ({"devAddr": "\ud800"}, "field_range"),
     ],
 )
 def test_what_is_no_uplink_is_refused_with_a_reason(changes: dict[str, Any], reason: str) -> None:

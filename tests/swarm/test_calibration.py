@@ -35,6 +35,14 @@ def test_too_few_nodes_say_nothing() -> None:
     assert belief_of([*said(0.5, 0.9), *unknown], 3) == belief_of(said(0.5, 0.9), 3)
 
 
+def test_a_few_that_lie_decide_for_nobody() -> None:
+    silent: list[tuple[int | None, int | None]] = [(None, 200)] * 995
+    assert belief_of([*silent, *said(0.0, 1.0)], 3) is None
+    honest, liars = said(0.8, 0.8, 50), said(0.0, 1.0, 16)
+    belief = belief_of([*honest, *liars], 3)
+    assert belief is not None and belief > 0.75
+
+
 def test_a_serves_byte_says_the_share_that_was_right() -> None:
     assert [right_share(value << RIGHT_SHIFT | 5) for value in (0, 1, 8, 15)] == [None, 0.0, 0.5, 1.0]
 

@@ -131,6 +131,19 @@ def test_seeds_that_nobody_asked_for_are_refused(forged: object) -> None:
     assert not cell.cell.rows.get("seeds")
 
 
+def test_seeds_told_twice_count_once_and_leave_no_row() -> None:
+    """Which of two seeds counts must not depend on whether the gateway was restarted between them."""
+    cell = MaskedCell()
+    cell.observe()
+    number = cell.open()
+    cell.step(1300, loses(6))
+    for seed in (b"0123456789abcdef", b"fedcba9876543210"):
+        cell.cell.uplink(0, 10, app.encode(app.Seeds(number, 3, 0, 1 << 6, (seed,))))
+    assert cell.cell.told("update_refused")[-1].data["reason"] == "seeds"
+    (row,) = cell.cell.rows["seeds"].values()
+    assert b"0123456789abcdef" in bytes(row["payload"])
+
+
 def test_a_vector_that_comes_once_repair_began_is_refused() -> None:
     """Its masks are being told: it must not be stored, whole or in part."""
     cell = MaskedCell()

@@ -121,12 +121,14 @@ def test_an_operator_may_go_back_to_any_kept_version() -> None:
 
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_verdict_needs_more_than_noise_and_a_quarter(newest: int, before: int) -> None:
-    said = Verdict(newest, before)
-    assert verdict([0] * newest + [1] * before + [2, 3, 4, 5]) == said
+    invited = 2 * (newest + before)
+    said = Verdict(newest, before, invited)
+    assert verdict([0] * newest + [1] * before + [2, 3, 4, 5], invited) == said
     if said.worse:
         assert before >= 4 and before >= (newest + before) / 4
-        assert Verdict(max(newest - 1, 0), before).worse and Verdict(newest, before + 1).worse
-    assert not Verdict(newest, newest // 4).worse or newest // 4 < 4 or before > newest
+        assert not Verdict(newest, before, 6 * (newest + before)).worse, "too few have spoken"
+        assert Verdict(newest, before + 1, invited).worse
+    assert not Verdict(newest, newest // 4, invited).worse or newest // 4 < 4 or before > newest
 
 
 def test_a_poisoned_step_is_undone_in_the_next_window_and_good_ones_never_are() -> None:
