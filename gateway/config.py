@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from gateway.toml_source import GIVEN_UP, Source, parse
 from swarm.config import Asking, Borrowing, Learning, Multicast, Privacy, SwarmConfig
@@ -388,39 +389,51 @@ def _validate(source: Source, values: dict[str, Any]) -> GatewayConfig:
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 path = tuple(str(part) for part in detail["loc"])
-                _refuse(source, path, detail)
-                _remove(values, path[:2])
+                _remove(values, _refuse(source, path, detail))
     raise AssertionError("a key was refused twice")
 
 
-def _refuse(source: Source, path: tuple[str, ...], detail: Any) -> None:
-    section = GatewayConfig.model_fields.get(path[0])
-    if path[:2] in source.bad:
-        return  # one line per key, although each member of a list or of a union complains
-    if section is None:
-        names = list(GatewayConfig.model_fields)
-        source.mistake(path[:1], "there is no such section", _nearest(path[0], names, "sections"))
-        return
-    if len(path) == 1:
-        remedy = f"write [{path[0]}] on a line of its own and its keys below"
-        source.mistake(path, "this is a section, not a key", remedy)
-        return
-    fields = _section_of(path[0]).model_fields
-    if path[1] not in fields:
-        source.mistake(path[:2], "unknown key", _nearest(path[1], list(fields), f"keys of [{path[0]}]"))
-        return
-    shown = f"{detail['input']!r:.60}"
-    problems = {"greater": "is too small", "less": "is too large", "literal": "is none of the choices"}
-    kind = str(detail["type"])
-    problem = next((text for start, text in problems.items() if kind.startswith(start)), "is not usable here")
-    source.mistake(path[:2], f"{shown} {problem}", f"give {fields[path[1]].description}")
+def _key_of(path: tuple[str, ...]) -> tuple[tuple[str, ...], type[BaseModel] | None, FieldInfo | None]:
+    """The key that a complaint is about (a list's members complain too), its section, and its field there.
+
+    No field: the section has no such key.  No section: the key is one, and holds something else.
+    """
+    section: type[BaseModel] = GatewayConfig
+    for depth, name in enumerate(path, start=1):
+        field = section.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, _Section)):
+            return path[:depth], section, field
+        section = inner
+    return path, None, None
 
 
-def _section_of(name: str) -> type[_Section]:
-    section = GatewayConfig.model_fields[name].annotation
-    assert isinstance(section, type)
-    assert issubclass(section, _Section)
-    return section
+def _refuse(source: Source, path: tuple[str, ...], detail: Any) -> tuple[str, ...]:
+    """Report a mistake, one a key; the key."""
+    key, section, field = _key_of(path)
+    if key in source.bad:
+        return key
+    if field is not None:
+        shown = f"{detail['input']!r:.60}"
+        problems = {"greater": "is too small", "less": "is too large", "literal": "is none of the choices"}
+        kind = str(detail["type"])
+        problem = next(
+            (text for start, text in problems.items() if kind.startswith(start)), "is not usable here"
+        )
+        if detail["input"] != detail["input"]:  # nan
+            problem = "is no number"
+        source.mistake(key, f"{shown} {problem}", f"give {field.description}")
+    elif section is None:
+        remedy = f"write [{'.'.join(key)}] on a line of its own and its keys below"
+        source.mistake(key, "this is a section, not a key", remedy)
+    elif section is GatewayConfig:
+        source.mistake(
+            key, "there is no such section", _nearest(key[-1], list(section.model_fields), "sections")
+        )
+    else:
+        what = f"keys of [{'.'.join(key[:-1])}]"
+        source.mistake(key, "unknown key", _nearest(key[-1], list(section.model_fields), what))
+    return key
 
 
 def _nearest(name: str, names: list[str], what: str) -> str:
@@ -428,12 +441,12 @@ def _nearest(name: str, names: list[str], what: str) -> str:
     return f"did you mean `{close[0]}`?" if close else f"the {what} are {', '.join(names)}"
 
 
-def _remove(values: dict[str, Any], path: tuple[str, ...]) -> None:
-    table = values.get(path[0])
-    if len(path) == 1 or not isinstance(table, dict):
-        values.pop(path[0], None)
-    else:
-        table.pop(path[1], None)
+def _remove(values: dict[str, Any], key: tuple[str, ...]) -> None:
+    table: Any = values
+    for name in key[:-1]:
+        table = table.get(name) if isinstance(table, dict) else None
+    if isinstance(table, dict):
+        table.pop(key[-1], None)
 
 
 def _check_data_dir(source: Source, data_dir: Path) -> None:

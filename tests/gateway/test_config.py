@@ -81,6 +81,27 @@ def test_ten_mistakes_give_ten_lines_in_order(tmp_path: Path) -> None:
     assert lines[2].endswith("did you mean `host`?")
 
 
+def test_a_section_inside_another_has_lines_of_its_own(tmp_path: Path) -> None:
+    text = (
+        "[learning.privacy]\nepsilonn = 1\nepsilon = nan\ndelta = 2.0\nclip = 'a'\nreleases = 0\n"
+        "samples_max = 900\n[udp]\nport = true\n"
+    )
+    lines = mistakes(write(tmp_path, text))
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["swarm.toml:2", "learning.privacy.epsilonn"],
+        ["swarm.toml:3", "learning.privacy.epsilon"],
+        ["swarm.toml:4", "learning.privacy.delta"],
+        ["swarm.toml:5", "learning.privacy.clip"],
+        ["swarm.toml:6", "learning.privacy.releases"],
+        ["swarm.toml:7", "learning.privacy.samples_max"],
+        ["swarm.toml:9", "udp.port"],
+    ]
+    assert lines[0].endswith("did you mean `epsilon`?")
+    assert "nan is no number; give 0 (no noise)" in lines[1] and "2.0 is too large" in lines[2]
+    (line,) = mistakes(write(tmp_path, "[learning]\nprivacy = 7\n"))
+    assert line.startswith("swarm.toml:2: learning.privacy: this is a section, not a key")
+
+
 def test_syntax_mistakes_do_not_hide_the_others(tmp_path: Path) -> None:
     text = '[udp]\nport = = 1\nhost = 7\n[http\nport = "x"\n[asking]\nk = 0\nk = 1\n[lab]\nclock_speed = -1\n'
     assert [line.split(": ")[:2] for line in mistakes(write(tmp_path, text))] == [
