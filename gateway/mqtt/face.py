@@ -91,7 +91,10 @@ class MqttFace:
             self._statuses[entry.record.dev_eui] = replace(entry.status)
         self._told_all = False
         self._follows = self._begin(self._follow(), "mqtt-follow")
-        self._tasks = [self._begin(self._tell(), "mqtt-tell"), self._begin(self._serve(), "mqtt-serve")]
+        self._tasks = [
+            self._begin(self._tell(), "mqtt-tell"),
+            self._begin(self._link.serve(self._take), "mqtt-serve"),
+        ]
         self._link.start()
         return self
 
@@ -228,15 +231,6 @@ class MqttFace:
             link.publish(topics.node_state(dev_eui), ONLINE if online else OFFLINE, retain=True)
 
     # -- serve: questions and requests in -----------------------------------------------------------
-
-    async def _serve(self) -> None:
-        while True:
-            await self._link.arrived.wait()
-            self._link.arrived.clear()
-            while self._link.inbox:
-                message = self._link.inbox.popleft()
-                if await self._take(message):
-                    self._link.ack(message)
 
     async def _take(self, message: Incoming) -> bool:
         """Do what a message asks for; False when it should be delivered again."""

@@ -23,7 +23,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,8 +86,8 @@ class Link:
         self._counters = counters
         self._connected = on_connected
         self._loop = asyncio.get_running_loop()
-        self.inbox: deque[Incoming] = deque()
-        self.arrived = asyncio.Event()
+        self._inbox: deque[Incoming] = deque()
+        self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
         self._unsent: dict[int, int] = {}
@@ -118,6 +118,19 @@ class Link:
         """Begin to connect; comes back at once."""
         self._client.loop_start()
 
+    async def serve(self, take: Callable[[Incoming], Awaitable[bool]]) -> None:
+        """Give `take` each message in the order they came, for ever; one that it took is acknowledged.
+
+        False from it: the broker is to deliver the message again.
+        """
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._inbox:
+                message = self._inbox.popleft()
+                if await take(message):
+                    self._ack(message)
+
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, urgent: bool = False) -> bool:
         """Give a message to the broker, now or when it is there again; False when too much waits."""
         size = len(topic) + len(payload)
@@ -137,7 +150,7 @@ class Link:
         """Wait until half of the outbox is free."""
         await self._room.wait()
 
-    def ack(self, message: Incoming) -> None:
+    def _ack(self, message: Incoming) -> None:
         """What the message asks for is done: the broker need not deliver it again."""
         if message.qos:
             self._client.ack(message.mid, message.qos)
@@ -216,13 +229,13 @@ class Link:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
-        if len(self.inbox) >= INBOX_MAX:
+        if len(self._inbox) >= INBOX_MAX:
             self._in_loop(self._inbox_lost)
             client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload[: self._payload_max + 1])
-        self.inbox.append(Incoming(topic, payload, message.retain, message.mid, message.qos))
-        self._in_loop(self.arrived.set)
+        self._inbox.append(Incoming(topic, payload, message.retain, message.mid, message.qos))
+        self._in_loop(self._arrived.set)
 
     def _inbox_lost(self) -> None:
         self._counters[self._inbox_full] += 1

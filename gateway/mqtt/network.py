@@ -62,7 +62,7 @@ class NetworkLink:
 
     async def __aenter__(self) -> NetworkLink:
         self._daemon.hand_over = self._hand_over
-        self._serving = asyncio.create_task(self._serve(), name="network")
+        self._serving = asyncio.create_task(self._link.serve(self._take), name="network")
         self._serving.add_done_callback(self._ended)
         self._link.start()
         return self
@@ -92,15 +92,6 @@ class NetworkLink:
         while len(self._references) > REFERENCES_MAX:
             self._references.popitem(last=False)
         self._link.publish(topic, message, urgent=True)
-
-    async def _serve(self) -> None:
-        while True:
-            await self._link.arrived.wait()
-            self._link.arrived.clear()
-            while self._link.inbox:
-                message = self._link.inbox.popleft()
-                if await self._take(message):
-                    self._link.ack(message)
 
     async def _take(self, message: Incoming) -> bool:
         """Do what a message asks for; False when it should be delivered again."""
