@@ -111,6 +111,7 @@ class _Datagram:
     attached: _Attached
     data: bytes
     address: Any
+    read: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,16 +238,17 @@ class Daemon:
 
     def attach(
         self, name: str, radio: Radio[Peer], send: Callable[[bytes, Peer], None]
-    ) -> Callable[[bytes, Peer], bool]:
+    ) -> Callable[[bytes, Peer, Callable[[], None]], None]:
         """Let another radio in; `send` is called with what it wants to send.
 
-        The function that comes back takes what arrives for it; False: there was no room, and it is lost.
+        The function that comes back takes what arrives for it, and what to call when that was read: whoever
+        brings it has to bound how much waits.
         """
         attached = _Attached(name, radio, send)
         self._attached.insert(0, attached)
         for gateway_id in self._genuine:
             radio.accepted(gateway_id)
-        return partial(self._take, attached)
+        return partial(self._append, attached)
 
     async def application_uplink(self, uplink: ApplicationUplink) -> bool:
         """A network server received a frame; True when that is on the disk, False: ask again later."""
@@ -354,14 +356,18 @@ class Daemon:
     def _on_datagram(self, data: bytes, address: Address) -> None:
         self._take(self._attached[-1], data, address)
 
-    def _take(self, attached: _Attached, data: bytes, address: object) -> bool:
-        """Whether there was room; that a peer is gone (an empty message, where peers connect) always has."""
-        if len(self._inbox) >= INBOX_MAX and (data or attached.radio is self.radio):
+    def _take(self, attached: _Attached, data: bytes, address: object) -> None:
+        """A datagram, of which anybody may send as many as he likes: without room it is lost."""
+        if len(self._inbox) >= INBOX_MAX:
             self.counters["inbox_lost"] += 1
-            return False
-        self._inbox.append((self.clock.now_us(), _Datagram(attached, data, address)))
+        else:
+            self._append(attached, data, address)
+
+    def _append(
+        self, attached: _Attached, data: bytes, address: object, read: Callable[[], None] | None = None
+    ) -> None:
+        self._inbox.append((self.clock.now_us(), _Datagram(attached, data, address, read)))
         self._wake.set()
-        return True
 
     async def _request(self, call: Callable[[int], list[Effect] | Refused]) -> list[Effect] | Refused:
         answer: asyncio.Future[list[Effect] | Refused] = asyncio.get_running_loop().create_future()
@@ -390,6 +396,8 @@ class Daemon:
         for _ in range(min(len(self._inbox), BATCH_MAX)):
             now_us, item = self._inbox.popleft()
             if isinstance(item, _Datagram):
+                if item.read is not None:
+                    item.read()
                 output = item.attached.radio.on_datagram(now_us, item.data, item.address)
                 effects += self._performed(now_us, item.attached, output)
                 continue

@@ -2,8 +2,9 @@
 
 Theory of operation.  `/router-info` answers one question and is closed by the station; `/router/EUI` is a
 station's standing connection.  Each has a queue of texts to send and a task that empties it, so that a slow
-station holds nobody up; one that does not take its texts is closed.  Pings find out within two minutes that
-a station has gone without a word.
+station holds nobody up; one that does not take its texts is closed.  One that sends faster than the daemon
+reads waits with `WAITING_MAX` texts, and takes no room from others.  Who does not speak within `QUESTION_S`
+of connecting is closed; later, pings find out within two minutes that a station has gone without a word.
 
 Without TLS and a token anybody who reaches the port may call himself a gateway, as with the packet
 forwarder; with a token only who knows it.
@@ -37,6 +38,8 @@ __all__ = ["StationAccess", "StationServer", "read_station_access"]
 
 CONNECTIONS_MAX = 512
 UNSENT_MAX = 256
+WAITING_MAX = 16
+"""Texts of one connection that the daemon has still to read."""
 HANDSHAKE_S = 10
 QUESTION_S = 10
 PING_S, PONG_S = 30, 60
@@ -48,7 +51,8 @@ _HOST_AND_PORT = re.compile(rf"({_HOST.pattern}):([0-9]{{1,5}})")
 
 log = logging.getLogger("swarm.stations")
 
-Deliver = Callable[[bytes, Connection], bool]
+Deliver = Callable[[bytes, Connection, Callable[[], None]], None]
+"""A text, where it came from, and what to call when it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +90,23 @@ def read_station_access(
 class _Open:
     socket: ServerConnection
     unsent: asyncio.Queue[bytes]
+    room: asyncio.Semaphore
 
 
 class StationServer:
     """`async with StationServer(...) as server:` serves until the block ends.
 
     `counters` (those of `BasicsStations`) count who is turned away.  `deliver` gets every text with its
-    connection, and an empty one when the connection has ended; where it says that there was no room, the
-    connection is closed, and the station begins anew.
+    connection, and an empty one when the connection has ended.
     """
 
     def __init__(self, host: str, port: int, access: StationAccess, counters: dict[str, int]) -> None:
         self._host, self._port, self._access, self._counters = host, port, access, counters
-        self.deliver: Deliver = lambda text, connection: False
+        self.deliver: Deliver = lambda text, connection, read: read()
         self._open: dict[Connection, _Open] = {}
         self._number = 0
         self._asking = 0
+        self._ending = False
         self._server: Server | None = None
         self.address: tuple[str, int] | None = None
 
@@ -143,6 +148,9 @@ class StationServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._server is not None
+        self._ending = True
+        for there in self._open.values():
+            there.room.release()  # nobody reads any more what waits
         self._server.close()
         await self._server.wait_closed()
 
@@ -210,15 +218,18 @@ class StationServer:
     async def _converse(self, socket: ServerConnection, eui: str) -> None:
         self._number += 1
         connection = Connection(self._number, eui)
-        there = self._open[connection] = _Open(socket, asyncio.Queue(UNSENT_MAX))
+        room = asyncio.Semaphore(WAITING_MAX)
+        there = self._open[connection] = _Open(socket, asyncio.Queue(UNSENT_MAX), room)
         writing = asyncio.create_task(self._write(there), name=f"station-{eui}")
         try:
-            async for text in socket:
-                if not self.deliver(_bytes(text) or b" ", connection):
-                    break
+            async with asyncio.timeout(QUESTION_S):
+                text = await socket.recv()
+            while await room.acquire() and not self._ending:
+                self.deliver(_bytes(text) or b" ", connection, room.release)
+                text = await socket.recv()
         finally:
             del self._open[connection]
-            self.deliver(b"", connection)
+            self.deliver(b"", connection, room.release)
             writing.cancel()
 
     async def _write(self, there: _Open) -> None:

@@ -25,7 +25,8 @@ from gateway.config import (
     StationsSection,
     UdpSection,
 )
-from gateway.daemon import Daemon
+from gateway.daemon import INBOX_MAX, Daemon
+from gateway.radios import websocket
 from gateway.radios.websocket import StationServer
 from gateway.secret_files import AccessError
 from swarm.commands import AddNode, OpenRound, SetMulticast
@@ -282,6 +283,33 @@ async def test_hostile_connections_do_no_harm(tmp_path: Path) -> None:
         await station.say(msgtype="timesync", txtime=5)
         assert (await station.next("timesync"))["txtime"] == 5
         assert served.daemon.radio_counters["stations:json"] >= 2
+
+
+async def test_a_station_that_floods_waits_and_the_others_go_on(tmp_path: Path) -> None:
+    """Thousands of texts at once, more than the inbox holds: none is lost, and nobody is closed."""
+    flood = INBOX_MAX + 1000
+    async with serving(settings(tmp_path)) as served, Station(served.uri, EUI) as station:
+        async with connect(f"{served.uri}/router/{EUI[::-1]}") as stranger:
+            sending = asyncio.gather(*(stranger.send("{}") for _ in range(flood)))
+            for turn in range(20):
+                await station.say(msgtype="timesync", txtime=turn)
+                assert (await station.next("timesync"))["txtime"] == turn
+            await sending
+            assert (await stranger.ping()) is not None
+        assert served.daemon.counters["inbox_lost"] == 0
+
+
+async def test_who_connects_and_says_nothing_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings(tmp_path)) as served, Station(served.uri, EUI) as station:
+        monkeypatch.setattr(websocket, "QUESTION_S", 0.05)
+        async with connect(f"{served.uri}/router/{EUI[::-1]}") as stranger:
+            with pytest.raises(ConnectionClosed):
+                async with asyncio.timeout(10):
+                    await stranger.recv()
+        await station.say(msgtype="timesync", txtime=5)
+        assert (await station.next("timesync"))["txtime"] == 5, "who spoke once may be silent"
 
 
 def test_files_and_channels_that_are_no_use_are_one_line(tmp_path: Path) -> None:
