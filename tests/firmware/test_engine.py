@@ -6,7 +6,6 @@ import base64
 import ctypes
 import json
 import re
-import shutil
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -22,8 +21,6 @@ FIRMWARE = Path(__file__).parents[2] / "node_firmware"
 PARTS = ("math", "kernels", "model", "run", "train", "change")
 SOURCES = [FIRMWARE / "core" / f"swn_{name}.c" for name in PARTS]
 FLAGS = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
 
 class Train(ctypes.Structure):

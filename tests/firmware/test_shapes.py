@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +54,6 @@ def test_any_shape_computes_what_the_reference_does(classes: int, features: int,
         assert p[row].sum() == 255 and len(p[row]) == classes
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 @pytest.mark.parametrize("shape", [Shape(2, 1), Shape(7, 64), WIDE], ids=str)
 def test_firmware_of_any_shape_under_sanitizers(tmp_path: Path, shape: Shape) -> None:
     """test_observe.c (samples, updates, questions, blocks), test_engine.c (hostile images): other shapes."""

@@ -383,12 +383,9 @@ def test_the_headers_compile(tables: tuple[Path, Path], tmp_path: Path) -> None:
             encoding="utf-8",
         )
         compiler = ["cc", "-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]
-        try:
-            done = subprocess.run(
-                [*compiler, f"-I{out / 'headers'}", str(source)], capture_output=True, text=True, check=False
-            )
-        except FileNotFoundError:
-            pytest.skip("no C compiler")
+        done = subprocess.run(
+            [*compiler, f"-I{out / 'headers'}", str(source)], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 

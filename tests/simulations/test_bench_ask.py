@@ -38,7 +38,7 @@ def test_the_gradient_is_that_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.slow
 def test_asking_gains_within_the_frames_allowed() -> None:
     """Goal: the numbers of the README hold.  Method: one seed, trained as the benchmark does."""
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="pip install 'loraswarm[bench]'")
     rows = {row["mode"]: row for row in ask.run([1], setting=Setting(queries=1500))}
     for mode, allowed in (("replica", 0.25), ("swarm", 0.55)):
         row = rows[mode]
