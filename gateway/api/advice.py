@@ -29,7 +29,10 @@ WITHOUT_MODEL = (SERVES.index("rule"), SERVES.index("last label"))
 def advice(core: Coordinator) -> dict[str, Any]:
     """Every mode's cost and known gain for this cell, and which to take: JSON-ready."""
     fleet, evidence = _fleet(core), _evidence(core)
-    made = advise(fleet, evidence)
+    made = advise(fleet, evidence).to_dict()
+    if core.downlinks.group is None:
+        deaf = "no multicast group is set, so no round opens: import nodes with multicast.csv beside them"
+        made["notes"] = [deaf, *made["notes"]]
     return {
         "nodes": len(fleet.nodes),
         "takers": len(fleet.takers),
@@ -46,7 +49,7 @@ def advice(core: Coordinator) -> dict[str, Any]:
             "right": _right(core),
             "rounds": dict(evidence.rounds),
         },
-        **made.to_dict(),
+        **made,
     }
 
 

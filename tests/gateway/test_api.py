@@ -486,6 +486,10 @@ def test_advice_counts_what_the_nodes_said(fresh: Served, cell: Cell) -> None:
     assert costs["prototypes"]["airtime_s"] == pytest.approx(8 * airtime_us(7, 125_000, 63 + 13) / 1e6)
 
 
+def test_advice_says_that_no_round_can_open(served: Served) -> None:
+    assert "no multicast group is set" in served.http.get("/api/advice").json()["notes"][0]
+
+
 def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:
     answer = served.http.post("/api/rounds")
     assert answer.status_code == 409
