@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.radios import lns
 from gateway.radios.counter import COUNTER_MODULUS, CounterMap
-from gateway.radios.radio import GatewayHeard, Input, Output
+from gateway.radios.held import HeldDownlinks
+from gateway.radios.radio import GatewayHeard, Output
 from gateway.radios.router_config import channels_of, router_config
 from swarm.effects import Malformed, RxFrame, Transmit, TxAck
 from swarm.phy.regions import Region
@@ -36,7 +36,6 @@ from swarm.phy.regions import Region
 __all__ = ["COUNTERS", "STATIONS_MAX", "BasicsStations", "Connection"]
 
 STATIONS_MAX = 256
-HELD_MAX = 1024
 PENDING_MAX = 100
 """Downlinks of one station that wait for their dntxed; its own queue has 128 places."""
 UPLINKS_MAX = 1024
@@ -143,11 +142,9 @@ class BasicsStations:
         # Delays on the way are real time; at another speed of the core's clock they last longer.
         self._scale = max(1.0, speed)
         self._stations: dict[str, _Station] = {}
-        self._held: list[tuple[int, int, Transmit]] = []
         self._deadlines: list[tuple[int, int, str]] = []
-        self._refused: deque[Input] = deque()
-        self._sequence = 0
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._held = HeldDownlinks(self.counters)
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -189,33 +186,28 @@ class BasicsStations:
 
     def transmit(self, now_us: int, transmit: Transmit) -> None:
         """Take a downlink; `poll` sends it when its time has come, or says why not."""
-        if len(self._held) >= HELD_MAX:
-            self._refuse(transmit, "QUEUE_FULL")
-            return
-        self._sequence += 1
-        heapq.heappush(self._held, (self._release_us(transmit), self._sequence, transmit))
+        self._held.hold(transmit, self._release_us(transmit))
 
     def poll(self, now_us: int) -> Output[Connection]:
         """Send what is due, give up what was not confirmed, and tell who lives."""
         output: Output[Connection] = Output()
-        while self._held and self._held[0][0] <= now_us:
-            self._send(now_us, heapq.heappop(self._held)[2], output)
+        for transmit in self._held.due(now_us):
+            self._send(now_us, transmit, output)
         while self._deadlines and self._deadlines[0][0] <= now_us:
             _, diid, gateway_id = heapq.heappop(self._deadlines)
             self._silent(diid, gateway_id)
         for gateway_id, station in self._stations.items():
             if station.connected and station.alive_us <= now_us:
                 self._alive(now_us, gateway_id, station, output)
-        output.inputs += self._refused
-        self._refused.clear()
+        output.inputs += self._held.fates()
         return output
 
     def poll_at(self) -> int | None:
         """When `poll` has something to do (us); None: nothing."""
         times = [station.alive_us for station in self._stations.values() if station.connected]
-        times += [self._held[0][0]] if self._held else []
         times += [self._deadlines[0][0]] if self._deadlines else []
-        times += [0] if self._refused else []
+        held_us = self._held.at()
+        times += [] if held_us is None else [held_us]
         return min(times) if times else None
 
     def accepted(self, gateway_id: str, *, genuine: bool = True) -> None:
@@ -350,10 +342,10 @@ class BasicsStations:
     def _send(self, now_us: int, transmit: Transmit, output: Output[Connection]) -> None:
         station = self._stations.get(transmit.gateway_id)
         if station is None or not station.connected:
-            self._refuse(transmit, "UNREACHABLE")
+            self._held.refuse(transmit, "UNREACHABLE")
             return
         if len(station.pending) >= PENDING_MAX:
-            self._refuse(transmit, "QUEUE_FULL")
+            self._held.refuse(transmit, "QUEUE_FULL")
             return
         uplink_xtime_us: int | None
         rctx: int | None
@@ -361,7 +353,7 @@ class BasicsStations:
         if transmit.tmst_us is not None:
             answered = _answered(station, transmit.tmst_us)
             if answered is None:
-                self._refuse(transmit, "UPLINK_UNKNOWN")
+                self._held.refuse(transmit, "UPLINK_UNKNOWN")
                 return
             uplink_xtime_us, rctx, delay_s = answered
         elif station.radio is not None:
@@ -371,7 +363,7 @@ class BasicsStations:
             late_us = int(IMMEDIATE_LATE_US * self._scale)
             self.counters["counter_unknown"] += 1
         if now_us - transmit.at_us >= late_us:
-            self._refuse(transmit, "TOO_LATE")
+            self._held.refuse(transmit, "TOO_LATE")
             return
         text = lns.downlink(
             transmit.transmit_id,
@@ -402,11 +394,7 @@ class BasicsStations:
             return
         self.counters["dntxed_missing"] += 1
         same = station.connected and station.connection == pending.connection
-        self._refused.append(TxAck(diid, "NO_DNTXED" if same else "NO_TX_ACK"))
-
-    def _refuse(self, transmit: Transmit, error: str) -> None:
-        self.counters["downlink_refused"] += 1
-        self._refused.append(TxAck(transmit.transmit_id, error))
+        self._held.tell(diid, "NO_DNTXED" if same else "NO_TX_ACK")
 
 
 def _tells_time(station: _Station) -> bool:

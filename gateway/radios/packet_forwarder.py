@@ -18,14 +18,14 @@ those that never delivered an accepted frame.
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.radios import gwmp
 from gateway.radios.counter import CounterMap
-from gateway.radios.radio import GatewayHeard, Input, Output
+from gateway.radios.held import HeldDownlinks
+from gateway.radios.radio import GatewayHeard, Output
 from swarm.effects import Malformed, RxFrame, Transmit, TxAck
 from swarm.phy.regions import Region
 
@@ -41,7 +41,6 @@ __all__ = [
 Address = tuple[str, int]
 
 GATEWAYS_MAX = 1000
-HELD_MAX = 1024
 PENDING_MAX = 256
 """Downlinks of one gateway that wait for their TX_ACK."""
 CLASS_A_LEAD_US = 2_000_000
@@ -107,12 +106,10 @@ class PacketForwarder:
         # Delays on the way are real time; at another speed of the core's clock they last longer.
         self._scale = max(1.0, speed)
         self._gateways: dict[str, _Gateway] = {}
-        self._held: list[tuple[int, int, Transmit]] = []
         self._deadlines: deque[tuple[int, str, int]] = deque()
-        self._refused: list[Input] = []
         self._token = 0
-        self._sequence = 0
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._held = HeldDownlinks(self.counters)
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -145,31 +142,24 @@ class PacketForwarder:
 
     def transmit(self, now_us: int, transmit: Transmit) -> None:
         """Take a downlink; `poll` sends it when its time has come, or says why not."""
-        if len(self._held) >= HELD_MAX:
-            self._refuse(transmit, "QUEUE_FULL")
-            return
-        self._sequence += 1
-        heapq.heappush(self._held, (self._release_us(transmit), self._sequence, transmit))
+        self._held.hold(transmit, self._release_us(transmit))
 
     def poll(self, now_us: int) -> Output[Address]:
         """Send what is due and give up what was not answered."""
         output: Output[Address] = Output()
-        while self._held and self._held[0][0] <= now_us:
-            self._send(now_us, heapq.heappop(self._held)[2], output)
+        for transmit in self._held.due(now_us):
+            self._send(now_us, transmit, output)
         while self._deadlines and self._deadlines[0][0] <= now_us:
             _, gateway_id, token = self._deadlines.popleft()
             self._timed_out(now_us, gateway_id, token)
-        output.inputs += self._refused
-        self._refused.clear()
+        output.inputs += self._held.fates()
         return output
 
     def poll_at(self) -> int | None:
         """When `poll` has something to do (us); None: nothing."""
-        times = [self._held[0][0]] if self._held else []
-        if self._deadlines:
-            times.append(self._deadlines[0][0])
-        if self._refused:
-            times.append(0)
+        times = [self._deadlines[0][0]] if self._deadlines else []
+        held_us = self._held.at()
+        times += [] if held_us is None else [held_us]
         return min(times) if times else None
 
     def accepted(self, gateway_id: str, *, genuine: bool = True) -> None:
@@ -278,10 +268,10 @@ class PacketForwarder:
     def _send(self, now_us: int, transmit: Transmit, output: Output[Address]) -> None:
         gateway = self._gateways.get(transmit.gateway_id)
         if gateway is None or gateway.pull_address is None:
-            self._refuse(transmit, "NO_PULL_DATA")
+            self._held.refuse(transmit, "NO_PULL_DATA")
             return
         if now_us - gateway.pulled_us > PATH_EXPIRES_US * self._scale:
-            self._refuse(transmit, "UNREACHABLE")
+            self._held.refuse(transmit, "UNREACHABLE")
             return
         tmst_us = transmit.tmst_us
         if tmst_us is None and gateway.counter.known:
@@ -289,12 +279,12 @@ class PacketForwarder:
         late_us = now_us - transmit.at_us
         if late_us >= (0 if tmst_us is not None else int(IMMEDIATE_LATE_US * self._scale)):
             # The forwarder would take a counter value of the past for one 71 minutes ahead.
-            self._refuse(transmit, "TOO_LATE")
+            self._held.refuse(transmit, "TOO_LATE")
             return
         if tmst_us is None:
             self.counters["counter_unknown"] += 1
         if len(gateway.pending) >= PENDING_MAX:
-            self._refuse(transmit, "QUEUE_FULL")
+            self._held.refuse(transmit, "QUEUE_FULL")
             return
         rate = self._region.data_rate(transmit.data_rate, uplink=False)
         token = self._new_token(gateway)
@@ -341,8 +331,4 @@ class PacketForwarder:
             return
         del gateway.pending[token]
         self.counters["tx_ack_timeout"] += 1
-        self._refused.append(TxAck(pending.transmit.transmit_id, "NO_TX_ACK"))
-
-    def _refuse(self, transmit: Transmit, error: str) -> None:
-        self.counters["downlink_refused"] += 1
-        self._refused.append(TxAck(transmit.transmit_id, error))
+        self._held.tell(pending.transmit.transmit_id, "NO_TX_ACK")
