@@ -26,6 +26,9 @@ class HeldDownlinks:
         self._fates: list[Input] = []
         self._sequence = 0
 
+    def __len__(self) -> int:
+        return len(self._heap)
+
     def hold(self, transmit: Transmit, release_us: int) -> None:
         """Keep a downlink until then; without room it is refused."""
         if len(self._heap) >= HELD_MAX:
