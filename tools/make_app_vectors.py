@@ -50,10 +50,10 @@ def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, li
     return case(name, 10, "up", text, fields)
 
 
-def rice_text(indices: list[int], negative: list[int], rice_k: int) -> str:
-    """The coordinates as a string of 0 and 1."""
+def rice_text(indices: list[int], negative: list[int], rice_k: int, first: int = 0) -> str:
+    """The coordinates as a string of 0 and 1; the first gap counts from `first`."""
     text = ""
-    previous = -1
+    previous = first - 1
     for index, sign in zip(indices, negative, strict=True):
         gap = index - previous - 1
         text += "1" * (gap // 2**rice_k) + "0"
@@ -64,15 +64,18 @@ def rice_text(indices: list[int], negative: list[int], rice_k: int) -> str:
     return text
 
 
-def top_k_head(head: list[int], rice_k: int, count: int) -> str:
+def top_k_head(head: list[int], rice_k: int, count: int, heads_only: bool = False) -> str:
     """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
     text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
-    return text + le(rice_k, 1) + le(count, 1)
+    return text + le(rice_k + 128 * heads_only, 1) + le(count, 1)
 
 
-def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int]) -> Case:
+def top_k_sign(
+    name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int], heads_only: bool = False
+) -> Case:
     """Uplink 10/02."""
-    text = top_k_head(head, rice_k, len(indices)) + packed(rice_text(indices, negative, rice_k))
+    text = top_k_head(head, rice_k, len(indices), heads_only)
+    text += packed(rice_text(indices, negative, rice_k, 512 * heads_only))
     fields: Case = {
         "kind": "top_k_sign",
         "round": head[0],
@@ -83,14 +86,17 @@ def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], nega
         "rice_k": rice_k,
         "indices": indices,
         "negative": negative,
+        "heads_only": int(heads_only),
     }
     return case(name, 10, "up", text, fields)
 
 
-def top_k_int4(name: str, head: list[int], rice_k: int, indices: list[int], levels: list[int]) -> Case:
+def top_k_int4(
+    name: str, head: list[int], rice_k: int, indices: list[int], levels: list[int], heads_only: bool = False
+) -> Case:
     """Uplink 10/04: as signs, and behind each sign three bits of |level| - 1."""
     text = ""
-    previous = -1
+    previous = 512 * heads_only - 1
     for index, level in zip(indices, levels, strict=True):
         text += rice_text([index - previous - 1], [int(level < 0)], rice_k)
         text += "".join(str((abs(level) - 1) // bit % 2) for bit in (4, 2, 1))
@@ -105,8 +111,9 @@ def top_k_int4(name: str, head: list[int], rice_k: int, indices: list[int], leve
         "rice_k": rice_k,
         "indices": indices,
         "levels": levels,
+        "heads_only": int(heads_only),
     }
-    return case(name, 10, "up", "04" + top_k_head(head, rice_k, len(indices))[2:] + packed(text), fields)
+    return case(name, 10, "up", "04" + top_k_head(head, rice_k, len(indices), heads_only)[2:] + packed(text), fields)
 
 
 def dense_int8(name: str, head: list[int], steps: list[int]) -> Case:
@@ -345,9 +352,12 @@ def valid_uplinks() -> list[Case]:
         top_k_sign("top_k_last_coordinate_of_ten_classes", [1, 1, 0, 1, 1], 9, [0, 841], [0, 1]),
         top_k_sign("top_k_dense_255", [3, 2, 1, 64, 9], 0, list(range(255)), noise(255, 2, 7)),
         top_k_sign("top_k_ends_on_a_byte", [3, 2, 1, 64, 9], 2, [1, 5], [1, 0]),
+        top_k_sign("top_k_whole_head", [3, 2, 1, 64, 9], 0, list(range(512, 611)), noise(99, 2, 8), True),
+        top_k_sign("top_k_heads_only", [3, 2, 1, 64, 9], 1, [513, 841], [1, 0], True),
         top_k_int4("top_k_int4_typical", [12, 4, 2, 25, 37], 3, sparse, levels_of(len(sparse), 17)),
         top_k_int4("top_k_int4_extremes", [1, 65535, 7, 255, 4096], 9, [0, 1, 841], [8, -8, -1]),
         top_k_int4("top_k_int4_one", [1, 1, 0, 1, 1], 0, [0], [1]),
+        top_k_int4("top_k_int4_heads_only", [1, 1, 0, 1, 2], 1, [512, 515, 610], [8, -8, 3], True),
         dense_int8("dense_three_classes", [5, 2, 1, 40, 3, 7], [x - 128 for x in noise(611, 256, 18)]),
         dense_int8("dense_head_only", [5, 2, 1, 40, 0, 7], [x - 128 for x in noise(99, 256, 19)]),
         dense_int8("dense_adapter_with_resting_head", [5, 2, 0, 1, 1, 0], [1, -1] * 256 + [0] * 66),

@@ -16,7 +16,8 @@ enum {
     QUERY_HEADER = 6,
     SCHEDULE_SIZE = 9,
     SHARE_SIZE = 6,
-    RICE_K_MAX = 9
+    RICE_K_MAX = 9,
+    HEADS_ONLY = 0x80 /* in the byte of the Rice parameter */
 };
 
 static void put16(uint8_t *out, uint16_t value)
@@ -103,7 +104,7 @@ size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, s
     }
     put_learning(out, message->mode, message->round, message->model_version, message->context, message->num_examples);
     put16(out + 7, message->magnitude);
-    out[9] = message->rice_k;
+    out[9] = (uint8_t)(message->rice_k | (message->heads_only ? HEADS_ONLY : 0u));
     out[SWN_TOP_K_COUNT_AT] = message->count;
     return SWN_TOP_K_HEADER;
 }

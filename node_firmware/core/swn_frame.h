@@ -98,6 +98,7 @@ typedef struct swn_top_k_header {
     uint8_t context;
     uint8_t num_examples;
     uint8_t rice_k;
+    uint8_t heads_only; /* the first gap counts from SWN_HEAD_OFFSET */
     uint8_t count;
 } swn_top_k_header_t;
 

@@ -53,7 +53,8 @@ static unsigned compare_top_k(const swn_vector_bytes_t *raw, const swn_top_k_vec
     for (k = 0; k < header.count && header.magnitude <= INT16_MAX / 8; k++) {
         delta[value->indices[k]] = (int16_t)(value->steps[k] * header.magnitude);
     }
-    bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, levels, out + SWN_TOP_K_HEADER, 240, &chosen);
+    bits = swn_top_k_encode(delta, header.heads_only ? SWN_HEAD_OFFSET : 0, SWN_LOCAL_SIZE_MAX, levels,
+                            out + SWN_TOP_K_HEADER, 240, &chosen);
     if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count ||
         (levels > 1 && chosen.scale_head != header.magnitude)) {
         return 0;

@@ -163,7 +163,8 @@ class Prototypes:
 class TopKSign:
     """Uplink 10/02: signs of the largest coordinates of the node's change, all of one magnitude.
 
-    `indices` ascend in 0..841 (adapter A, adapter B, head); `magnitude` is in LSB of the parameters.
+    `indices` ascend in 0..841 (adapter A, adapter B, head), with `heads_only` in 512..841; `magnitude` is in LSB
+    of the parameters.
     """
 
     round: int
@@ -174,6 +175,7 @@ class TopKSign:
     rice_k: int
     indices: tuple[int, ...]
     negative: tuple[bool, ...]
+    heads_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ class TopKInt4:
     rice_k: int
     indices: tuple[int, ...]
     levels: tuple[int, ...]
+    heads_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
