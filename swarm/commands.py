@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "RollBack", "SetModel", "SetMulticast"]
+__all__ = [
+    "AddNode",
+    "Command",
+    "OpenRound",
+    "RemoveNode",
+    "RollBack",
+    "SetModel",
+    "SetMulticast",
+    "TellLabel",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +88,18 @@ class RollBack:
     to_version: int | None = None
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel
+@dataclass(frozen=True, slots=True)
+class TellLabel:
+    """Tell a node what somebody saw: the true class (0..9) of a day or an observation.
+
+    `noon_us`: the local noon that closed the day (us; half a day wrong is right enough).  `observation`: the
+    application's id of it, 0..65535.
+    """
+
+    dev_eui: str
+    label: int
+    noon_us: int | None = None
+    observation: int | None = None
+
+
+Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel | TellLabel

@@ -23,6 +23,7 @@ from app_vector_bytes import Case, case, fixed, le, noise, numbers, packed, refu
 from app_vector_experts import malformed_experts, valid_experts
 from app_vector_readings import malformed_readings, valid_readings
 from app_vector_sums import malformed_masks, valid_masks
+from app_vector_top_k import levels_of, rice_text, top_k_head, top_k_int4, top_k_sign
 
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
 
@@ -48,72 +49,6 @@ def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, li
         "classes": [{"label": a, "count": b, "scale": c, "q": q} for a, b, c, q in classes],
     }
     return case(name, 10, "up", text, fields)
-
-
-def rice_text(indices: list[int], negative: list[int], rice_k: int, first: int = 0) -> str:
-    """The coordinates as a string of 0 and 1; the first gap counts from `first`."""
-    text = ""
-    previous = first - 1
-    for index, sign in zip(indices, negative, strict=True):
-        gap = index - previous - 1
-        text += "1" * (gap // 2**rice_k) + "0"
-        for bit in reversed(range(rice_k)):
-            text += str(gap // 2**bit % 2)
-        text += str(sign)
-        previous = index
-    return text
-
-
-def top_k_head(head: list[int], rice_k: int, count: int, heads_only: bool = False) -> str:
-    """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
-    text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
-    return text + le(rice_k + 128 * heads_only, 1) + le(count, 1)
-
-
-def top_k_sign(
-    name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int], heads_only: bool = False
-) -> Case:
-    """Uplink 10/02."""
-    text = top_k_head(head, rice_k, len(indices), heads_only)
-    text += packed(rice_text(indices, negative, rice_k, 512 * heads_only))
-    fields: Case = {
-        "kind": "top_k_sign",
-        "round": head[0],
-        "model_version": head[1],
-        "context": head[2],
-        "num_examples": head[3],
-        "magnitude": head[4],
-        "rice_k": rice_k,
-        "indices": indices,
-        "negative": negative,
-        "heads_only": int(heads_only),
-    }
-    return case(name, 10, "up", text, fields)
-
-
-def top_k_int4(
-    name: str, head: list[int], rice_k: int, indices: list[int], levels: list[int], heads_only: bool = False
-) -> Case:
-    """Uplink 10/04: as signs, and behind each sign three bits of |level| - 1."""
-    text = ""
-    previous = 512 * heads_only - 1
-    for index, level in zip(indices, levels, strict=True):
-        text += rice_text([index - previous - 1], [int(level < 0)], rice_k)
-        text += "".join(str((abs(level) - 1) // bit % 2) for bit in (4, 2, 1))
-        previous = index
-    fields: Case = {
-        "kind": "top_k_int4",
-        "round": head[0],
-        "model_version": head[1],
-        "context": head[2],
-        "num_examples": head[3],
-        "scale": head[4],
-        "rice_k": rice_k,
-        "indices": indices,
-        "levels": levels,
-        "heads_only": int(heads_only),
-    }
-    return case(name, 10, "up", "04" + top_k_head(head, rice_k, len(indices), heads_only)[2:] + packed(text), fields)
 
 
 def dense_int8(name: str, head: list[int], steps: list[int]) -> Case:
@@ -230,6 +165,14 @@ ROUND = [
 SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
 
 
+LABEL = [("label", 1), ("by_id", 1), ("value", 2)]
+
+
+def label(name: str, values: list[int]) -> Case:
+    """Downlink 12/04."""
+    return fixed(name, "down", "12:04", "label", numbers(LABEL, values))
+
+
 def status(name: str, values: list[int]) -> Case:
     """Uplink 12/01; `serves` stands behind the others and takes no byte when it is 0."""
     layout = [*STATUS, ("serves", 1)] if len(values) > len(STATUS) else STATUS
@@ -317,11 +260,6 @@ def query(name: str, head: list[int], features: list[int] | None) -> Case:
     names = ("query_id", "flags", "context", "reply_in_s")
     fields: Case = {"kind": "query", **dict(zip(names, head, strict=True)), "features": features}
     return case(name, 11, "down", text, fields)
-
-
-def levels_of(count: int, seed: int) -> list[int]:
-    """Levels -8..-1 and 1..8."""
-    return [x - 8 if x < 8 else x - 7 for x in noise(count, 16, seed)]
 
 
 def valid_uplinks() -> list[Case]:
@@ -424,6 +362,9 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
+        label("label_of_a_day", [2, 0, 30]),
+        label("label_of_an_observation", [9, 1, 65535]),
+        label("label_of_the_running_noon", [0, 0, 0]),
         *valid_readings("down"),
         *valid_experts("down"),
     ]
@@ -563,6 +504,10 @@ def malformed_downlinks() -> list[Case]:
         refused("query_217_features", 11, "down", "0101000201" + "00" + "01" * 217, "size"),
         refused("query_features_unannounced", 11, "down", "0101000101" + "00" + "01" * 56, "size"),
         refused("query_context_8", 11, "down", "01" + "0100" + "01" + "08" + "00", "value"),
+        refused("label_short", 12, "down", "04010000", "size"),
+        refused("label_long", 12, "down", "040100000000", "size"),
+        refused("label_10", 12, "down", "040a000000", "value"),
+        refused("label_by_2", 12, "down", "0401020000", "value"),
         refused("schedule_short", 12, "down", "01" + "00" * 7, "size"),
         refused("schedule_long", 12, "down", "01" + "00" * 9, "size"),
     ]

@@ -24,11 +24,11 @@ from pydantic import Field
 
 from gateway.api import views
 from gateway.api.advice import advice
-from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, RollBackIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel
+from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel, TellLabel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -214,6 +214,15 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         return {
             "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
         }  # fmt: skip
+
+    @api.post("/nodes/{dev_eui}/labels")
+    async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
+        """Tell a node what somebody saw there; it is told when it is next heard."""
+        told = TellLabel(dev_eui.lower(), what.label, what.noon_us, what.observation)
+        answer = await daemon.command(told)
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"waiting": core.labels.waiting(told.dev_eui)}
 
     @api.delete("/nodes/{dev_eui}")
     async def remove(dev_eui: Eui) -> dict[str, Any]:

@@ -16,6 +16,7 @@ enum {
     QUERY_HEADER = 6,
     SCHEDULE_SIZE = 9,
     SHARE_SIZE = 6,
+    LABEL_SIZE = 5,
     RICE_K_MAX = 9,
     HEADS_ONLY = 0x80 /* in the byte of the Rice parameter */
 };
@@ -420,6 +421,17 @@ static swn_downlink_kind_t read_share(const uint8_t *data, size_t size, swn_shar
     return SWN_DOWNLINK_SHARE;
 }
 
+static swn_downlink_kind_t read_label(const uint8_t *data, size_t size, swn_told_t *out)
+{
+    if (size != LABEL_SIZE || data[1] >= SWN_CLASSES_MAX || data[2] > 1) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->label = data[1];
+    out->by_id = data[2];
+    out->value = swn_get16(data + 3);
+    return SWN_DOWNLINK_LABEL;
+}
+
 static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, swn_downlink_t *out)
 {
     switch (data[0]) {
@@ -429,6 +441,8 @@ static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, sw
         return swn_readings_read(data, size, &out->readings) ? SWN_DOWNLINK_READINGS : SWN_DOWNLINK_MALFORMED;
     case 3:
         return read_share(data, size, &out->share);
+    case 4:
+        return read_label(data, size, &out->told);
     default:
         return SWN_DOWNLINK_MALFORMED;
     }

@@ -271,6 +271,13 @@ typedef struct swn_schedule {
     uint16_t status_period_min;
 } swn_schedule_t;
 
+/* The true class of the day whose noon was `value` hours ago, or of the observation with the id `value`. */
+typedef struct swn_told {
+    uint16_t value;
+    uint8_t label;
+    uint8_t by_id;
+} swn_told_t;
+
 typedef enum swn_downlink_kind {
     SWN_DOWNLINK_MALFORMED = 0,
     SWN_DOWNLINK_ROUND,
@@ -282,7 +289,8 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_REPLY,
     SWN_DOWNLINK_EXPERT_QUERY,
     SWN_DOWNLINK_READINGS,
-    SWN_DOWNLINK_SHARE
+    SWN_DOWNLINK_SHARE,
+    SWN_DOWNLINK_LABEL
 } swn_downlink_kind_t;
 
 typedef union swn_downlink {
@@ -296,6 +304,7 @@ typedef union swn_downlink {
     swn_expert_query_t expert_query;
     swn_readings_t readings;
     swn_share_t share;
+    swn_told_t told;
 } swn_downlink_t;
 
 /* What the gateway said; `out` is set for everything but SWN_DOWNLINK_MALFORMED. */

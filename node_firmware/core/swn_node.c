@@ -306,6 +306,9 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
     case SWN_DOWNLINK_SHARE:
         swn_borrow_share(&node->borrow, &message.share, &node->history);
         break;
+    case SWN_DOWNLINK_LABEL:
+        swn_on_label(node, &message.told);
+        break;
     case SWN_DOWNLINK_MALFORMED:
         node->refused++;
         break;

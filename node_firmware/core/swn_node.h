@@ -4,7 +4,7 @@
  *   swn_sense()  once an hour: keeps 48 h of readings; the reading taken at noon (of the hour that ends
  *                then) closes a day and makes one sample (features, the crop's rule, hidden vector);
  *   swn_observe() instead, by any other application than weather: one sample from features it computed;
- *   swn_label()  the true class of a closed day (of an observation), told later;
+ *   swn_label()  the true class of a closed day (of an observation), told later (a LABEL from afar does the same);
  *   swn_rx()     a downlink, already decrypted by the LoRaWAN stack; hostile bytes change nothing;
  *   swn_poll()   sends what is due and says when it wants to be called again;
  *   swn_infer_own() / swn_infer()  the risk now, or for given features;
@@ -255,6 +255,9 @@ int64_t swn_random_us(swn_node_t *node, uint32_t range_ms);
 uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x);
 void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
                       uint8_t *probabilities);
+
+/* swn_sense.c: somebody told the true class of a day or an observation over the radio. */
+void swn_on_label(swn_node_t *node, const swn_told_t *told);
 
 /* swn_status.c: the delay until the first report; the age of an answer from the node's own readings, in 10 min; a report is
  * due. */

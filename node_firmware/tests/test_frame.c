@@ -231,6 +231,13 @@ static void test_blocks_queries_and_schedules(void)
         EXPECT_EQ(got.schedule.window_s, wanted->window_s);
         EXPECT_EQ(got.schedule.status_period_min, wanted->status_period_min);
     }
+    for (i = 0; i < COUNT(VECTORS_LABEL); i++) {
+        const swn_told_t *wanted = &VECTORS_LABEL[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_LABEL[i].raw, &got), SWN_DOWNLINK_LABEL);
+        EXPECT_EQ(got.told.label, wanted->label);
+        EXPECT_EQ(got.told.by_id, wanted->by_id);
+        EXPECT_EQ(got.told.value, wanted->value);
+    }
 }
 
 /* Days of readings travel both ways: the same bytes are written and read. */

@@ -175,6 +175,7 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "schedule": ("swn_schedule_t", plain("next_window_s", "window_s", "status_period_min")),
     "readings": ("swn_readings_vector_t", readings),
     "share": ("swn_share_t", share),
+    "label": ("swn_told_t", plain("label", "by_id", "value")),
 }
 
 
