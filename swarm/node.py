@@ -102,7 +102,7 @@ class NodeConfig:
     starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
     Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0:
     never), again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the
-    image has it.  `mask`: its group for masked sums (None: it takes no part in them).
+    image has it.  `mask`: its group for masked sums (None: no part); bit m of `refuses`, mode m.
     """
 
     node_index: int
@@ -117,6 +117,7 @@ class NodeConfig:
     ask_below: int = 0
     ask_retry_s: int = 0
     withheld: int = 0
+    refuses: int = 0
     mask: MaskGroup | None = None
 
 
@@ -541,8 +542,7 @@ class Nodes:
     def judge(
         self, index: int, now_us: int, x: ArrayLike, *, deadline_s: int, context: int = CONTEXT_OWN
     ) -> Judgement:
-        """Node `index` judges features int8[features], and asks others where it lacks an expert and is not
-        sure.
+        """Node `index` judges int8[features], and asks others where it lacks an expert and is not sure.
 
         The ASK waits for the next poll.  While one is in flight every other question is judged alone.
         """

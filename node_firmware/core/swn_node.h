@@ -90,6 +90,7 @@ typedef struct swn_config {
     uint8_t epochs;            /* of local training; 0: the default */
     uint8_t ask_below;         /* others are asked when the best class has less than this, in 1/255; 0: never */
     uint8_t ask_retry_s;       /* 0: SWN_ASK_RETRY_S */
+    uint16_t refuses;          /* bit m: it takes no part in rounds of mode m, whoever announces them */
 } swn_config_t;
 
 /* What must outlive a reset: which rounds' masks are used up. */
