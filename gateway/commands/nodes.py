@@ -25,6 +25,8 @@ BATCH = 1000
 RISKS = ("low", "medium", "high")
 CLASSES_MAX = 10
 NOON_HOUR = 12
+MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
+"""What a node says of what it does not measure."""
 Config = ConfigFile
 
 
@@ -53,8 +55,6 @@ def list_nodes(config_file: Config = Path("swarm.toml"), as_json: AsJson = False
 
 
 def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
-    risk = node.get("risk")
-    battery = node.get("battery")
     return (
         node["dev_eui"],
         node["name"],
@@ -66,8 +66,8 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node.get("data_rate"),
         node.get("model_version"),
         _serves(node),
-        None if battery in (None, 255) else f"{round(battery / 2.54)} %",
-        None if risk is None else RISKS[min(risk >> 6, 2)],
+        _battery(node),
+        _risk(node),
         node.get("lost"),
     )
 
@@ -102,13 +102,37 @@ def show(
     if as_json:
         show_json(node)
         return
-    node = {
-        **node,
-        "last_seen_us": local_time(node.get("last_seen_us")),
-        "reported_us": local_time(node.get("reported_us")),
-        "privacy": _epsilon(node),
+    show_table(("", ""), _readable(node).items())
+
+
+def _readable(node: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a node in a person's units; what was not measured is left empty."""
+    shown = {
+        "last_seen_us": ("last_seen", local_time(node.get("last_seen_us"))),
+        "reported_us": ("reported", local_time(node.get("reported_us"))),
+        "privacy": ("privacy", _epsilon(node)),
+        "battery": ("battery", _battery(node)),
+        "risk": ("risk", _risk(node)),
+        "temperature_centi": ("temperature", _measured(node, "temperature_centi", 100, "°C")),
+        "humidity_half": ("humidity", _measured(node, "humidity_half", 2, "%")),
+        "rain_tenth": ("rain", _measured(node, "rain_tenth", 10, "mm since the report before")),
     }
-    show_table(("", ""), ((name.removesuffix("_us"), value) for name, value in node.items()))
+    return dict(shown.get(name, (name, value)) for name, value in node.items())
+
+
+def _measured(node: dict[str, Any], name: str, parts: int, unit: str) -> str | None:
+    value = node.get(name)
+    return None if value in (None, MISSING[name]) else f"{value / parts:.1f} {unit}"
+
+
+def _battery(node: dict[str, Any]) -> str | None:
+    value = node.get("battery")
+    return None if value in (None, 255) else "external power" if value == 0 else f"{round(value / 2.54)} %"
+
+
+def _risk(node: dict[str, Any]) -> str | None:
+    value = node.get("risk")
+    return None if value is None else RISKS[min(value >> 6, 2)]
 
 
 @app.command()

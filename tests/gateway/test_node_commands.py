@@ -1,4 +1,4 @@
-"""`swarm nodes label` in front of a real daemon: what is typed reaches the node's receive window."""
+"""`swarm nodes label` and `show` in front of a real daemon: what is typed reaches the node, and back."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def test_a_label_is_typed_kept_and_told(served: Served, capsys: pytest.CaptureFi
 
     (label,) = until(told, "the first of them")
     assert isinstance(label, app.Label) and (label.label, label.value // 24) in ((2, 2), (2, 3))
+    assert run(("nodes", "show", name)) == 0
+    lines = [line.strip().split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    rows = {line[0]: line[1] for line in lines if len(line) == 2}
+    assert (rows["temperature"], rows["humidity"], rows["rain"].split(" since")[0]) == (
+        "18.3 °C",
+        "75.5 %",
+        "0.3 mm",
+    )
+    assert (rows["battery"], rows["risk"]) == ("79 %", "low")
     cell.close()
 
 
