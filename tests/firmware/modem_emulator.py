@@ -2,8 +2,8 @@
 
 `World` runs in lockstep with the program `modem_node` (`node_firmware/port/modem/main_posix.c`): it hands it
 the time, reads the commands that the program wrote to its terminal, and answers as the modem would.  The
-modem's radio is an `EndDevice` in front of the `Cell` of the coordinator's tests; it hears a downlink only in a
-receive window of its last uplink, or in class C on the group's channel.  Nothing waits for real time.
+modem's radio is an `EndDevice` in front of the `Cell` of the coordinator's tests; it hears a downlink only in
+a receive window of its last uplink, or in class C on the group's channel.  Nothing waits for real time.
 """
 
 from __future__ import annotations
