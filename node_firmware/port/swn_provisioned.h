@@ -17,7 +17,9 @@
 
 #include <string.h>
 
+#ifndef SWN_NODE_H
 #include "swn_node.h"
+#endif
 
 /* How long before a window the receiver opens: 20 ppm of six hours and the announcement's rounding to seconds. */
 #ifndef SWN_GUARD_US
