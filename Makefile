@@ -65,7 +65,7 @@ $(WEB_DIR)/.ready: gateway/web/package.json gateway/web/package-lock.json
 
 # Peers that tests run against; absent ones make their tests skip and say so.
 system:
-	@for tool in chromium chromedriver node mosquitto espeak-ng; do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
+	@for tool in chromium chromedriver node mosquitto espeak-ng qemu-system-arm; do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
 
 clean:  ## remove what set-up and builds made
 	@rm -rf $(VENV) build *.egg-info $(WEB_DIR) swarm/_node*.so swarm/_node.c

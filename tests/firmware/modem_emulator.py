@@ -12,7 +12,7 @@ import heapq
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -296,24 +296,30 @@ class World:
     """The program, its terminal, the modem and the cell, in one time."""
 
     def __init__(self, program: Path, model: Path, cell: Cell, kind: type[Modem], *options: str) -> None:
-        self.cell = cell
-        self.master, slave = os.openpty()
+        self.master, self._slave = os.openpty()
         os.set_blocking(self.master, False)
-        self._slave = slave
+        self._begin(cell, kind, [program, os.ttyname(self._slave), model, "--clock", "stdin", *options])
+
+    def _begin(self, cell: Cell, kind: type[Modem], command: Sequence[Path | str]) -> None:
+        self.cell = cell
         self.modem = kind(cell, self._say)
-        command = [str(program), os.ttyname(slave), str(model), "--clock", "stdin", *options]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.told: list[str] = []
         self._bytes = b""
 
     def close(self) -> None:
-        """End the program by the end of its input; its exit status."""
+        """End the program by the end of its input."""
+        self._end()
+        os.close(self.master)
+        os.close(self._slave)
+
+    def _end(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         assert self.process.wait(10) == 0
         self.process.stdout.close()
-        os.close(self.master)
-        os.close(self._slave)
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -332,23 +338,68 @@ class World:
             self.modem.run()
 
     def _program(self) -> int:
+        """Let the program do what is due; when it wants to be called again."""
         assert self.process.stdout is not None
         self.tell(f"at {self.cell.now_us - START_US}")
-        while match := self.process.stdout.readline():
-            if found := re.fullmatch(r"until (\d+)\n", match):
+        while line := self.process.stdout.readline():
+            if found := re.fullmatch(r"until (\d+)\n", line):
                 return START_US + int(found[1])
-            self.told.append(match.rstrip("\n"))
+            self._told(line.rstrip("\n"))
         raise AssertionError(f"the program ended: {self.told[-5:]}")
 
+    def _told(self, line: str) -> None:
+        self.told.append(line)
+
     def _commands(self) -> bool:
-        try:
-            self._bytes += os.read(self.master, 65536)
-        except BlockingIOError:
+        self._bytes += self._read()
+        if not self._bytes:
             return False
         *lines, self._bytes = self._bytes.split(b"\r\n")
         for line in lines:
             self.modem.command(line.decode("ascii"))
         return True
 
+    def _read(self) -> bytes:
+        try:
+            return os.read(self.master, 65536)
+        except BlockingIOError:
+            return b""
+
     def _say(self, line: str) -> None:
         os.write(self.master, line.encode("ascii") + b"\r\n")
+
+
+class Emulated(World):
+    """The same with the firmware of `node_firmware/port/qemu`: its modem's bytes travel as lines, too."""
+
+    def __init__(self, firmware: Path, machine: str, cell: Cell, kind: type[Modem]) -> None:
+        quiet = ("-display", "none", "-monitor", "none", "-serial", "stdio")
+        exit_status = ("-semihosting-config", "enable=on,target=native")
+        self._heard: list[str] = []
+        self._said = b""
+        command = ["qemu-system-arm", "-M", machine, *quiet, *exit_status, "-kernel", firmware]
+        self._begin(cell, kind, command)
+
+    def close(self) -> None:
+        """Tell the firmware to end."""
+        self.tell("quit")
+        self._end()
+
+    def tell(self, line: str) -> None:
+        """Each line with its time before it, and what the modem has said since the last one."""
+        now = f"now {self.cell.now_us - START_US}"
+        heard, self._heard = self._heard, []
+        super().tell("\n".join((now, *heard, line)))
+
+    def _told(self, line: str) -> None:
+        if line.startswith("say "):
+            self._said += bytes.fromhex(line[4:])
+        else:
+            super()._told(line)
+
+    def _read(self) -> bytes:
+        said, self._said = self._said, b""
+        return said
+
+    def _say(self, line: str) -> None:
+        self._heard.append(f"hear {(line + chr(13) + chr(10)).encode('ascii').hex()}")

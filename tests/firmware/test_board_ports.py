@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -56,7 +57,7 @@ def sketches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder for each node with its identity.h and model.h, made by the commands that a user types."""
     folder = tmp_path_factory.mktemp("boards")
     (folder / "nodes.csv").write_text(NODES)
-    provision(folder / "nodes.csv", folder / "keys")
+    provision(folder / "nodes.csv", folder / "keys", random_bytes=Random(6).randbytes)
     array = run(ROOT / ".venv/bin/swarm", "model", "header")
     made = {}
     for name in ("otaa", "abp"):

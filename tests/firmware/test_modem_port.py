@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -31,7 +32,8 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A provisioned directory, for the channel of the tests' cell."""
     folder = tmp_path_factory.mktemp("pilot")
     (folder / "nodes.csv").write_text(NODES)
-    provision(folder / "nodes.csv", folder / "keys", options=ChannelOptions(data_rate=3))
+    dice = Random(5).randbytes
+    provision(folder / "nodes.csv", folder / "keys", options=ChannelOptions(data_rate=3), random_bytes=dice)
     return folder / "keys"
 
 

@@ -2,12 +2,9 @@
  *
  *   modem_node DEVICE MODEL.swm [--baud 115200] [--state DIR] [--clock stdin]
  *
- * Readings and labels come in lines on the standard input:
- *   reading TEMPERATURE HUMIDITY RAIN [HOUR]    degC, %, mm of the hour that ended; "-" for what is missing
- *   label DAY CLASS
- * and with --clock stdin, for replays and tests, the time too:
- *   at MICROSECONDS                             answered by "until MICROSECONDS", when everything that is due was done
- * What happens is told in lines on the standard output. DIR keeps what the node learned over a restart.
+ * Readings and labels come in lines on the standard input, see swn_console.h; with --clock stdin, for replays and tests, the
+ * time too: "at MICROSECONDS", answered by "until MICROSECONDS" when everything that is due was done. What happens is told
+ * in lines on the standard output. DIR keeps what the node learned over a restart.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,21 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include SWN_IDENTITY
-#include "swn_modem.h"
-#include "swn_provisioned.h"
-
-#ifndef SWN_DIALECT
-#define SWN_DIALECT swn_modem_rui3
-#endif
+#include "swn_console.h"
 
 enum { IMAGE_MAX = 1 << 20, INPUT_MAX = 160, WAIT_MAX_MS = 60000, PATH_SIZE = 512 };
 
 typedef struct box {
-    swn_model_t model;
-    swn_node_t node;
-    swn_port_t port;
-    swn_modem_t modem;
+    swn_console_t console;
     const char *state; /* NULL: nothing is kept */
     int64_t now_us;
     int clock_from_input;
@@ -42,10 +30,6 @@ typedef struct box {
     int input_ended;
     size_t input_size;
     char input[INPUT_MAX];
-    uint32_t told_sent;
-    uint32_t told_received;
-    uint32_t told_lost;
-    uint8_t told_ready;
 } box_t;
 
 static void stop(const char *what, const char *why)
@@ -94,7 +78,7 @@ static void recall(box_t *box)
         file = fopen(path, "rb");
         if (file != NULL) {
             const size_t size = fread(bytes, 1, sizeof bytes, file);
-            printf("recalled %u %s\n", (unsigned)key, swn_recall(&box->node, key, bytes, size) ? "ok" : "of another version");
+            printf("recalled %u %s\n", (unsigned)key, swn_recall(&box->console.node, key, bytes, size) ? "ok" : "of another version");
             fclose(file);
         }
     }
@@ -152,8 +136,8 @@ static void read_tty(box_t *box)
     ssize_t size;
 
     while ((size = read(box->tty, bytes, sizeof bytes)) > 0) {
-        swn_modem_feed(&box->modem, clock_us(box), bytes, (size_t)size);
-        (void)swn_modem_poll(&box->modem, clock_us(box));
+        swn_modem_feed(&box->console.modem, clock_us(box), bytes, (size_t)size);
+        (void)swn_modem_poll(&box->console.modem, clock_us(box));
     }
     if (size == 0 || (size < 0 && errno != EAGAIN && errno != EINTR)) {
         stop("the modem", "is gone; plug it in and start again");
@@ -165,7 +149,7 @@ static void write_tty(box_t *box)
     uint8_t bytes[SWN_MODEM_LINE_MAX];
     size_t size;
 
-    while ((size = swn_modem_take(&box->modem, bytes, sizeof bytes)) > 0) {
+    while ((size = swn_modem_take(&box->console.modem, bytes, sizeof bytes)) > 0) {
         size_t done = 0;
 
         while (done < size) {
@@ -183,94 +167,42 @@ static void write_tty(box_t *box)
     }
 }
 
-static void tell(box_t *box)
-{
-    const swn_modem_t *modem = &box->modem;
-
-    if (modem->ready != box->told_ready) {
-        printf(modem->ready ? "joined, payload %u\n" : "not joined, payload %u\n", (unsigned)box->node.config.payload_max);
-    }
-    if (modem->sent != box->told_sent || modem->received != box->told_received || modem->lost != box->told_lost) {
-        printf("sent %" PRIu32 ", received %" PRIu32 ", lost %" PRIu32 ", round %u, model %u\n", modem->sent, modem->received,
-               modem->lost, (unsigned)(box->node.round_known ? box->node.round : 0),
-               (unsigned)box->node.parameters.model_version);
-    }
-    box->told_ready = modem->ready;
-    box->told_sent = modem->sent;
-    box->told_received = modem->received;
-    box->told_lost = modem->lost;
-}
-
 /* Everything that is due; when to come back. */
 static int64_t turn(box_t *box)
 {
-    const int64_t now_us = clock_us(box);
-    int64_t modem_us, node_us;
+    int64_t until_us;
 
     read_tty(box);
-    (void)swn_modem_poll(&box->modem, now_us);
-    node_us = swn_poll(&box->node, now_us);
-    modem_us = swn_modem_poll(&box->modem, now_us);
+    until_us = swn_console_turn(&box->console, clock_us(box));
     write_tty(box);
-    tell(box);
-    return modem_us < node_us ? modem_us : node_us;
+    return until_us;
 }
 
 /* The lines ---------------------------------------------------------------------------------------- */
 
-static double number_or(const char *text, double scale, double missing)
+static void print(void *board, const char *line, size_t size)
 {
-    char *end;
-    const double value = strtod(text, &end);
-
-    return end == text || *end != '\0' ? missing : value * scale + (value < 0 ? -0.5 : 0.5);
+    (void)board;
+    (void)fwrite(line, 1, size, stdout);
 }
 
-static void on_reading(box_t *box, const char *temperature, const char *humidity, const char *rain, int hour)
-{
-    uint8_t risk[SWN_CLASSES_MAX];
-    swn_sample_t sample;
-    const double t = number_or(temperature, 100, SWN_TEMPERATURE_MISSING), h = number_or(humidity, 2, SWN_HUMIDITY_MISSING),
-                 r = number_or(rain, 10, SWN_RAIN_MISSING);
-    unsigned i;
-
-    sample.temperature_centi = (int16_t)(t > -9000 && t < 9000 ? t : SWN_TEMPERATURE_MISSING);
-    sample.humidity_half = (uint8_t)(h >= 0 && h <= SWN_HUMIDITY_MAX ? h : SWN_HUMIDITY_MISSING);
-    sample.rain_tenth = (uint16_t)(r >= 0 && r < 5000 ? r : SWN_RAIN_MISSING);
-    sample.hour = (uint8_t)hour;
-    (void)swn_sense(&box->node, clock_us(box), &sample);
-    swn_infer_own(&box->node, risk);
-    printf("risk");
-    for (i = 0; i < box->model.classes; i++) {
-        printf(" %u%%", (risk[i] * 100u + 127u) / 255u);
-    }
-    printf("\n");
-}
-
-static int local_hour(void)
+static uint8_t local_hour(void)
 {
     const time_t now = time(NULL);
     struct tm local;
 
-    return localtime_r(&now, &local) != NULL ? local.tm_hour : 0;
+    return (uint8_t)(localtime_r(&now, &local) != NULL ? local.tm_hour : 0);
 }
 
-static void on_input(box_t *box, const char *line)
+static void on_input(box_t *box, const char *line, size_t size)
 {
-    char temperature[24], humidity[24], rain[24];
-    int hour = local_hour();
-    unsigned day, class;
     int64_t at_us;
 
-    if (box->clock_from_input && sscanf(line, "at %" SCNd64, &at_us) == 1) {
+    if (box->clock_from_input && swn_console_number(line, size, "at", &at_us)) {
         box->now_us = at_us > box->now_us ? at_us : box->now_us;
         printf("until %" PRId64 "\n", turn(box));
-    } else if (sscanf(line, "reading %23s %23s %23s %d", temperature, humidity, rain, &hour) >= 3 && hour >= 0 && hour < 24) {
-        on_reading(box, temperature, humidity, rain, hour);
-    } else if (sscanf(line, "label %u %u", &day, &class) == 2 && day <= UINT16_MAX && class < SWN_CLASSES_MAX) {
-        printf(swn_label(&box->node, (uint16_t)day, (uint8_t)class) ? "label taken\n" : "label of no day that waits for one\n");
     } else {
-        printf("not understood: %s\n", line);
+        swn_console_line(&box->console, clock_us(box), line, size, local_hour());
     }
 }
 
@@ -287,9 +219,8 @@ static void read_input(box_t *box)
             box->input_size += box->input_size + 1 < sizeof box->input;
             continue;
         }
-        box->input[box->input_size] = '\0';
+        on_input(box, box->input, box->input_size);
         box->input_size = 0;
-        on_input(box, box->input);
     }
     fflush(stdout);
 }
@@ -314,37 +245,6 @@ static void run(box_t *box)
     }
 }
 
-static void modem_config(box_t *box, swn_modem_config_t *config)
-{
-    static const swn_modem_config_t fixed = {
-        .dialect = &SWN_DIALECT,
-        .region = SWN_REGION,
-        .dev_eui = SWN_DEV_EUI,
-        .join_eui = SWN_JOIN_EUI,
-#ifdef SWN_ACTIVATION_ABP
-        .abp = 1,
-        .dev_addr = SWN_DEV_ADDR,
-        .nwk_s_key = SWN_NWK_S_KEY,
-        .app_s_key = SWN_APP_S_KEY,
-#else
-        .app_key = SWN_APP_KEY,
-#endif
-        .mc_addr = SWN_MC_ADDR,
-        .mc_nwk_s_key = SWN_MC_NWK_S_KEY,
-        .mc_app_s_key = SWN_MC_APP_S_KEY,
-        .mc_frequency_hz = SWN_MC_FREQUENCY_HZ,
-        .mc_data_rate = SWN_MC_DATA_RATE,
-        .data_rate = SWN_SLOWEST_DATA_RATE,
-        .payload_max = SWN_PAYLOAD_MAX_AT_RATE,
-        .always_on = (SWN_FLAGS & SWN_ALWAYS_ON) != 0,
-        .seed = (uint32_t)(SWN_SEED ^ SWN_SEED >> 32),
-    };
-
-    *config = fixed;
-    config->board = box;
-    config->nvm_write = keep;
-}
-
 static const uint8_t *load(const char *path, size_t *size)
 {
     static union {
@@ -366,10 +266,8 @@ int main(int argc, char **argv)
 {
     static box_t box;
     const char *baud = "115200";
-    swn_modem_config_t modem;
-    swn_config_t config;
-    const uint8_t *image;
-    size_t size;
+    const char *why;
+    swn_console_config_t config = {NULL, 0, &box, print, keep};
     int i;
 
     if (argc < 3 || (argc - 3) % 2 != 0) {
@@ -386,22 +284,14 @@ int main(int argc, char **argv)
             stop(argv[i], "is not known; --baud, --state and --clock are");
         }
     }
-    image = load(argv[2], &size);
-    if (swn_model_open(&box.model, image, size) != SWN_OK) {
-        stop(argv[2], "is no model container that this node can run");
+    config.image = load(argv[2], &config.image_size);
+    why = swn_console_init(&box.console, &config, clock_us(&box));
+    if (why != NULL) {
+        stop(argv[2], why);
     }
     box.tty = open_tty(argv[1], baud);
-    modem_config(&box, &modem);
-    swn_provisioned_node(&config);
-    config.model = &box.model;
-    if (swn_modem_init(&box.modem, &modem, &box.node, &box.port, clock_us(&box)) != 0) {
-        stop(SWN_REGION, "this modem does not know the region, or cannot do ABP");
-    }
-    if (swn_init(&box.node, &config, &box.port, clock_us(&box)) != 0) {
-        stop(SWN_NODE_NAME, "its header is out of range; provision it again");
-    }
     recall(&box);
-    printf("node %s, %s\n", SWN_NODE_NAME, argv[1]);
+    printf("node %s, %s\n", swn_console_name(), argv[1]);
     fflush(stdout);
     run(&box);
     return 0;
