@@ -11,7 +11,7 @@
 #ifndef SWN_NODE_INDEX
 #error "include the node's header from `swarm pilot provision` before swn_provisioned.h"
 #endif
-#ifndef SWN_SLOWEST_DATA_RATE
+#if !defined(SWN_SLOWEST_DATA_RATE) || !defined(SWN_REFUSES)
 #error "this node's header is of an older version: run `swarm pilot provision` again, all keys stay as they are"
 #endif
 
@@ -32,6 +32,9 @@ static inline void swn_provisioned_node(swn_config_t *config)
 #ifdef SWN_MASK_SIZE
     static const swn_mask_t mask = {SWN_MASK_GROUP, SWN_MASK_POSITION, SWN_MASK_SIZE, SWN_MASK_KEYS};
 #endif
+#ifdef SWN_SIGNER
+    static const uint8_t signer[] = SWN_SIGNER;
+#endif
 
     memset(config, 0, sizeof *config);
     config->seed = SWN_SEED;
@@ -40,9 +43,13 @@ static inline void swn_provisioned_node(swn_config_t *config)
     config->node_index = SWN_NODE_INDEX;
     config->context = SWN_CONTEXT;
     config->flags = SWN_FLAGS;
+    config->refuses = SWN_REFUSES;
     config->payload_max = SWN_PAYLOAD_MAX_AT_SLOWEST;
 #ifdef SWN_MASK_SIZE
     config->mask = &mask;
+#endif
+#ifdef SWN_SIGNER
+    config->signer = signer;
 #endif
 }
 

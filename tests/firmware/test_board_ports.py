@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -58,7 +59,7 @@ def sketches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("boards")
     (folder / "nodes.csv").write_text(NODES)
     provision(folder / "nodes.csv", folder / "keys", random_bytes=Random(6).randbytes)
-    array = run(ROOT / ".venv/bin/swarm", "model", "header")
+    array = run(Path(sys.executable).with_name("swarm"), "model", "header")
     made = {}
     for name in ("otaa", "abp"):
         made[name] = folder / name

@@ -366,6 +366,7 @@ int swn_modem_init(swn_modem_t *modem, const swn_modem_config_t *config, swn_nod
     modem->pause_s = SWN_MODEM_PAUSE_MIN_S;
     modem->free_us = now_us + (int64_t)draw(modem, SWN_MODEM_PAUSE_MIN_S * 1000u) * 1000;
     modem->next_from_us = SWN_NEVER_US;
+    memset(port, 0, sizeof *port);
     port->ctx = modem;
     port->tx = modem_tx;
     port->listen = modem_listen;

@@ -17,6 +17,7 @@ SwarmRadioLib::SwarmRadioLib(PhysicalLayer &radio, LoRaWANNode &lorawan, swn_nod
 void SwarmRadioLib::begin(swn_port_t &port, uint32_t (*random32)(void *),
                           void (*nvmWrite)(void *, uint8_t, const void *, size_t))
 {
+    port = swn_port_t();
     port.ctx = this;
     port.tx = tx;
     port.listen = listen;

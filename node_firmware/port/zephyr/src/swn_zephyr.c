@@ -82,10 +82,10 @@ void swn_zephyr_init(swn_zephyr_t *zephyr, swn_node_t *node, swn_port_t *port)
     memset(zephyr, 0, sizeof *zephyr);
     zephyr->node = node;
     zephyr->next_from_us = SWN_NEVER_US;
+    memset(port, 0, sizeof *port);
     port->ctx = zephyr;
     port->tx = zephyr_tx;
     port->listen = zephyr_listen;
-    port->random32 = NULL;
     port->nvm_write = swn_zephyr_keep;
     lorawan_register_downlink_callback(&downlinks);
 }

@@ -13,7 +13,7 @@
 #include "swn_math.h"
 #include "swn_zephyr.h"
 
-enum { PIECE = 1024, VALUE_MAX = 8192, CRC_SIZE = 4, NAME_SIZE = 16 };
+enum { PIECE = 1024, VALUE_MAX = 8192, CRC_SIZE = 4, NAME_SIZE = 16, KEY_MAX = 8 };
 
 /* Of the one thread that owns the node. */
 static uint8_t value[VALUE_MAX + CRC_SIZE];
@@ -100,7 +100,7 @@ void swn_zephyr_recall(swn_node_t *node)
 {
     uint8_t key;
 
-    for (key = SWN_NVM_PARAMETERS; key <= SWN_NVM_MASKED; key++) {
+    for (key = SWN_NVM_PARAMETERS; key <= KEY_MAX; key++) {
         const size_t size = load(key);
 
         if (size > 0) {

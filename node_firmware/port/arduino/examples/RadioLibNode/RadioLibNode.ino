@@ -65,7 +65,7 @@ static void recallNode()
 {
     static uint8_t bytes[sizeof(swn_parameters_t) > 4096 ? sizeof(swn_parameters_t) : 4096];
 
-    for (uint8_t key = SWN_NVM_PARAMETERS; key <= SWN_NVM_MASKED; key++) {
+    for (uint8_t key = SWN_NVM_PARAMETERS; key <= 8; key++) {
         const char name[] = {'n', 'v', 'm', static_cast<char>('0' + key), '\0'};
         const size_t size = store.getBytesLength(name);
         if (size > 0 && size <= sizeof bytes && store.getBytes(name, bytes, size) == size) {
