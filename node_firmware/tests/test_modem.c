@@ -232,7 +232,8 @@ static void test_duty_cycle(bench_t *bench)
 static void test_refusals(bench_t *bench)
 {
     static const uint8_t payload[60] = {1};
-    const char *denied[] = {">AT+JOIN=1:0:8:1", "<OK", "+8000", "<+EVT:JOIN_FAILED_RX_TIMEOUT", ">", "+9999", ">", "+10001",
+    const char *denied[] = {">AT+JOIN=1:0:8:1", "<Restricted_Wait_30000_ms", "<AT_BUSY_ERROR", "+29999", ">", "+2",
+                            ">AT+JOIN=1:0:8:1", "<OK", "+8000", "<+EVT:JOIN_FAILED_RX_TIMEOUT", ">", "+9999", ">", "+10001",
                             ">AT+JOIN=1:0:8:1", "<OK", "+8000", "<+EVT:JOIN_FAILED_RX_TIMEOUT", "+19999", ">", "+20001",
                             ">AT+JOIN=1:0:8:1", "<+EVT:JOINED", ">AT+RMVMULC=00FF1234", NULL};
     const char *too_long[] = {"<AT_PARAM_ERROR", ">AT+DR=?", "<AT+DR=0", "<OK", ">", NULL};
@@ -312,6 +313,20 @@ static void test_rn2483(bench_t *bench)
     bench->port.listen(bench->port.ctx, bench->now_us, bench->now_us + HOUR_US);
     talk(bench, group);
     EXPECT_EQ(bench->node.multicast_received, 1);
+    EXPECT_EQ(bench->modem.noise, 0);
+}
+
+static void test_a_line_without_end(bench_t *bench)
+{
+    const char *still_there[] = {"<OK", ">AT+DEVEUI=0001020304050607", NULL};
+    static char endless[3 * SWN_MODEM_LINE_MAX];
+
+    memset(endless, 'O', sizeof endless - 1);
+    begin(bench, &swn_modem_rui3);
+    EXPECT_EQ(strcmp(said(bench), "AT+NJM=1"), 0);
+    hear(bench, endless);
+    EXPECT_EQ(bench->modem.overflows, 1);
+    talk(bench, still_there);
     EXPECT_EQ(bench->modem.noise, 0);
 }
 
@@ -421,6 +436,7 @@ int main(int argc, char **argv)
     test_refusals(&bench);
     test_silence_and_restart(&bench);
     test_rn2483(&bench);
+    test_a_line_without_end(&bench);
     test_node_above(&bench);
     test_hostile(&bench, &swn_modem_rui3, lines);
     test_hostile(&bench, &swn_modem_rn2483, lines);

@@ -60,6 +60,13 @@ def cell_of(pilot: Path) -> Cell:
     for command in commands(pilot):
         known = replace(command, replace=True) if isinstance(command, SetMulticast) else command
         assert cell.command(known) is None
+    if (pilot / "signing.key").exists():
+        from swarm.security.signatures import SigningKey
+
+        from swarm.commands import SetSigningKey
+
+        seed = bytes.fromhex((pilot / "signing.key").read_text())
+        assert cell.command(SetSigningKey(SigningKey(seed))) is None
     return cell
 
 
