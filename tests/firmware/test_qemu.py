@@ -17,7 +17,7 @@ from tests.firmware.modem_emulator import Emulated, Rui3, World
 from tests.firmware.test_modem_port import MODEL, NODES, ROOT, cell_of, live
 
 HOURS = 40
-CORES = {"m0plus": "mps2-an385", "m4": "mps2-an386"}
+CORES = {"m0plus": "mps2-an385", "m4": "mps2-an386", "m7": "mps2-an500"}
 TOOLS = ("make", "arm-none-eabi-gcc", "qemu-system-arm")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 
@@ -57,7 +57,9 @@ def here(pilot: Path) -> World:
     return lived(World(program, MODEL, cell_of(pilot), Rui3))
 
 
-@pytest.mark.parametrize("core", ["m0plus", pytest.param("m4", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "core", ["m0plus", *(pytest.param(core, marks=pytest.mark.slow) for core in ("m4", "m7"))]
+)
 def test_an_emulated_node_says_the_same_bytes(core: str, pilot: Path, here: World) -> None:
     """Goal: integers give the same bits on every core.  Method: reports, training, an update, a model."""
     firmware = pilot.parent / f"{core}.elf"
