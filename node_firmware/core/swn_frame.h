@@ -15,6 +15,7 @@
 #include "swn_expert.h"
 #include "swn_model.h"
 #include "swn_readings.h"
+#include "swn_transport.h"
 
 enum { SWN_PORT_LEARNING = 10, SWN_PORT_ASKING = 11, SWN_PORT_STATUS = 12 };
 enum { SWN_PROTOCOL = 1 };
@@ -276,6 +277,7 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_ACK,
     SWN_DOWNLINK_BLOCK,
     SWN_DOWNLINK_REPAIR,
+    SWN_DOWNLINK_OFFER,
     SWN_DOWNLINK_QUERY,
     SWN_DOWNLINK_SCHEDULE,
     SWN_DOWNLINK_REPLY,
@@ -289,6 +291,7 @@ typedef union swn_downlink {
     swn_ack_t ack;
     swn_piece_t block;
     swn_repair_t repair;
+    swn_offer_t offer;
     swn_query_t query;
     swn_schedule_t schedule;
     swn_reply_t reply;
