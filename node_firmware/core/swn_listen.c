@@ -6,7 +6,7 @@
 enum { SPANS = 3 };
 
 /* How long the receiver stays on that is on at `at_us`. */
-static int64_t on_until(const swn_span_t *spans, int64_t at_us)
+static int64_t on_until(const swn_interval_t *spans, int64_t at_us)
 {
     unsigned pass;
     unsigned i;
@@ -21,9 +21,9 @@ static int64_t on_until(const swn_span_t *spans, int64_t at_us)
     return at_us;
 }
 
-static swn_span_t next_behind(const swn_span_t *spans, int64_t on_us)
+static swn_interval_t next_behind(const swn_interval_t *spans, int64_t on_us)
 {
-    swn_span_t next = {SWN_NEVER_US, SWN_NEVER_US};
+    swn_interval_t next = {SWN_NEVER_US, SWN_NEVER_US};
     unsigned i;
 
     for (i = 0; i < SPANS; i++) {
@@ -40,13 +40,13 @@ static swn_span_t next_behind(const swn_span_t *spans, int64_t on_us)
 void swn_listen_update(swn_node_t *node, int64_t now_us)
 {
     swn_listen_t *listen = &node->listen;
-    const swn_span_t spans[SPANS] = {
+    const swn_interval_t spans[SPANS] = {
         {now_us, listen->held_until_us},
         {node->window_from_us - node->config.guard_us, node->window_until_us},
         listen->session,
     };
     const int64_t on_us = on_until(spans, now_us);
-    const swn_span_t next = next_behind(spans, on_us);
+    const swn_interval_t next = next_behind(spans, on_us);
 
     if (listen->next.from_us <= now_us) { /* it has begun by itself */
         listen->on_until_us = listen->next.until_us;

@@ -10,16 +10,16 @@
 
 #include <stdint.h>
 
-typedef struct swn_span {
+typedef struct swn_interval {
     int64_t from_us;
     int64_t until_us; /* empty unless above from_us */
-} swn_span_t;
+} swn_interval_t;
 
 typedef struct swn_listen {
-    swn_span_t session;   /* of a large block */
+    swn_interval_t session;   /* of a large block */
     int64_t held_until_us; /* of a window that was open when the next one was announced */
     int64_t on_until_us;  /* what the port was told: the window that is open, and the one to come */
-    swn_span_t next;
+    swn_interval_t next;
 } swn_listen_t;
 
 #endif

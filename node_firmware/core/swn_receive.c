@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-
 #include "swn_node.h"
 
 #define SECOND_US ((int64_t)1000000)
@@ -89,7 +88,7 @@ uint8_t swn_receive_recall(swn_node_t *node, const void *data, size_t size)
 /* The session's span ends now, if it is not over yet. */
 static void close_session(swn_node_t *node, int64_t now_us)
 {
-    swn_span_t *session = &node->listen.session;
+    swn_interval_t *session = &node->listen.session;
     const int64_t end_us = session->until_us < now_us ? session->until_us : now_us;
 
     if (end_us > session->from_us) {
@@ -109,7 +108,7 @@ static void listen_for(swn_node_t *node, int64_t now_us, const swn_offer_t *offe
 {
     const int64_t left_us = SWN_SESSION_DAY_S * SECOND_US - node->config.receive->day_listened_us;
     const int64_t start_us = now_us + offer->start_in_s * SECOND_US;
-    swn_span_t *session = &node->listen.session;
+    swn_interval_t *session = &node->listen.session;
     const uint8_t runs = (uint8_t)(session->from_us <= now_us && now_us < session->until_us);
     const int64_t from_us = runs ? session->from_us : offer->start_in_s > 0 ? start_us - node->config.guard_us : now_us;
     int64_t until_us = start_us + offer->length_s * SECOND_US;
@@ -199,14 +198,33 @@ void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer)
 
 /* The whole block ---------------------------------------------------------------------------------- */
 
-/* Whether the signature is the signer's, and what it signs a container that the engine runs. */
+/* Whether the last bytes of the block in flash are the signer's signature of those before them. */
 static uint8_t is_signed(const swn_node_t *node, uint32_t size)
 {
-    (void)node;
-    (void)size;
-    return 1;
+    static const uint8_t HEAD[5] = {'S', 'W', 'N', 'B', SWN_SIGNED_KIND};
+    const swn_flash_t *flash = node->config.receive->config.flash;
+    const uint32_t body = size - SWN_SIGNATURE_SIZE;
+    uint8_t bytes[SWN_SIGNATURE_SIZE];
+    swn_ed25519_t check;
+    uint32_t at;
+
+    if (!flash->read(flash->user, body, bytes, SWN_SIGNATURE_SIZE)) {
+        return 0;
+    }
+    swn_ed25519_init(&check, bytes, node->config.signer);
+    swn_ed25519_update(&check, HEAD, sizeof HEAD);
+    for (at = 0; at < body; at += sizeof bytes) {
+        const size_t part = body - at < sizeof bytes ? body - at : sizeof bytes;
+
+        if (!flash->read(flash->user, at, bytes, part)) {
+            return 0;
+        }
+        swn_ed25519_update(&check, bytes, part);
+    }
+    return swn_ed25519_final(&check);
 }
 
+/* Whether the engine runs it; a flash that is no memory is asked at the installing. */
 static uint8_t is_container(const swn_node_t *node, uint32_t size)
 {
     const swn_flash_t *flash = node->config.receive->config.flash;

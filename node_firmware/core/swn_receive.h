@@ -17,11 +17,10 @@
 
 #include <stdint.h>
 
+#include "swn_ed25519.h"
 #include "swn_transport.h"
 
 enum {
-    SWN_SIGNATURE_SIZE = 64,
-    SWN_SIGNER_SIZE = 32,
     SWN_SIGNED_KIND = 255,        /* of blocks that come by TS004 */
     SWN_SESSIONS_A_DAY = 16,
     SWN_SESSION_DAY_S = 8 * 3600,
