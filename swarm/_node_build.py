@@ -121,6 +121,14 @@ int swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
 int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
 void swn_model_adapter(const swn_model_t *view, int16_t *out);
 
+typedef struct { const uint8_t *data; size_t size; } swn_span_t;
+typedef struct { ...; } swn_ed25519_t;
+void swn_ed25519_init(swn_ed25519_t *check, const uint8_t *signature, const uint8_t *public_key);
+void swn_ed25519_update(swn_ed25519_t *check, const uint8_t *data, size_t size);
+uint8_t swn_ed25519_final(swn_ed25519_t *check);
+uint8_t swn_ed25519_verify(const uint8_t *signature, const swn_span_t *parts, size_t count,
+                           const uint8_t *public_key);
+
 typedef struct { ...; } swn_aes_t;
 typedef struct { ...; } swn_noise_t;
 void swn_aes_init(swn_aes_t *aes, const uint8_t *key);
@@ -184,7 +192,8 @@ def builder(root: str) -> FFI:
     headers = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.h"))]
     ffi.set_source(
         "swarm._node",
-        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n#include "swn_groups.h"',
+        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n'
+        '#include "swn_ed25519.h"\n#include "swn_groups.h"',
         sources=[root + source for source in SOURCES],
         include_dirs=[root + folder for folder in FOLDERS],
         depends=[root + str(path.relative_to(ROOT)) for path in headers],
