@@ -52,6 +52,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
@@ -63,9 +64,18 @@ WANTS_SCHEDULE = 1 << 2
 
 
 class Coordinator:
-    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row."""
+    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row.
 
-    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
+    `signing_key`: what blocks are signed with, for nodes that were provisioned with its public half.
+    """
+
+    def __init__(
+        self,
+        config: SwarmConfig,
+        rows: Mapping[str, Mapping[str, Row]],
+        model: bytes,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.config = config
         self.region = region(config.region)
         self.channel = config.multicast.channel(self.region)
@@ -77,7 +87,8 @@ class Coordinator:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
             self.downlinks.group.data_rate = self.channel.data_rate
-        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
+        self.signer = Signer(signing_key)
+        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model, self.signer)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self.expert_asking = ExpertAsking(
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows

@@ -221,7 +221,7 @@ static uint8_t is_signed(const swn_node_t *node, uint32_t size)
         }
         swn_ed25519_update(&check, bytes, part);
     }
-    return swn_ed25519_final(&check);
+    return node->port->verify != NULL ? node->port->verify(node->port->ctx, &check) : swn_ed25519_final(&check);
 }
 
 /* Whether the engine runs it; a flash that is no memory is asked at the installing. */
