@@ -27,7 +27,16 @@ from collections.abc import Mapping
 
 from swarm.asking import Asking
 from swarm.borrowing import Borrowing
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, RollBack, SetModel, SetMulticast
+from swarm.commands import (
+    AddNode,
+    Command,
+    OpenRound,
+    RemoveNode,
+    RollBack,
+    SetModel,
+    SetMulticast,
+    SetSigningKey,
+)
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import (
@@ -162,6 +171,10 @@ class Coordinator:
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
+            case SetSigningKey():
+                self.signer.key = command.key
+                data = {"public_key": command.key.public_key.hex()}
+                return [Event("signing_key_set", now_us, data)]
             case OpenRound():
                 return self.rounds.open_now(now_us)
             case RollBack():
