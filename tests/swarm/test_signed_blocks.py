@@ -14,6 +14,7 @@ from swarm.mac.session import MulticastGroup
 from swarm.model import block
 from swarm.model.layout import CONTEXTS
 from swarm.model.vector import Mirror
+from swarm.model.versions import Versions
 from swarm.node import NodeConfig, Nodes
 from swarm.security.signatures import (
     LARGE_BLOCK,
@@ -247,6 +248,58 @@ def test_unicast_and_a_new_key() -> None:
     assert is_genuine(OTHER.public_key, whole(), *about)
     assert not is_genuine(KEY.public_key, whole(), *about)
     assert field.cell.events[-1].data == {"public_key": OTHER.public_key.hex()}
+
+
+def report(field: Field, node: int, version: int) -> None:
+    field.cell.uplink(node, 12, app.encode(status(version)))
+
+
+def status(version: int) -> app.Status:
+    return app.Status(version, 7, 255, 0, 0, 1500, 120, 0, 0, 0)
+
+
+def test_a_gateway_that_lost_its_data_goes_on_above_its_nodes() -> None:
+    """Goal: nodes that take no old number are not lost to a gateway that begins anew."""
+    field = Field()
+    for _ in range(3):
+        field.play_round()
+    nodes, field = field.nodes, Field()
+    field.nodes = nodes
+    for node in range(field.cell.nodes):
+        report(field, node, int(nodes.model_version[node]))
+    field.cell.run_for(3700)
+    field.deliver()
+    mirror = field.cell.core.rounds.mirror()
+    assert set(nodes.model_version.tolist()) == {mirror.version} == {4}
+    assert all(np.array_equal(each[: mirror.contexts], mirror.heads) for each in nodes.heads)
+    assert all(np.array_equal(each, mirror.adapter) for each in nodes.adapters)
+    assert field.cell.told("versions_skipped")[0].data == {"from_version": 0, "to_version": 4, "nodes": 4}
+    field.cell.restart()
+    field.play_round()
+    assert set(nodes.model_version.tolist()) == {field.cell.core.rounds.version} == {5}
+    assert set(field.cell.rows["model"]) == {"4", "5"}
+
+
+@pytest.mark.parametrize(
+    ("reported", "version"),
+    [
+        ([], 10),
+        ([10, 10, 9, 0], 10),
+        ([0, 0, 12], 13),
+        ([30000, 10, 10, 10, 10], 10),
+        ([30000, 12, 10, 10, 10], 13),
+        ([65534] * 4, 10),
+    ],
+)
+def test_few_that_lie_do_not_move_the_numbers(reported: list[int], version: int) -> None:
+    """A quarter has to be ahead; of those, the number that a quarter has reached."""
+    base = Mirror(10, np.zeros(512, np.int16), np.zeros((4, 99), np.int16))
+    versions = Versions(base, {}, Signer(KEY))
+    stores = versions.catch_up(reported, 5, 1)
+    assert versions.mirror.version == version
+    assert bool(stores) == (version != 10)
+    unsigned = Versions(base, {}, Signer())
+    assert unsigned.catch_up([12] * 4, 5, 1) == [] and unsigned.mirror.version == 10
 
 
 def test_the_largest_block_fits_with_its_signature() -> None:
