@@ -161,6 +161,22 @@ def test_an_import_brings_the_key(
             assert bytes.fromhex(seed) not in path.read_bytes(), path
 
 
+def test_the_check_reads_the_key_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("swarm.toml").write_text("")
+    Path("swarm-data").mkdir()
+    assert run(["gateway", "check"]) == 0
+    assert capsys.readouterr().out == "swarm.toml: no mistakes\n"
+    install(Path("swarm-data"), SEED)
+    assert run(["gateway", "check"]) == 0
+    said = capsys.readouterr().out
+    assert SigningKey(SEED).public_key.hex() in said and SEED.hex() not in said
+    assert run(["gateway", "check", "--json"]) == 0
+    assert SEED.hex() not in capsys.readouterr().out
+    Path("swarm-data", SIGNING_FILE).write_text(SEED.hex()[:-1])
+    assert run(["gateway", "check"]) == 2
+    assert "is not 64 hex digits; restore this file" in capsys.readouterr().err
+
+
 def port_of_settings() -> str:
     found = re.search(r"\[http\]\nport = (\d+)", Path("swarm.toml").read_text())
     assert found is not None
