@@ -44,7 +44,7 @@ def bring_key(client: Client, seed: bytes, source: Path, *, replace: bool = Fals
 
 
 def warning_without_key(client: Client, source: Path) -> str | None:
-    """What to say of nodes with a group and no signing key; who wrote a file by hand is not reminded of it."""
+    """What to say of nodes with a group and no signing key; a file made by hand goes without."""
     if client.get("/api/state")["signing_key"] is not None:
         return (
             f"{source}: warning: these nodes were provisioned without a signing key, and this daemon signs"
