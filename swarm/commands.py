@@ -16,6 +16,7 @@ __all__ = [
     "SetModel",
     "SetMulticast",
     "SetSigningKey",
+    "TellLabel",
 ]
 
 
@@ -97,4 +98,18 @@ class SetSigningKey:
     key: SigningKey = field(repr=False)
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | SetSigningKey | OpenRound | SetModel
+@dataclass(frozen=True, slots=True)
+class TellLabel:
+    """Tell a node what somebody saw: the true class (0..9) of a day or an observation.
+
+    `noon_us`: the local noon that closed the day (us; half a day wrong is right enough).  `observation`: the
+    application's id of it, 0..65535.
+    """
+
+    dev_eui: str
+    label: int
+    noon_us: int | None = None
+    observation: int | None = None
+
+
+Command = AddNode | RemoveNode | RollBack | SetMulticast | SetSigningKey | OpenRound | SetModel | TellLabel

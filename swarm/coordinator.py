@@ -36,6 +36,7 @@ from swarm.commands import (
     SetModel,
     SetMulticast,
     SetSigningKey,
+    TellLabel,
 )
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
@@ -52,6 +53,7 @@ from swarm.effects import (
 )
 from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
+from swarm.labels import Labels
 from swarm.mac import session as mac_session
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
@@ -103,6 +105,7 @@ class Coordinator:
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
+        self.labels = Labels(self.registry, self.downlinks, rows)
         self._dedup = Deduplicator(config.dedup_us)
         self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
 
@@ -167,6 +170,7 @@ class Coordinator:
                 self.downlinks.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
+                removed += self.labels.forget(command.dev_eui)
                 removed += self.server_nodes.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
@@ -181,6 +185,8 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
+            case TellLabel():
+                return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -257,6 +263,7 @@ class Coordinator:
         ]
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
+            effects += self.labels.on_heard(now_us, dev_eui)
             effects.append(Store("status", dev_eui, status.to_row()))
             if accepted.f_port != app.F_PORT_LEARNING:  # seeds may be many frames: no word in between
                 self.rounds.on_heard(now_us, entry)
@@ -301,6 +308,7 @@ class Coordinator:
         effects.append(Store("status", dev_eui, status.to_row()))
         if uplink.f_port != app.F_PORT_LEARNING:
             self.rounds.on_heard(now_us, entry)
+        effects += self.labels.on_heard(now_us, dev_eui)
         return effects + self.server_nodes.answer(now_us, entry, uplink)
 
     def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
