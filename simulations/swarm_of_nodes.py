@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from simulations.field import Field
 from simulations.links import Links
-from simulations.provisioning import Identity
+from simulations.provisioning import Identity, signing_seed
 from simulations.scenario import Scenario
 from swarm.commands import SetMulticast
 from swarm.effects import Malformed
@@ -39,6 +39,7 @@ from swarm.node import NodeConfig, Nodes
 from swarm.phy.link import best_spreading_factor
 from swarm.phy.regions import Region
 from swarm.prng import Prng
+from swarm.security.signatures import SigningKey
 from swarm.wire.app import F_PORT_ASKING, F_PORT_LEARNING, F_PORT_STATUS, Schedule, encode
 
 __all__ = ["LABEL_NONE", "Sending", "SwarmOfNodes", "data_rates", "firmware_nodes", "shipped_model"]
@@ -89,6 +90,7 @@ def firmware_nodes(
 ) -> Nodes:
     """The firmware of all nodes, just switched on."""
     seeds = Prng(scenario.seed).child("firmware")
+    signer = SigningKey(signing_seed(scenario)).public_key
     configs = [
         NodeConfig(
             node_index=index,
@@ -98,6 +100,7 @@ def firmware_nodes(
             payload_max=payload_max[index],
             guard_us=GUARD_US,
             seed=seeds.child(f"node-{index}").u64(),
+            signer=signer,
         )
         for index in range(scenario.nodes)
     ]

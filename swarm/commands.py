@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swarm.security.signatures import SigningKey
+
 __all__ = [
     "AddNode",
     "Command",
@@ -13,6 +15,7 @@ __all__ = [
     "RollBack",
     "SetModel",
     "SetMulticast",
+    "SetSigningKey",
     "TellLabel",
 ]
 
@@ -89,6 +92,13 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSigningKey:
+    """Sign blocks with this key from now on.  The driver keeps it, and hands it in again at a restart."""
+
+    key: SigningKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TellLabel:
     """Tell a node what somebody saw: the true class (0..9) of a day or an observation.
 
@@ -102,4 +112,4 @@ class TellLabel:
     observation: int | None = None
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel | TellLabel
+Command = AddNode | RemoveNode | RollBack | SetMulticast | SetSigningKey | OpenRound | SetModel | TellLabel

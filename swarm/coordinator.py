@@ -35,6 +35,7 @@ from swarm.commands import (
     RollBack,
     SetModel,
     SetMulticast,
+    SetSigningKey,
     TellLabel,
 )
 from swarm.config import SwarmConfig
@@ -62,6 +63,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
@@ -73,9 +75,18 @@ WANTS_SCHEDULE = 1 << 2
 
 
 class Coordinator:
-    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row."""
+    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row.
 
-    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
+    `signing_key`: what blocks are signed with, for nodes that were provisioned with its public half.
+    """
+
+    def __init__(
+        self,
+        config: SwarmConfig,
+        rows: Mapping[str, Mapping[str, Row]],
+        model: bytes,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.config = config
         self.region = region(config.region)
         self.channel = config.multicast.channel(self.region)
@@ -87,7 +98,8 @@ class Coordinator:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
             self.downlinks.group.data_rate = self.channel.data_rate
-        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
+        self.signer = Signer(signing_key)
+        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model, self.signer)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self.expert_asking = ExpertAsking(
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
@@ -161,8 +173,8 @@ class Coordinator:
                 removed += self.labels.forget(command.dev_eui)
                 removed += self.server_nodes.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
-            case SetMulticast():
-                return self._set_multicast(now_us, command)
+            case SetMulticast() | SetSigningKey():
+                return self._set_keys(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
             case RollBack():
@@ -391,6 +403,13 @@ class Coordinator:
         ]
 
     # -- the rest ---------------------------------------------------------------------------------
+
+    def _set_keys(self, now_us: int, command: SetMulticast | SetSigningKey) -> list[Effect] | Refused:
+        """Take over what all nodes were provisioned with."""
+        if isinstance(command, SetMulticast):
+            return self._set_multicast(now_us, command)
+        self.signer.key = command.key
+        return [Event("signing_key_set", now_us, {"public_key": command.key.public_key.hex()})]
 
     def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
         """Take the group session over.  Every group that ever was keeps its counter."""
