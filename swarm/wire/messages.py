@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.wire import expert
+from swarm.wire.offer import Offer
 from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
@@ -429,6 +430,7 @@ PlainMessage = (
     | Fragment
     | Seeds
     | Repair
+    | Offer
     | Answer
     | Status
     | RoundAnnounce
@@ -445,7 +447,16 @@ UplinkMessage = (
     LearningMessage | Fragment | Seeds | Answer | Status | Readings | ReadingsRequest | expert.Uplink
 )
 DownlinkMessage = (
-    RoundAnnounce | RoundAck | BlockPiece | Repair | Query | Schedule | Readings | Share | expert.Downlink
+    RoundAnnounce
+    | RoundAck
+    | BlockPiece
+    | Repair
+    | Offer
+    | Query
+    | Schedule
+    | Readings
+    | Share
+    | expert.Downlink
 )
 Message = UplinkMessage | DownlinkMessage
 
