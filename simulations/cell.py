@@ -234,6 +234,7 @@ class Cell:
         sendings, next_us = self.nodes.poll(node, now_us)
         for sending in sendings:
             self._push(sending.frame.at_us, Kind.UPLINK_START, sending)
+        self._open_announced_windows(now_us)
         if self._wake_us[node] != next_us:
             self._wake_us[node] = next_us
             self._push(next_us, Kind.WAKE, node)

@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from simulations.field import Field
 from simulations.scenario import Scenario
 from swarm.commands import AddNode, SetMulticast
@@ -24,7 +27,16 @@ from swarm.model.layout import CONTEXTS
 from swarm.phy.regions import region
 from swarm.prng import Prng
 
-__all__ = ["Identity", "channel", "export", "group", "identities", "provisioning"]
+__all__ = [
+    "Identity",
+    "channel",
+    "export",
+    "group",
+    "identities",
+    "provisioning",
+    "signer",
+    "signing_key",
+]
 
 FIELD_RADIUS_M = 3_000.0
 """The field scatters its plots over this radius; a scenario's `radius_m` stretches or shrinks it."""
@@ -139,6 +151,16 @@ def group(scenario: Scenario) -> SetMulticast:
     """The multicast session that all nodes were provisioned with."""
     keys = Prng(scenario.seed).child("keys").child("group").numpy()
     return SetMulticast(mc_addr=_MC_ADDR, nwk_s_key=keys.bytes(16), app_s_key=keys.bytes(16))
+
+
+def signing_key(scenario: Scenario) -> Ed25519PrivateKey:
+    """What the gateway signs large blocks with."""
+    return Ed25519PrivateKey.from_private_bytes(Prng(scenario.seed).child("keys").child("signer").numpy().bytes(32))
+
+
+def signer(scenario: Scenario) -> bytes:
+    """What nodes check them with (32 B)."""
+    return signing_key(scenario).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def channel(scenario: Scenario) -> MulticastChannel:

@@ -41,17 +41,10 @@ class Offered:
 
     def offer(self, start_in_s: int = 0, length_s: int = 3600, **changes: int) -> bytes:
         """The OFFER of FPort 10, one of its fields changed."""
-        fields = {
-            "nb_frag": self.nb_frag,
-            "frag_size": self.frag_size,
-            "padding": self.encoder.padding,
-            "ack_delay": 0,
-            **changes,
-        }
+        sizes = {"nb_frag": self.nb_frag, "frag_size": self.frag_size, "padding": self.encoder.padding}
+        fields = {"ack_delay": 0, **sizes, **changes}
         control = self.index | fields["ack_delay"] << 2 | (self.version - 1) << 5
-        head = struct.pack(
-            "<BBHBB", 5, control, fields["nb_frag"], fields["frag_size"], fields["padding"]
-        )
+        head = struct.pack("<BBHBB", 5, control, *(fields[name] for name in sizes))
         return head + self.descriptor + struct.pack("<HHB", start_in_s, length_s, 0)
 
     def fragment(self, n: int) -> bytes:
