@@ -1,4 +1,4 @@
-"""A large block on its way to all nodes of a cell: the container, the airtime it cost, and what must always hold.
+"""A large block on its way to all nodes of a cell: the container, its airtime, and what must always hold.
 
 Nothing here asks the core: which of the gateway's frames belong to the delivery is read off the frames
 themselves, as a node would read them, and what nodes have off their flash.
@@ -101,7 +101,7 @@ class DeliveryWatch:
         return offer_us + self._nb_frag * region.airtime_us(data_rate, size, uplink=False)
 
     def check(self, now_us: int, receivers: Receivers, said_whole: Iterable[int]) -> int:
-        """Looks at every flash; how many nodes have the block.  `said_whole`: who has it as the gateway thinks."""
+        """Looks at every flash; how many nodes have the block.  `said_whole`: who has it, it is said."""
         states = receivers.states()
         verified = {node for node in range(receivers.count) if states[node] == BlockState.VERIFIED}
         for node in sorted(verified):

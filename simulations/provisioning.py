@@ -155,7 +155,8 @@ def group(scenario: Scenario) -> SetMulticast:
 
 def signing_key(scenario: Scenario) -> Ed25519PrivateKey:
     """What the gateway signs large blocks with."""
-    return Ed25519PrivateKey.from_private_bytes(Prng(scenario.seed).child("keys").child("signer").numpy().bytes(32))
+    keys = Prng(scenario.seed).child("keys").child("signer").numpy()
+    return Ed25519PrivateKey.from_private_bytes(keys.bytes(32))
 
 
 def signer(scenario: Scenario) -> bytes:

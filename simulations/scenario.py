@@ -111,7 +111,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class LargeBlock:
-    """A signed model container that the gateway is told to send to all nodes (TS004); none unless `at_s` is set."""
+    """A signed container that the gateway is told to send to all nodes (TS004); none unless `at_s` is set."""
 
     at_s: int = 0
     """When the gateway is told, counted from the start."""

@@ -54,7 +54,8 @@ typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]
 typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;
 typedef struct { ...; } swn_flash_t;
 typedef struct {
-    swn_flash_t port; uint8_t *bytes; uint32_t opened; uint32_t rewritten; uint32_t failing; uint8_t unwanted[4]; ...;
+    swn_flash_t port; uint8_t *bytes; uint32_t opened; uint32_t rewritten; uint32_t failing;
+    uint8_t unwanted[4]; ...;
 } swn_host_flash_t;
 typedef struct { uint32_t delay_us; uint8_t size; uint8_t data[16]; ...; } swn_transport_answer_t;
 typedef struct {
