@@ -14,8 +14,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from simulations.checkers import Violations
 from simulations.scenario import LargeBlock
 from swarm.commands import SetMulticast
@@ -23,12 +21,13 @@ from swarm.model.container import random_model
 from swarm.phy.regions import Region
 from swarm.receiver import BlockState, Receivers
 from swarm.security.lorawan import AesKey, cipher_payload
+from swarm.security.signatures import SIGNATURE_SIZE
 from swarm.wire.fragmentation import DATA_HEADER_SIZE
 from swarm.wire.lorawan import DATA_OVERHEAD
 from swarm.wire.offer import OFFER_SIZE, OFFER_TYPE
 from swarm.wire.packages import F_PORTS, Package
 
-__all__ = ["DeliveryWatch", "container_of", "signed"]
+__all__ = ["DeliveryWatch", "container_of"]
 
 _F_PORT = F_PORTS[Package.FRAGMENTATION]
 _F_PORT_LEARNING = 10
@@ -38,11 +37,6 @@ _STATUS_REQUEST, _FRAGMENT = 1, 8
 def container_of(seed: int, plan: LargeBlock, generation: int) -> bytes:
     """A container of the shipped model's shape, one generation on, with some experts elsewhere."""
     return random_model(seed, generation=generation + 1, remote=tuple(range(plan.experts_away)))
-
-
-def signed(body: bytes, key: Ed25519PrivateKey) -> bytes:
-    """The block that travels: the signature is its last 64 bytes (docs/SPEC.md)."""
-    return body + key.sign(b"SWNB\xff" + body)
 
 
 class DeliveryWatch:
@@ -123,7 +117,7 @@ class DeliveryWatch:
             "airtime_ratio": round(spent_us / minimum_us, 4) if self._nb_frag else None,
             "airtime_s": spent_us / 1e6,
             "minimum_s": minimum_us / 1e6,
-            "block_bytes": len(self.body) + 64,
+            "block_bytes": len(self.body) + SIGNATURE_SIZE,
             "frames": dict(sorted(self.frames.items())),
             "duration_s": 0.0 if self.first_us is None else (self.last_us - self.first_us) / 1e6,
         }

@@ -16,9 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from simulations.field import Field
 from simulations.scenario import Scenario
 from swarm.commands import AddNode, SetMulticast
@@ -27,16 +24,7 @@ from swarm.model.layout import CONTEXTS
 from swarm.phy.regions import region
 from swarm.prng import Prng
 
-__all__ = [
-    "Identity",
-    "channel",
-    "export",
-    "group",
-    "identities",
-    "provisioning",
-    "signer",
-    "signing_key",
-]
+__all__ = ["Identity", "channel", "export", "group", "identities", "provisioning", "signing_seed"]
 
 FIELD_RADIUS_M = 3_000.0
 """The field scatters its plots over this radius; a scenario's `radius_m` stretches or shrinks it."""
@@ -153,15 +141,9 @@ def group(scenario: Scenario) -> SetMulticast:
     return SetMulticast(mc_addr=_MC_ADDR, nwk_s_key=keys.bytes(16), app_s_key=keys.bytes(16))
 
 
-def signing_key(scenario: Scenario) -> Ed25519PrivateKey:
-    """What the gateway signs large blocks with."""
-    keys = Prng(scenario.seed).child("keys").child("signer").numpy()
-    return Ed25519PrivateKey.from_private_bytes(keys.bytes(32))
-
-
-def signer(scenario: Scenario) -> bytes:
-    """What nodes check them with (32 B)."""
-    return signing_key(scenario).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+def signing_seed(scenario: Scenario) -> bytes:
+    """The gateway's signing key (32 B, `swarm.security.signatures`); all nodes know its public half."""
+    return Prng(scenario.seed).child("keys").child("signer").numpy().bytes(32)
 
 
 def channel(scenario: Scenario) -> MulticastChannel:
@@ -175,7 +157,8 @@ def provisioning(scenario: Scenario) -> list[dict[str, str | int | float]]:
 
 
 def export(scenario: Scenario, path: Path) -> None:
-    """Write a provisioning file: CSV by its suffix, else JSON with the group session and its channel too."""
+    """Write a provisioning file: CSV by its suffix, else JSON with the group session, its channel and the
+    signing key too."""
     rows = provisioning(scenario)
     if path.suffix == ".csv":
         text = io.StringIO()
@@ -191,7 +174,8 @@ def export(scenario: Scenario, path: Path) -> None:
         "app_s_key": session.app_s_key.hex(),
         **asdict(channel(scenario)),
     }
-    _write_private(path, json.dumps({"multicast": multicast, "nodes": rows}, indent=1) + "\n")
+    document = {"multicast": multicast, "signing_key": signing_seed(scenario).hex(), "nodes": rows}
+    _write_private(path, json.dumps(document, indent=1) + "\n")
 
 
 def _write_private(path: Path, text: str) -> None:

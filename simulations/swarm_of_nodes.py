@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from simulations.field import Field
 from simulations.links import Links
-from simulations.provisioning import Identity, signer
+from simulations.provisioning import Identity, signing_seed
 from simulations.scenario import Scenario
 from swarm.commands import SetMulticast
 from swarm.effects import Malformed
@@ -39,6 +39,7 @@ from swarm.node import NodeConfig, Nodes
 from swarm.phy.link import best_spreading_factor
 from swarm.phy.regions import Region
 from swarm.prng import Prng
+from swarm.security.signatures import SigningKey
 from swarm.wire.app import F_PORT_ASKING, F_PORT_LEARNING, F_PORT_STATUS, Schedule, encode
 from swarm.wire.packages import F_PORTS, Package
 
@@ -92,8 +93,8 @@ def firmware_nodes(
 ) -> Nodes:
     """The firmware of all nodes, just switched on."""
     seeds = Prng(scenario.seed).child("firmware")
-    large = scenario.large_block.at_s > 0
-    public_key = signer(scenario) if large else None
+    signer = SigningKey(signing_seed(scenario)).public_key
+    flash_size = FLASH_SIZE if scenario.large_block.at_s else 0
     configs = [
         NodeConfig(
             node_index=index,
@@ -103,11 +104,11 @@ def firmware_nodes(
             payload_max=payload_max[index],
             guard_us=GUARD_US,
             seed=seeds.child(f"node-{index}").u64(),
-            signer=public_key,
+            signer=signer,
         )
         for index in range(scenario.nodes)
     ]
-    return Nodes(scenario.nodes, configs, model, now_us=now_us, flash_size=FLASH_SIZE if large else 0)
+    return Nodes(scenario.nodes, configs, model, now_us=now_us, flash_size=flash_size)
 
 
 class SwarmOfNodes:

@@ -23,7 +23,7 @@ from simulations.cell import DAY_US, GATEWAY_ID, Cell, Downlink
 from simulations.checkers import Checkers
 from simulations.evaluation import Evaluation, accuracy_table
 from simulations.field import Field
-from simulations.provisioning import Identity, group, identities
+from simulations.provisioning import Identity, group, identities, signing_seed
 from simulations.report import Report, digest_of
 from simulations.scenario import Scenario, load
 from simulations.swarm_of_nodes import shipped_model
@@ -35,6 +35,7 @@ from swarm.inference.plan import Query
 from swarm.phy.regions import region as region_of
 from swarm.prng import Prng
 from swarm.registry import Refused
+from swarm.security.signatures import SigningKey
 
 __all__ = ["Progress", "World", "run"]
 
@@ -144,7 +145,8 @@ class World:
 
     def _new_coordinator(self) -> Coordinator:
         rows = {table: {key: dict(row) for key, row in kept.items()} for table, kept in self.rows.items()}
-        return Coordinator(self.scenario.swarm_config(), rows, self.model)
+        key = SigningKey(signing_seed(self.scenario))
+        return Coordinator(self.scenario.swarm_config(), rows, self.model, key)
 
     def _schedule_poll(self, now_us: int) -> None:
         at_us = self.coordinator.poll_at()

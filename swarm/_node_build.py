@@ -75,8 +75,9 @@ typedef struct {
 } swn_host_slot_t;
 typedef struct {
     uint64_t memory_size; uint64_t image_size; uint32_t count; uint32_t outbox_used; uint32_t outbox_max;
-    uint32_t listens_used; uint32_t listens_lost; swn_model_t model; uint8_t *image; swn_node_t *nodes;
-    swn_host_slot_t *slots; uint8_t *busy; swn_sent_t *outbox; swn_listening_t *listens; ...;
+    uint32_t listens_used; uint32_t listens_lost; uint32_t checks; swn_model_t model; uint8_t *image;
+    swn_node_t *nodes; swn_host_slot_t *slots; uint8_t *busy; swn_sent_t *outbox;
+    swn_listening_t *listens; ...;
 } swn_host_t;
 
 uint64_t swn_host_size(uint32_t count, uint64_t image_size, uint32_t flash_size);

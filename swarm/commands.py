@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AddNode", "Command", "OpenRound", "RemoveNode", "RollBack", "SetModel", "SetMulticast"]
+from swarm.security.signatures import SigningKey
+
+__all__ = [
+    "AddNode",
+    "Command",
+    "OpenRound",
+    "RemoveNode",
+    "RollBack",
+    "SetModel",
+    "SetMulticast",
+    "SetSigningKey",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +90,11 @@ class RollBack:
     to_version: int | None = None
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel
+@dataclass(frozen=True, slots=True)
+class SetSigningKey:
+    """Sign blocks with this key from now on.  The driver keeps it, and hands it in again at a restart."""
+
+    key: SigningKey = field(repr=False)
+
+
+Command = AddNode | RemoveNode | RollBack | SetMulticast | SetSigningKey | OpenRound | SetModel

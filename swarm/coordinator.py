@@ -27,7 +27,16 @@ from collections.abc import Mapping
 
 from swarm.asking import Asking
 from swarm.borrowing import Borrowing
-from swarm.commands import AddNode, Command, OpenRound, RemoveNode, RollBack, SetModel, SetMulticast
+from swarm.commands import (
+    AddNode,
+    Command,
+    OpenRound,
+    RemoveNode,
+    RollBack,
+    SetModel,
+    SetMulticast,
+    SetSigningKey,
+)
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import (
@@ -52,6 +61,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
@@ -63,9 +73,18 @@ WANTS_SCHEDULE = 1 << 2
 
 
 class Coordinator:
-    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row."""
+    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row.
 
-    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
+    `signing_key`: what blocks are signed with, for nodes that were provisioned with its public half.
+    """
+
+    def __init__(
+        self,
+        config: SwarmConfig,
+        rows: Mapping[str, Mapping[str, Row]],
+        model: bytes,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.config = config
         self.region = region(config.region)
         self.channel = config.multicast.channel(self.region)
@@ -77,7 +96,8 @@ class Coordinator:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
             self.downlinks.group.data_rate = self.channel.data_rate
-        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
+        self.signer = Signer(signing_key)
+        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model, self.signer)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self.expert_asking = ExpertAsking(
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
@@ -151,6 +171,10 @@ class Coordinator:
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast():
                 return self._set_multicast(now_us, command)
+            case SetSigningKey():
+                self.signer.key = command.key
+                data = {"public_key": command.key.public_key.hex()}
+                return [Event("signing_key_set", now_us, data)]
             case OpenRound():
                 return self.rounds.open_now(now_us)
             case RollBack():

@@ -36,6 +36,9 @@ void swn_ed25519_update(swn_ed25519_t *check, const uint8_t *data, size_t size);
 /* 1: the signature is genuine. The check must be made anew afterwards. */
 uint8_t swn_ed25519_final(swn_ed25519_t *check);
 
+/* Who does the last step, with his first argument: a board's engine for the curve, or NULL for swn_ed25519_final(). */
+typedef uint8_t (*swn_verify_t)(void *ctx, swn_ed25519_t *check);
+
 /* The same in one call: the message is the `count` parts, one behind the other. */
 uint8_t swn_ed25519_verify(const uint8_t signature[SWN_SIGNATURE_SIZE], const swn_span_t *parts, size_t count,
                            const uint8_t public_key[SWN_PUBLIC_KEY_SIZE]);

@@ -22,7 +22,7 @@ enum { SWN_PROTOCOL = 1 };
 
 enum {
     SWN_PAYLOAD_MAX = 222,
-    SWN_BLOCK_SIZE_MAX = 3200, /* FULL with 8 heads of 10 classes: 3162 */
+    SWN_BLOCK_SIZE_MAX = 3264, /* FULL with 8 heads of 10 classes, 3162, and its signature */
     SWN_PROTOTYPES_HEADER = 9,  /* one byte more when a class above 6 is among them */
     SWN_MASK_CLASSES = 7,       /* classes in the first byte of a class mask */
     SWN_TOP_K_HEADER = 11,

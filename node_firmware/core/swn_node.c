@@ -152,9 +152,10 @@ static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 
 static void on_block(swn_node_t *node, const swn_piece_t *piece)
 {
+    const swn_signer_t signer = {node->config.signer, node->port->verify, node->port->ctx};
     swn_own_t own;
 
-    switch (swn_block_take(&node->block, piece, &node->parameters)) {
+    switch (swn_block_take(&node->block, piece, &node->parameters, &signer)) {
     case SWN_BLOCK_APPLIED:
         own = swn_node_own(node);
         swn_serve_block(&node->serve, &own);

@@ -79,13 +79,16 @@ typedef struct swn_port {
     uint32_t (*random32)(void *ctx);
     /* Keep these bytes over a reset; hand them back to swn_recall() after swn_init(). */
     void (*nvm_write)(void *ctx, uint8_t key, const void *data, size_t size);
+    /* The last step of checking a signature, by an engine for the curve; NULL: swn_ed25519_final() does it. */
+    swn_verify_t verify;
 } swn_port_t;
 
 typedef struct swn_config {
     const swn_model_t *model;  /* opened by swn_model_open(); shared by any number of nodes */
     const swn_mask_t *mask;    /* its masking group, or NULL: no part in masked sums */
     swn_receive_t *receive;    /* the board's flash for large blocks, and the state beside it; NULL: none are taken */
-    const uint8_t *signer;     /* Ed25519 key (32 B) whose large blocks are taken; NULL: none are */
+    const uint8_t *signer;     /* Ed25519 key (32 B) whose blocks are taken; NULL: blocks come unsigned (benches and rigs
+                                * only), and no large ones are taken */
     uint64_t seed;
     uint32_t status_period_s;  /* 60 .. */
     uint32_t guard_us;         /* how long before a window the receiver opens: the clock's error */

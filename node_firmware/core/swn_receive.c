@@ -9,7 +9,7 @@
 #define DAY_US (86400 * SECOND_US)
 #define NEAR_US (2 * SECOND_US)
 
-enum { ANSWER_LIFE_S = 600, HALF_GENERATIONS = 0x8000 };
+enum { ANSWER_LIFE_S = 600, DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
 
 uint8_t swn_receive_is_set(const swn_receive_t *receive)
 {
@@ -230,8 +230,10 @@ static uint8_t is_signed(const swn_node_t *node, uint32_t size)
         }
     }
     swn_sha512_final(&hash, bytes);
-    return (uint8_t)((!transport->by_offer || memcmp(bytes, swn_transport_descriptor(transport), 4) == 0) &&
-                     swn_ed25519_final(&check));
+    if (transport->by_offer && memcmp(bytes, swn_transport_descriptor(transport), DESCRIPTOR_SIZE) != 0) {
+        return 0;
+    }
+    return node->port->verify != NULL ? node->port->verify(node->port->ctx, &check) : swn_ed25519_final(&check);
 }
 
 /* Whether the engine runs it, and it is not older than the model that runs; a flash that is no memory is asked at the

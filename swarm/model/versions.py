@@ -2,7 +2,8 @@
 
 Theory of operation.  `master` is the vector that strategies work on; `move_to` makes the next version of it:
 `mirror`, the integers that nodes will have, and `block`, which every window sends until the version after.
-`sent` is told of each window, because only what a window sent may be the base of a block.
+`sent` is told of each window, because only what a window sent may be the base of a block.  `frames` are
+the block's, signed: a version that was stored under one key goes out under the key of today.
 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
@@ -21,6 +22,7 @@ import numpy as np
 from swarm.effects import Row, Store
 from swarm.model import block, stored
 from swarm.model.vector import Float64, Mirror
+from swarm.security.signatures import Signer
 from swarm.wire.app import BlockKind
 
 __all__ = ["FULL_EVERY", "KEPT", "Versions"]
@@ -37,9 +39,10 @@ class Versions:
     `block`: what takes the nodes to the mirror; None while they have what was shipped.
     """
 
-    def __init__(self, base: Mirror, rows: Mapping[str, Row]) -> None:
+    def __init__(self, base: Mirror, rows: Mapping[str, Row], signer: Signer | None = None) -> None:
         """ValueError for rows that are damaged or hold a model of another shape."""
         self._base = base
+        self._signer = signer
         self._rows = rows
         self.mirror, self.master = base, base.master()
         self.block: block.Encoded | None = None
@@ -57,6 +60,10 @@ class Versions:
                 f"{base.classes}; use the model that this data directory began with, "
                 "or a new directory"
             )
+
+    def frames(self, payload_max: int) -> list[bytes]:
+        """The block's FPort 10 payloads; none while nodes have what was shipped."""
+        return [] if self.block is None else self.block.frames(payload_max, self._signer)
 
     def restore_sent(self, version: int) -> None:
         """The last window before the restart sent this version."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from swarm.model.container import random_model
 from swarm.node import NodeConfig, Nodes
 from swarm.receiver import BlockState, Receivers
+from swarm.security.signatures import SigningKey, sign_block
 from swarm.transport.erasure import Encoder
 from swarm.wire import fragmentation as ts004
 from tests.firmware.model_image import IMAGE
@@ -21,13 +19,13 @@ SECOND_US = 1_000_000
 F_PORT = 201
 FLASH_SIZE = 32_768
 BODY = random_model(9, generation=2, remote=(0, 1, 2, 3, 4, 5, 6, 7))
-KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-SIGNER = KEY.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+KEY = SigningKey(bytes(range(32)))
+SIGNER = KEY.public_key
 
 
-def signed(body: bytes, key: Ed25519PrivateKey = KEY) -> bytes:
-    """The block with its signature, as `docs/SPEC.md` has it."""
-    return body + key.sign(b"SWNB\xff" + body)
+def signed(body: bytes, key: SigningKey = KEY) -> bytes:
+    """The block with its signature."""
+    return sign_block(key, body=body)
 
 
 class Offered:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from swarm.node import NodeConfig, Nodes
 from swarm.prng import Prng
 from swarm.receiver import BlockState
 from swarm.security.lorawan import AesKey, data_block_key, data_block_mic
+from swarm.security.signatures import SigningKey
 from swarm.wire import fragmentation as ts004
 from tests.firmware.large_block import (
     BODY,
@@ -69,8 +69,7 @@ def test_one_wrong_bit_is_a_forgery(flipped: int) -> None:
 
 
 def test_another_signer_is_nobody() -> None:
-    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    bench, sent = Bench(), Offered(signed(BODY, key))
+    bench, sent = Bench(), Offered(signed(BODY, SigningKey(bytes(32))))
     bench.learning(sent.offer())
     bench.send(sent)
     assert bench.state == BlockState.FORGED

@@ -114,8 +114,8 @@ def test_random_bytes_are_judged_alike() -> None:
 
 
 def test_keys_with_a_part_of_small_order_are_judged_without_the_cofactor() -> None:
-    """Goal: gateway and node never differ.  Method: A = [a]B + T with T of small order: the signature made from
-    a is right exactly when k is a multiple of that order; with the cofactor it always would be."""
+    """Goal: gateway and node never differ.  Method: A = [a]B + T with T of small order: the signature made
+    from a is right exactly when k is a multiple of that order; with the cofactor it always would be."""
     rng = Random(6)
     small = torsion()
     verdicts = []

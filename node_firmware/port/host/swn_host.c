@@ -81,6 +81,31 @@ static void host_nvm(void *ctx, uint8_t key, const void *data, size_t size)
     }
 }
 
+/* The core's check, once for each signature: what it said is remembered while few others come between. */
+static uint8_t host_verify(void *ctx, swn_ed25519_t *check)
+{
+    swn_host_t *host = ((const swn_host_slot_t *)ctx)->host;
+    swn_ed25519_t again = *check;
+    swn_checked_t *slot;
+    uint8_t digest[SWN_SHA512_SIZE];
+    const uint8_t *scalar = check->signature + SWN_SIGNATURE_SIZE / 2;
+    unsigned i;
+
+    swn_sha512_final(&again.hash, digest);
+    for (i = 0; i < SWN_CHECKED_MAX; i++) {
+        slot = &host->checked[i];
+        if (slot->state != 0 && memcmp(slot->digest, digest, sizeof slot->digest) == 0 &&
+            memcmp(slot->scalar, scalar, sizeof slot->scalar) == 0) {
+            return (uint8_t)(slot->state - 1u);
+        }
+    }
+    slot = &host->checked[host->checks++ % SWN_CHECKED_MAX];
+    memcpy(slot->digest, digest, sizeof slot->digest);
+    memcpy(slot->scalar, scalar, sizeof slot->scalar);
+    slot->state = (uint8_t)(1u + swn_ed25519_final(check));
+    return (uint8_t)(slot->state - 1u);
+}
+
 /* Life --------------------------------------------------------------------------------------------- */
 
 static void *take(uint8_t **next, uint64_t size)
@@ -105,6 +130,7 @@ static void link_node(swn_host_t *host, uint32_t index)
     slot->port.listen = host_listen;
     slot->port.random32 = NULL;
     slot->port.nvm_write = host_nvm;
+    slot->port.verify = host_verify;
     node->port = &slot->port;
     node->config.model = &slot->model;
     node->config.mask = slot->mask.size > 0 ? &slot->mask : NULL;

@@ -15,7 +15,7 @@
 #include "swn_host_flash.h"
 #include "swn_node.h"
 
-enum { SWN_OUTBOX_PER_NODE = 4, SWN_LISTENS_PER_NODE = 2, SWN_HOST_SPARE = 64 };
+enum { SWN_OUTBOX_PER_NODE = 4, SWN_LISTENS_PER_NODE = 2, SWN_HOST_SPARE = 64, SWN_CHECKED_MAX = 8 };
 
 typedef struct swn_sent {
     uint32_t index; /* of the node in the array */
@@ -31,6 +31,13 @@ typedef struct swn_listening {
 } swn_listening_t;
 
 typedef struct swn_host swn_host_t;
+
+/* A signature that was checked: all nodes of an array check the same ones. */
+typedef struct swn_checked {
+    uint8_t digest[SWN_SHA512_SIZE]; /* of R, key and message */
+    uint8_t scalar[SWN_SIGNATURE_SIZE / 2];
+    uint8_t state; /* 0: none, 1: it is wrong, 2: it is right */
+} swn_checked_t;
 
 /* What the port's callbacks know of their node. */
 typedef struct swn_host_slot {
@@ -58,6 +65,8 @@ struct swn_host {
     uint32_t listens_used;
     uint32_t listens_max;
     uint32_t listens_lost; /* windows that found no room */
+    uint32_t checks;       /* signatures that were computed, not remembered */
+    swn_checked_t checked[SWN_CHECKED_MAX];
     swn_model_t model;
     uint8_t *image;
     swn_node_t *nodes;
