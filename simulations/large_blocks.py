@@ -4,20 +4,22 @@ Nothing here asks the core: which of the gateway's frames belong to the delivery
 themselves, as a node would read them, and what nodes have off their flash.
 
 * nothing is installed that was not signed: every verified block is the one the operator gave;
-* who is said to have it has it;
+* the gateway does not think more nodes have it than do, and its books say the airtime that was seen;
 * every byte of flash was written once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from simulations.checkers import Violations
 from simulations.scenario import LargeBlock
 from swarm.commands import SetMulticast
 from swarm.model.container import random_model
+from swarm.node import Model
 from swarm.phy.regions import Region
 from swarm.receiver import BlockState, Receivers
 from swarm.security.lorawan import AesKey, cipher_payload
@@ -34,9 +36,10 @@ _F_PORT_LEARNING = 10
 _STATUS_REQUEST, _FRAGMENT = 1, 8
 
 
-def container_of(seed: int, plan: LargeBlock, generation: int) -> bytes:
-    """A container of the shipped model's shape, one generation on, with some experts elsewhere."""
-    return random_model(seed, generation=generation + 1, remote=tuple(range(plan.experts_away)))
+def container_of(seed: int, plan: LargeBlock, running: bytes) -> bytes:
+    """A container of the shipped model's shape, a generation after `running`, with some experts elsewhere."""
+    generation = Model(running).generation + 1
+    return random_model(seed, generation=generation, remote=tuple(range(plan.experts_away)))
 
 
 class DeliveryWatch:
@@ -94,19 +97,23 @@ class DeliveryWatch:
         size = DATA_OVERHEAD + DATA_HEADER_SIZE + self._frag_size
         return offer_us + self._nb_frag * region.airtime_us(data_rate, size, uplink=False)
 
-    def check(self, now_us: int, receivers: Receivers, said_whole: Iterable[int]) -> int:
-        """Looks at every flash; how many nodes have the block.  `said_whole`: who has it, it is said."""
-        states = receivers.states()
-        verified = {node for node in range(receivers.count) if states[node] == BlockState.VERIFIED}
-        for node in sorted(verified):
+    def check(self, now_us: int, receivers: Receivers) -> int:
+        """Looks at every flash; how many nodes have the block."""
+        verified = np.flatnonzero(receivers.states() == BlockState.VERIFIED).tolist()
+        for node in verified:
             if receivers.block(node) != self.body:
                 self._violations.add(now_us, f"node {node} would install what nobody signed")
-        for node in sorted(set(said_whole) - verified):
-            self._violations.add(now_us, f"node {node} lacks the block that the gateway thinks it has")
-        for node, count in enumerate(receivers.rewritten().tolist()):
-            if count:
-                self._violations.add(now_us, f"node {node} wrote {count} bytes of flash twice")
+        for node in np.flatnonzero(receivers.rewritten()).tolist():
+            self._violations.add(now_us, f"node {node} wrote a byte of its flash twice")
         return len(verified)
+
+    def check_books(self, now_us: int, complete: int, verified: int, airtime_us: int) -> None:
+        """What the gateway says against what was seen."""
+        if complete > verified:
+            self._violations.add(now_us, f"the gateway thinks {complete} nodes have the block, {verified} do")
+        if airtime_us != sum(self.airtime_us.values()):
+            spent_us = sum(self.airtime_us.values())
+            self._violations.add(now_us, f"the block's frames took {spent_us} us, its books say {airtime_us}")
 
     def summary(self, region: Region, data_rate: int, *, complete: int, verified: int) -> dict[str, Any]:
         """The report's `multicast`."""

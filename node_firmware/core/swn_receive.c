@@ -9,7 +9,7 @@
 #define DAY_US (86400 * SECOND_US)
 #define NEAR_US (2 * SECOND_US)
 
-enum { ANSWER_LIFE_S = 600, DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
+enum { ANSWER_LIFE_S = 600, ASK_MORE_S = 10, DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
 
 uint8_t swn_receive_is_set(const swn_receive_t *receive)
 {
@@ -299,6 +299,11 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
         }
         break;
     case SWN_TRANSPORT_PIECE:
+        if (!multicast) { /* who helps this node alone can send the next one behind its uplink */
+            swn_transport_tell(&receive->transport, &answer);
+            answer.delay_us = (uint32_t)(ASK_MORE_S * SECOND_US + swn_random_us(node, ASK_MORE_S * 1000u));
+        }
+        break;
     case SWN_TRANSPORT_NOTHING:
         break;
     }

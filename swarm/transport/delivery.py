@@ -10,7 +10,7 @@ gateway did not send is not counted, and the end waits for the last one.
    that were *offered* the session (one frame for all, docs/SPEC.md) count as set up until they say otherwise.
 2. *Pieces*, then the first group of *parity*: as much as a node is expected to lose, and `SPARE` more.
 3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `REPAIR_NODES` such nodes
-   get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
+   get another group, as large as all but the worst `REPAIR_NODES` of them need.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
    memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
@@ -55,6 +55,8 @@ PARITY_MIN = 32
 REPAIR_NODES = 2
 """So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
+MISSING_MAX = 255
+"""A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
 SESSION_CNTS = 8
@@ -340,7 +342,7 @@ class Delivery:
             room = self.plan.repair_max - node.frames
             node.state = State.LISTENING
             node.missing, node.poll = answer.missing, self._polls
-            node.by_pieces = answer.memory_error or answer.missing == self.nb_frag
+            node.by_pieces = answer.memory_error or answer.missing == min(self.nb_frag, MISSING_MAX)
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
             if node.owed > room:
                 node.owed = 0  # another group may still help it
@@ -368,7 +370,9 @@ class Delivery:
         lacking = [node.missing for node in said if not node.by_pieces]
         room = self._most - (self._next - 1)
         if len(lacking) > REPAIR_NODES and room > 0:
-            self._last = self._next - 1 + min(self._parity_for(max(lacking)), room)
+            # The worst are helped one by one in the end: one that came late must not set the pace for all.
+            worst = sorted(lacking)[-1 - REPAIR_NODES]
+            self._last = self._next - 1 + min(self._parity_for(worst), room)
             self._poll_all, self._polls_before = False, self._polls
             self.phase = Phase.FRAGMENTS
         elif len(asking) > REPAIR_NODES and self._confirms < CONFIRM_POLLS:
