@@ -50,8 +50,8 @@ ENDED_MAX = 16
 """Blocks of the past that are remembered."""
 LEFT_MAX = 50
 """Nodes without the block that an event names."""
-OFFERS = 8
-"""In one window: of nodes that lose a fifth of the frames, one in four hundred thousand hears none."""
+OFFERS = 5
+"""In one window: of nodes that lose a fifth of the frames, one in three thousand hears none."""
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 SETUP_PERIODS = 2.2

@@ -371,7 +371,7 @@ class Delivery:
         room = self._most - (self._next - 1)
         if len(lacking) > REPAIR_NODES and room > 0:
             # The worst are helped one by one in the end: one that came late must not set the pace for all.
-            worst = sorted(lacking)[-1 - REPAIR_NODES]
+            worst = max(lacking)
             self._last = self._next - 1 + min(self._parity_for(worst), room)
             self._poll_all, self._polls_before = False, self._polls
             self.phase = Phase.FRAGMENTS
