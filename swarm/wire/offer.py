@@ -25,7 +25,7 @@ OFFER_SIZE = _OFFER.size
 class Offer:
     """A block of `nb_frag` (1..65535) pieces of `frag_size` bytes, the last `padding` of them no data.
 
-    The group sends it from `start_in_s` s after the end of this frame (0: it runs) for `length_s` s (1..65535).
+    The group sends it from `start_in_s` s after this frame's end (0: it runs) for `length_s` s (1..65535).
     `index` (0..3), `block_ack_delay` (0..7), `version` (1, 2) and `descriptor` (4 B) are those of TS004.
     """
 
