@@ -8,7 +8,7 @@ caller sent, it is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from swarm.mac.session import MulticastGroup
 from swarm.phy.airtime import HOUR_US
 from swarm.phy.regions import Region
 from swarm.queued import Programme
-from swarm.transport.delivery import SESSION_CNTS, Delivery, Phase, Plan, State
+from swarm.transport.delivery import Delivery, Phase, Plan, State
 from swarm.transport.group_setup import GroupSetup, Step
 from swarm.wire import app, offer
 from swarm.wire import fragmentation as ts004
@@ -84,6 +84,14 @@ class Job:
     def own(self) -> list[str]:
         """Nodes that an OFFER reaches."""
         return [dev_eui for dev_eui in self.delivery.nodes if dev_eui not in self.setups]
+
+    @property
+    def stage(self) -> str:
+        """In one word, how far it is."""
+        if self.start_us is None:
+            return "prepares"
+        phase = self.delivery.phase
+        return "offered" if phase is Phase.SETUP else "repairs" if phase is Phase.REPAIR else "sends"
 
     def prepared(self) -> bool:
         """Whether nobody is to be set up any more before it can begin."""
@@ -244,11 +252,3 @@ class Job:
         counts: dict[str, Any] = {key: row[key] for key in ("created_us", "frames", "airtime_us")}
         delivery = Delivery.from_rows(plan, mic_of(plan), row, states)
         return cls(name, delivery, setups=setups, **counts, **times)
-
-
-def frag_index(session_cnt: int, foreign: Iterable[str]) -> int:
-    """The FragIndex of the next delivery: nodes must not take an old session's status for the new one's.
-
-    Devices of another make often have index 0 only.
-    """
-    return 0 if any(True for _ in foreign) else 1 + session_cnt // SESSION_CNTS % 3

@@ -15,6 +15,7 @@ CREATE TABLE block (
     block_ack_delay INTEGER,
     loss REAL,
     repair_max INTEGER,
+    stragglers INTEGER,
     ack_reception INTEGER
 ) STRICT;
 
