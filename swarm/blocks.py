@@ -144,6 +144,9 @@ class Blocks:
             self._dirty = True
         if job.start_us is None:
             self._decide(job, now_us)
+        if self._is_early(job, now_us):
+            job.postpone(now_us + MINUTE_US)
+            self._dirty = True
         effects: list[Effect] = []
         if job.start_us is not None and now_us >= job.start_us:
             effects = self._run(job, now_us)
@@ -188,6 +191,13 @@ class Blocks:
             # Each is told when: the one that was just heard at once, the others at their next uplinks.
             wait_us = MINUTE_US if len(job.setups) == 1 else self._period_us + 5 * MINUTE_US
             self._start(job, now_us + wait_us)
+
+    def _is_early(self, job: Job, now_us: int) -> bool:
+        """Whether the start has come and devices of another make were not all told of it; with nodes of our
+        own, whose receivers are on, nobody is waited for."""
+        if job.start_us is None or now_us < job.start_us or job.delivery.phase is not Phase.SETUP or job.own:
+            return False
+        return not job.all_told() and now_us < self._deadline_us(job)
 
     def _start(self, job: Job, start_us: int) -> None:
         job.start(start_us, self._sending.length_s(job))
