@@ -34,7 +34,7 @@ typedef struct {
     const swn_mask_t *mask; uint64_t seed; uint32_t status_period_s; uint32_t guard_us;
     uint16_t node_index; uint16_t first_day;
     uint8_t context; uint8_t flags; uint8_t payload_max; uint8_t epochs;
-    uint8_t ask_below; uint8_t ask_retry_s; ...;
+    uint8_t ask_below; uint8_t ask_retry_s; uint16_t refuses; ...;
 } swn_config_t;
 typedef struct { uint8_t id; uint8_t send; uint8_t use; int8_t offset_half; uint8_t days; ...; } swn_share_t;
 typedef struct { swn_share_t share; ...; } swn_borrow_t;

@@ -8,7 +8,7 @@ caller sent, it is told.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,8 @@ from swarm.mac.session import MulticastGroup
 from swarm.phy.airtime import HOUR_US
 from swarm.phy.regions import Region
 from swarm.queued import Programme
-from swarm.transport.delivery import SESSION_CNTS, Delivery, Phase, Plan, State
-from swarm.transport.group_setup import GroupSetup, Step
+from swarm.transport.delivery import Delivery, Phase, Plan, State
+from swarm.transport.group_setup import LEAD_S, GroupSetup, Step
 from swarm.wire import app, offer
 from swarm.wire import fragmentation as ts004
 from swarm.wire import multicast_setup as ts005
@@ -37,6 +37,9 @@ PIECES_MAX = 1024
 SLACK = 1.25
 POLLS = 6
 GROUP = 0
+LEAD_US = LEAD_S * SECOND_US
+CLOCKS_US = 2 * SECOND_US
+"""What the clocks of others may differ by."""
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
 
@@ -85,6 +88,14 @@ class Job:
         """Nodes that an OFFER reaches."""
         return [dev_eui for dev_eui in self.delivery.nodes if dev_eui not in self.setups]
 
+    @property
+    def stage(self) -> str:
+        """In one word, how far it is."""
+        if self.start_us is None:
+            return "prepares"
+        phase = self.delivery.phase
+        return "offered" if phase is Phase.SETUP else "repairs" if phase is Phase.REPAIR else "sends"
+
     def prepared(self) -> bool:
         """Whether nobody is to be set up any more before it can begin."""
         return all(
@@ -95,12 +106,23 @@ class Job:
         state, _ = self.delivery.state(dev_eui)
         return self.setups[dev_eui].step > Step.GROUP and state not in (State.VERSION, State.SETUP)
 
+    def all_told(self) -> bool:
+        """Whether all devices of another make have said that they will listen, or cannot."""
+        return all(
+            setup.step >= Step.READY or not self._is_open(dev_eui) for dev_eui, setup in self.setups.items()
+        )
+
     # -- when -------------------------------------------------------------------------------------
 
     def start(self, at_us: int, length_s: int) -> None:
         """The group listens from `at_us` on."""
         self.start_us = at_us
         self.until_us = at_us + min(length_s, SESSION_MAX_S) * SECOND_US
+
+    def postpone(self, at_us: int) -> None:
+        """The group begins at `at_us` instead; who was told the time before listens already."""
+        assert self.start_us is not None and self.until_us is not None
+        self.start_us, self.until_us = at_us, self.until_us + at_us - self.start_us
 
     def prolong(self, now_us: int, length_s: int) -> None:
         """The group has to listen for so long from now; within what nodes allow."""
@@ -156,7 +178,10 @@ class Job:
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None
             if begins and self.delivery.phase is not Phase.REPAIR:
                 assert self.start_us is not None and self.until_us is not None
-                times = (at_us, self.start_us, self.until_us)
+                soonest_us = at_us + LEAD_US + CLOCKS_US
+                if not self.own and self.delivery.phase is Phase.SETUP and soonest_us > self.start_us:
+                    self.postpone(soonest_us)  # or it would miss the first pieces
+                times = (at_us, self.start_us - CLOCKS_US, self.until_us)
                 return GROUP_PORT, setup.session_request(group, GROUP, *times)
         payload = self.delivery.unicast(dev_eui)
         return None if payload is None else (FRAGMENT_PORT, payload)
@@ -244,11 +269,3 @@ class Job:
         counts: dict[str, Any] = {key: row[key] for key in ("created_us", "frames", "airtime_us")}
         delivery = Delivery.from_rows(plan, mic_of(plan), row, states)
         return cls(name, delivery, setups=setups, **counts, **times)
-
-
-def frag_index(session_cnt: int, foreign: Iterable[str]) -> int:
-    """The FragIndex of the next delivery: nodes must not take an old session's status for the new one's.
-
-    Devices of another make often have index 0 only.
-    """
-    return 0 if any(True for _ in foreign) else 1 + session_cnt // SESSION_CNTS % 3

@@ -19,6 +19,7 @@ __all__ = [
     "SetModel",
     "SetMulticast",
     "SetSigningKey",
+    "TellLabel",
 ]
 
 BLOCK_MAX = 65_536
@@ -109,6 +110,20 @@ class SetSigningKey:
 
 
 @dataclass(frozen=True, slots=True)
+class TellLabel:
+    """Tell a node what somebody saw: the true class (0..9) of a day or an observation.
+
+    `noon_us`: the local noon that closed the day (us; half a day wrong is right enough).  `observation`: the
+    application's id of it, 0..65535.
+    """
+
+    dev_eui: str
+    label: int
+    noon_us: int | None = None
+    observation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SendBlock:
     """Deliver a large block (1..`BLOCK_MAX` B, its signature last) to `nodes` (DevEUIs), or to all.
 
@@ -136,6 +151,7 @@ Command = (
     | SetSigningKey
     | OpenRound
     | SetModel
+    | TellLabel
     | SendBlock
     | CancelBlock
 )

@@ -41,6 +41,7 @@ from swarm.commands import (
     SetModel,
     SetMulticast,
     SetSigningKey,
+    TellLabel,
 )
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Pending
@@ -57,6 +58,7 @@ from swarm.effects import (
 )
 from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
+from swarm.labels import Labels
 from swarm.mac import session as mac_session
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
@@ -109,6 +111,7 @@ class Coordinator:
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
+        self.labels = Labels(self.registry, self.downlinks, rows)
         self.blocks = Blocks(config, self.registry, self.downlinks, self.region, rows)
         self._packages = PackagePorts(self.downlinks, self.blocks)
         self._dedup = Deduplicator(config.dedup_us)
@@ -165,9 +168,9 @@ class Coordinator:
                 stores = self.registry.add(now_us, command)
                 if isinstance(stores, Refused):
                     return stores
-                if not stores:
-                    return []  # known with just these values
-                return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
+                # Without stores it is known with just these values.
+                added = Event("node_added", now_us, {"dev_eui": command.dev_eui})
+                return [*stores, added] if stores else []
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
@@ -175,6 +178,7 @@ class Coordinator:
                 self.downlinks.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
+                removed += self.labels.forget(command.dev_eui)
                 removed += self.server_nodes.forget(command.dev_eui)
                 removed += self.blocks.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
@@ -190,6 +194,8 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
+            case TellLabel():
+                return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
             case SendBlock():
                 return self.blocks.send(now_us, command)
             case CancelBlock():
@@ -271,6 +277,7 @@ class Coordinator:
         ]
         if not accepted.retransmission:
             effects += self._application(now_us, rx, entry, accepted)
+            effects += self.labels.on_heard(now_us, dev_eui)
             effects.append(Store("status", dev_eui, status.to_row()))
             if accepted.f_port != app.F_PORT_LEARNING:  # seeds may be many frames: no word in between
                 self.rounds.on_heard(now_us, entry)
@@ -316,6 +323,7 @@ class Coordinator:
         effects.append(Store("status", dev_eui, status.to_row()))
         if uplink.f_port != app.F_PORT_LEARNING:
             self.rounds.on_heard(now_us, entry)
+        effects += self.labels.on_heard(now_us, dev_eui)
         self.blocks.reach(now_us, entry)
         return effects + self.server_nodes.answer(now_us, entry, uplink)
 

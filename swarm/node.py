@@ -507,8 +507,7 @@ class Nodes:
     def judge(
         self, index: int, now_us: int, x: ArrayLike, *, deadline_s: int, context: int = CONTEXT_OWN
     ) -> Judgement:
-        """Node `index` judges features int8[features], and asks others where it lacks an expert and is not
-        sure.
+        """Node `index` judges int8[features], and asks others where it lacks an expert and is not sure.
 
         The ASK waits for the next poll.  While one is in flight every other question is judged alone.
         """

@@ -23,6 +23,7 @@ from app_vector_bytes import Case, case, fixed, le, noise, numbers, packed, refu
 from app_vector_experts import malformed_experts, valid_experts
 from app_vector_readings import malformed_readings, valid_readings
 from app_vector_sums import malformed_masks, valid_masks
+from app_vector_top_k import levels_of, rice_text, top_k_head, top_k_int4, top_k_sign
 
 TARGET = Path(__file__).resolve().parent.parent / "tests" / "vectors" / "app_frames.json"
 
@@ -48,65 +49,6 @@ def prototypes(name: str, head: list[int], classes: list[tuple[int, int, int, li
         "classes": [{"label": a, "count": b, "scale": c, "q": q} for a, b, c, q in classes],
     }
     return case(name, 10, "up", text, fields)
-
-
-def rice_text(indices: list[int], negative: list[int], rice_k: int) -> str:
-    """The coordinates as a string of 0 and 1."""
-    text = ""
-    previous = -1
-    for index, sign in zip(indices, negative, strict=True):
-        gap = index - previous - 1
-        text += "1" * (gap // 2**rice_k) + "0"
-        for bit in reversed(range(rice_k)):
-            text += str(gap // 2**bit % 2)
-        text += str(sign)
-        previous = index
-    return text
-
-
-def top_k_head(head: list[int], rice_k: int, count: int) -> str:
-    """The eleven bytes before the bits; `head` = round, model_version, context, num_examples, magnitude."""
-    text = "02" + le(head[0], 2) + le(head[1], 2) + le(head[2], 1) + le(head[3], 1) + le(head[4], 2)
-    return text + le(rice_k, 1) + le(count, 1)
-
-
-def top_k_sign(name: str, head: list[int], rice_k: int, indices: list[int], negative: list[int]) -> Case:
-    """Uplink 10/02."""
-    text = top_k_head(head, rice_k, len(indices)) + packed(rice_text(indices, negative, rice_k))
-    fields: Case = {
-        "kind": "top_k_sign",
-        "round": head[0],
-        "model_version": head[1],
-        "context": head[2],
-        "num_examples": head[3],
-        "magnitude": head[4],
-        "rice_k": rice_k,
-        "indices": indices,
-        "negative": negative,
-    }
-    return case(name, 10, "up", text, fields)
-
-
-def top_k_int4(name: str, head: list[int], rice_k: int, indices: list[int], levels: list[int]) -> Case:
-    """Uplink 10/04: as signs, and behind each sign three bits of |level| - 1."""
-    text = ""
-    previous = -1
-    for index, level in zip(indices, levels, strict=True):
-        text += rice_text([index - previous - 1], [int(level < 0)], rice_k)
-        text += "".join(str((abs(level) - 1) // bit % 2) for bit in (4, 2, 1))
-        previous = index
-    fields: Case = {
-        "kind": "top_k_int4",
-        "round": head[0],
-        "model_version": head[1],
-        "context": head[2],
-        "num_examples": head[3],
-        "scale": head[4],
-        "rice_k": rice_k,
-        "indices": indices,
-        "levels": levels,
-    }
-    return case(name, 10, "up", "04" + top_k_head(head, rice_k, len(indices))[2:] + packed(text), fields)
 
 
 def dense_int8(name: str, head: list[int], steps: list[int]) -> Case:
@@ -223,6 +165,14 @@ ROUND = [
 SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
 
 
+LABEL = [("label", 1), ("by_id", 1), ("value", 2)]
+
+
+def label(name: str, values: list[int]) -> Case:
+    """Downlink 12/04."""
+    return fixed(name, "down", "12:04", "label", numbers(LABEL, values))
+
+
 def status(name: str, values: list[int]) -> Case:
     """Uplink 12/01; `serves` stands behind the others and takes no byte when it is 0."""
     layout = [*STATUS, ("serves", 1)] if len(values) > len(STATUS) else STATUS
@@ -329,11 +279,6 @@ def query(name: str, head: list[int], features: list[int] | None) -> Case:
     return case(name, 11, "down", text, fields)
 
 
-def levels_of(count: int, seed: int) -> list[int]:
-    """Levels -8..-1 and 1..8."""
-    return [x - 8 if x < 8 else x - 7 for x in noise(count, 16, seed)]
-
-
 def valid_uplinks() -> list[Case]:
     """Frames that nodes send, the edges of every field included."""
     q20 = [x - 8 for x in noise(60, 16, 1)]
@@ -362,9 +307,12 @@ def valid_uplinks() -> list[Case]:
         top_k_sign("top_k_last_coordinate_of_ten_classes", [1, 1, 0, 1, 1], 9, [0, 841], [0, 1]),
         top_k_sign("top_k_dense_255", [3, 2, 1, 64, 9], 0, list(range(255)), noise(255, 2, 7)),
         top_k_sign("top_k_ends_on_a_byte", [3, 2, 1, 64, 9], 2, [1, 5], [1, 0]),
+        top_k_sign("top_k_whole_head", [3, 2, 1, 64, 9], 0, list(range(512, 611)), noise(99, 2, 8), True),
+        top_k_sign("top_k_heads_only", [3, 2, 1, 64, 9], 1, [513, 841], [1, 0], True),
         top_k_int4("top_k_int4_typical", [12, 4, 2, 25, 37], 3, sparse, levels_of(len(sparse), 17)),
         top_k_int4("top_k_int4_extremes", [1, 65535, 7, 255, 4096], 9, [0, 1, 841], [8, -8, -1]),
         top_k_int4("top_k_int4_one", [1, 1, 0, 1, 1], 0, [0], [1]),
+        top_k_int4("top_k_int4_heads_only", [1, 1, 0, 1, 2], 1, [512, 515, 610], [8, -8, 3], True),
         dense_int8("dense_three_classes", [5, 2, 1, 40, 3, 7], [x - 128 for x in noise(611, 256, 18)]),
         dense_int8("dense_head_only", [5, 2, 1, 40, 0, 7], [x - 128 for x in noise(99, 256, 19)]),
         dense_int8("dense_adapter_with_resting_head", [5, 2, 0, 1, 1, 0], [1, -1] * 256 + [0] * 66),
@@ -434,6 +382,9 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
+        label("label_of_a_day", [2, 0, 30]),
+        label("label_of_an_observation", [9, 1, 65535]),
+        label("label_of_the_running_noon", [0, 0, 0]),
         *valid_readings("down"),
         *valid_experts("down"),
     ]
@@ -578,6 +529,10 @@ def malformed_downlinks() -> list[Case]:
         refused("query_217_features", 11, "down", "0101000201" + "00" + "01" * 217, "size"),
         refused("query_features_unannounced", 11, "down", "0101000101" + "00" + "01" * 56, "size"),
         refused("query_context_8", 11, "down", "01" + "0100" + "01" + "08" + "00", "value"),
+        refused("label_short", 12, "down", "04010000", "size"),
+        refused("label_long", 12, "down", "040100000000", "size"),
+        refused("label_10", 12, "down", "040a000000", "value"),
+        refused("label_by_2", 12, "down", "0401020000", "value"),
         refused("schedule_short", 12, "down", "01" + "00" * 7, "size"),
         refused("schedule_long", 12, "down", "01" + "00" * 9, "size"),
     ]

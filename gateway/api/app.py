@@ -24,12 +24,12 @@ from pydantic import Field
 
 from gateway.api import views
 from gateway.api.advice import advice
-from gateway.api.bodies import AskIn, Eui, ImportIn, ModelIn, RollBackIn, mistakes
+from gateway.api.bodies import AskIn, Eui, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.data_dir import DataDirError
 from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel
+from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel, TellLabel
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.inference.plan import Query
@@ -224,6 +224,15 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
             return {"signing_key": await daemon.take_signing_key()}
         except DataDirError as error:
             raise HTTPException(409, str(error)) from None
+
+    @api.post("/nodes/{dev_eui}/labels")
+    async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
+        """Tell a node what somebody saw there; it is told when it is next heard."""
+        told = TellLabel(dev_eui.lower(), what.label, what.noon_us, what.observation)
+        answer = await daemon.command(told)
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"waiting": core.labels.waiting(told.dev_eui)}
 
     @api.delete("/nodes/{dev_eui}")
     async def remove(dev_eui: Eui) -> dict[str, Any]:

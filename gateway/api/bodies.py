@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swarm.commands import AddNode, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
@@ -17,6 +17,7 @@ __all__ = [
     "AskIn",
     "Eui",
     "ImportIn",
+    "LabelIn",
     "ModelIn",
     "MulticastIn",
     "NodeIn",
@@ -126,6 +127,20 @@ class RollBackIn(_Strict):
     """The version to return to; null: the one before the newest."""
 
     to_version: Annotated[int, Field(ge=0, le=65_534)] | None = None
+
+
+class LabelIn(_Strict):
+    """What somebody saw: the class, and of which day (that closed at this noon, us) or observation."""
+
+    label: Annotated[int, Field(ge=0, le=9)]
+    noon_us: Annotated[int, Field(ge=0, lt=1 << 53)] | None = None
+    observation: Annotated[int, Field(ge=0, le=65_535)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> LabelIn:
+        if (self.noon_us is None) == (self.observation is None):
+            raise ValueError("give noon_us or observation")
+        return self
 
 
 class AskIn(_Strict):

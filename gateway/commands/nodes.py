@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,10 @@ app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=Tr
 
 BATCH = 1000
 RISKS = ("low", "medium", "high")
+CLASSES_MAX = 10
+NOON_HOUR = 12
+MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
+"""What a node says of what it does not measure."""
 Config = ConfigFile
 
 
@@ -51,8 +56,6 @@ def list_nodes(config_file: Config = Path("swarm.toml"), as_json: AsJson = False
 
 
 def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
-    risk = node.get("risk")
-    battery = node.get("battery")
     return (
         node["dev_eui"],
         node["name"],
@@ -64,8 +67,8 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node.get("data_rate"),
         node.get("model_version"),
         _serves(node),
-        None if battery in (None, 255) else f"{round(battery / 2.54)} %",
-        None if risk is None else RISKS[min(risk >> 6, 2)],
+        _battery(node),
+        _risk(node),
         node.get("lost"),
     )
 
@@ -100,13 +103,37 @@ def show(
     if as_json:
         show_json(node)
         return
-    node = {
-        **node,
-        "last_seen_us": local_time(node.get("last_seen_us")),
-        "reported_us": local_time(node.get("reported_us")),
-        "privacy": _epsilon(node),
+    show_table(("", ""), _readable(node).items())
+
+
+def _readable(node: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a node in a person's units; what was not measured is left empty."""
+    shown = {
+        "last_seen_us": ("last_seen", local_time(node.get("last_seen_us"))),
+        "reported_us": ("reported", local_time(node.get("reported_us"))),
+        "privacy": ("privacy", _epsilon(node)),
+        "battery": ("battery", _battery(node)),
+        "risk": ("risk", _risk(node)),
+        "temperature_centi": ("temperature", _measured(node, "temperature_centi", 100, "°C")),
+        "humidity_half": ("humidity", _measured(node, "humidity_half", 2, "%")),
+        "rain_tenth": ("rain", _measured(node, "rain_tenth", 10, "mm since the report before")),
     }
-    show_table(("", ""), ((name.removesuffix("_us"), value) for name, value in node.items()))
+    return dict(shown.get(name, (name, value)) for name, value in node.items())
+
+
+def _measured(node: dict[str, Any], name: str, parts: int, unit: str) -> str | None:
+    value = node.get(name)
+    return None if value in (None, MISSING[name]) else f"{value / parts:.1f} {unit}"
+
+
+def _battery(node: dict[str, Any]) -> str | None:
+    value = node.get("battery")
+    return None if value in (None, 255) else "external power" if value == 0 else f"{round(value / 2.54)} %"
+
+
+def _risk(node: dict[str, Any]) -> str | None:
+    value = node.get("risk")
+    return None if value is None else RISKS[min(value >> 6, 2)]
 
 
 @app.command()
@@ -263,6 +290,57 @@ def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any]
     answer = client.post("/api/nodes", {"nodes": nodes, "multicast": multicast}, timeout_s=300.0)
     assert isinstance(answer, dict)
     return answer
+
+
+@app.command()
+def label(
+    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
+    seen: Annotated[str, typer.Argument(metavar="CLASS", help="low, medium or high; or the class's number.")],
+    date: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="The day that ended at this day's noon; else the last."),
+    ] = None,
+    observation: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Instead of a day: the id of an observation.")
+    ] = None,
+    config_file: Config = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Tell a node what was seen where it stands, for it to learn from.  It is told when it is next heard.
+
+    Example: swarm nodes label grape-003 high --date 2026-06-03
+    """
+    if seen not in RISKS and not (seen.isascii() and seen.isdigit() and int(seen) < CLASSES_MAX):
+        raise CommandError(
+            f"{seen[:64]!r} is no class: {', '.join(RISKS)}, or a number 0 to {CLASSES_MAX - 1}"
+        )
+    if date is not None and observation is not None:
+        raise CommandError("--date and --observation: give one of them")
+    what: dict[str, Any] = {"label": RISKS.index(seen) if seen in RISKS else int(seen)}
+    if observation is None:
+        what["noon_us"] = _noon_us(date)
+    else:
+        what["observation"] = observation
+    client = Client(config_file)
+    node = _find(client, node_name)
+    answer = client.post(f"/api/nodes/{node['dev_eui']}/labels", what)
+    if as_json:
+        show_json(answer)
+    else:
+        typer.echo(f"{node['name']} is told when it is next heard ({answer['waiting']} waiting)")
+
+
+def _noon_us(text: str | None) -> int:
+    """Local noon of this date, or the last one."""
+    if text is None:
+        now = datetime.now()
+        day = now.date() if now.hour >= NOON_HOUR else now.date() - timedelta(days=1)
+    else:
+        try:
+            day = datetime.strptime(text, "%Y-%m-%d").date()
+        except ValueError:
+            raise CommandError(f"--date: {text[:64]!r} is no date; write it as 2026-06-03") from None
+    return round(datetime.combine(day, time(NOON_HOUR)).timestamp() * 1_000_000)
 
 
 def _find(client: Client, text: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ Out: `publish` hands a message to paho, which keeps it until the broker has ackn
 of reconnections.  How much waits is bounded here: beyond, events are dropped and counted (`mqtt_lost`);
 answers have a reserve.
 
-In: messages wait in `inbox`, at most `INBOX_MAX`, each cut to one byte more than it may have.  The broker
-gets its acknowledgement only by `ack`, when what the message asks for is on the disk: else it delivers again.
+In: messages wait in `inbox`, at most `INBOX_MAX`, each cut to one byte more than it may have; when it is full
+the network's thread reads no further, so that the broker keeps what comes.  The broker gets its
+acknowledgement only by `ack`, when what the message asks for is on the disk: else it delivers again.
 
 The network's thread touches nothing of the daemon's: it appends to `inbox` and wakes the event loop.
 Whatever a broker sends, the thread lives; a failure is one line in the log, not repeated for ten minutes, and
@@ -37,6 +38,8 @@ from gateway.mqtt.topics import OFFLINE
 __all__ = ["Incoming", "Link"]
 
 INBOX_MAX = 64
+INBOX_WAIT_S = 20.0
+"""So long the broker is kept waiting; less than what it takes to count as gone (`KEEPALIVE_S` and a half)."""
 OUTBOX_MAX = 2_000
 OUTBOX_BYTES_MAX = 8_000_000
 EVENTS_SHARE = 0.75
@@ -87,6 +90,7 @@ class Link:
         self._connected = on_connected
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Incoming] = deque()
+        self._inbox_room = threading.Event()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -128,6 +132,7 @@ class Link:
             self._arrived.clear()
             while self._inbox:
                 message = self._inbox.popleft()
+                self._inbox_room.set()
                 if await take(message):
                     self._ack(message)
 
@@ -162,6 +167,7 @@ class Link:
             await asyncio.sleep(0.01)
         ended = asyncio.Event()
         self._client.ending.set()
+        self._inbox_room.set()
         self._client.disconnect()
 
         def stop() -> None:
@@ -229,13 +235,22 @@ class Link:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""
-        if len(self._inbox) >= INBOX_MAX:
+        if not self._has_inbox_room():
             self._in_loop(self._inbox_lost)
             client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload[: self._payload_max + 1])
         self._inbox.append(Incoming(topic, payload, message.retain, message.mid, message.qos))
         self._in_loop(self._arrived.set)
+
+    def _has_inbox_room(self) -> bool:
+        """Waits for it; False when the daemon takes nothing for `INBOX_WAIT_S`, or ends."""
+        while len(self._inbox) >= INBOX_MAX:
+            self._inbox_room.clear()
+            full = len(self._inbox) >= INBOX_MAX
+            if full and (self._client.ending.is_set() or not self._inbox_room.wait(INBOX_WAIT_S)):
+                return False
+        return True
 
     def _inbox_lost(self) -> None:
         self._counters[self._inbox_full] += 1

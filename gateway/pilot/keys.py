@@ -204,6 +204,7 @@ def _provision(
         if alone:
             what = "a crop with fewer than 4 nodes that have no masking group yet"
             problems.warnings.append(f"! without a masking group: {', '.join(alone)}; {what}")
+        problems.warnings.append(masking.NOTE)
     if masks:
         files[masking.MASKS_FILE] = _csv(masking.COLUMNS, list(masks.values()))
     for node in nodes:
@@ -369,6 +370,7 @@ def _header(
     rates = [index for index, rate in rules.uplink_data_rates.items() if rate.kind == "lora"]
     payloads = (rules.payload_max(index, uplink=True) for index in rates)
     smallest = min(size for size in payloads if size >= STATUS_SIZE_MIN)
+    refused = masking.refused_modes(mask is not None, node.share_features)
     seed = hashlib.sha256(bytes.fromhex(keys["dev_eui"])).hexdigest()[:16]
     lines = [
         f"/* Identity and keys of node {site.id} ({site.crop}), made by `swarm pilot provision`. Secret. */",
@@ -379,6 +381,7 @@ def _header(
         f"#define SWN_NODE_INDEX {keys['node_index']}u",
         f"#define SWN_CONTEXT {CROPS.index(site.crop)}u",
         f"#define SWN_FLAGS {flags}u",
+        f"#define SWN_REFUSES {refused:#06x}u",
         f"#define SWN_STATUS_PERIOD_S {site.report_min * 60}ul",
         f"#define SWN_PAYLOAD_MAX_AT_SLOWEST {smallest}u",
         f"#define SWN_SEED 0x{seed}ull",

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from swarm.pilot.masking import divided, pair_key
+from swarm.wire.app import MODES, RoundMode
 
-__all__ = ["COLUMNS", "MASKS_FILE", "assign", "header_lines"]
+__all__ = ["COLUMNS", "MASKS_FILE", "NOTE", "assign", "header_lines", "refused_modes"]
 
 MASKS_FILE = "masks.csv"
+NOTE = 'members of masking groups answer rounds of [learning] mode = "masked_sums" and no other'
 COLUMNS = ("id", "mask_group", "mask_position", "mask_size", "group_secret")
 
 Row = dict[str, str]
@@ -49,6 +51,17 @@ def assign(
                 rows[name.lower()] = dict(zip(COLUMNS, values, strict=True))
             free += 1
     return rows, alone
+
+
+def refused_modes(in_a_group: bool, share_features: bool) -> int:
+    """Bit m: the node takes no part in rounds of mode m, whatever a gateway announces.
+
+    Members of a masking group send nothing that can be read alone; others send samples only with consent.
+    """
+    refused: Iterable[int] = () if share_features else (RoundMode.FEATURES,)
+    if in_a_group:
+        refused = MODES - {RoundMode.MASKED_SUMS}
+    return sum(1 << mode for mode in refused)
 
 
 def header_lines(row: Row) -> list[str]:

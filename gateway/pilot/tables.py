@@ -39,7 +39,10 @@ FILE_SIZE_MAX = 8 * 1024 * 1024
 SENSORS = ("temperature", "humidity", "rain")
 """What a node's firmware reads; it cannot do without the first."""
 NODE_COLUMNS = ("id", "lat", "lon", "height_m", "crop")
-NODE_OPTIONAL = ("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah", "plot", "soil")
+NODE_OPTIONAL = (
+    *("dev_eui", "join_eui", "activation", "sensors", "report_min", "battery_mah", "plot", "soil"),
+    "share_features",
+)
 """`soil` is a note: nothing is computed from it."""
 GATEWAY_COLUMNS = ("id", "lat", "lon", "height_m")
 GATEWAY_OPTIONAL = ("antenna_gain_dbi", "region")
@@ -116,6 +119,8 @@ class NodeLine:
     join_eui: str
     activation: str
     plot: str = ""
+    share_features: bool = False
+    """Its samples may be sent as they are (mode `features`)."""
 
 
 def read_nodes(path: Path, problems: Problems) -> list[NodeLine]:
@@ -311,6 +316,11 @@ def _node(line: Line, problems: Problems) -> NodeLine | None:
     activation = line.cells["activation"].lower() or "otaa"
     if activation not in ("otaa", "abp"):
         line.refuse(problems, "activation", f"{line.cells['activation']!r} is not known; use otaa or abp")
+    shares = line.cells["share_features"].lower() or "no"
+    if shares not in ("yes", "no"):
+        line.refuse(
+            problems, "share_features", f"{line.cells['share_features']!r} is not known; use yes or no"
+        )
     sensors = _sensors(line, problems)
     report_min = _whole(line, "report_min", problems, 1, 1440, default=60)
     battery_mah = _whole(line, "battery_mah", problems, 50, 200_000, default=2600)
@@ -327,7 +337,7 @@ def _node(line: Line, problems: Problems) -> NodeLine | None:
         report_min=_some(report_min),
         battery_mah=_some(battery_mah),
     )
-    return NodeLine(site, line, dev_eui, join_eui, activation, line.cells["plot"])
+    return NodeLine(site, line, dev_eui, join_eui, activation, line.cells["plot"], shares == "yes")
 
 
 def _place(

@@ -108,8 +108,9 @@ static uint32_t level_of(int16_t delta, unsigned levels, uint32_t scale)
     return level < 1u ? 1u : level > levels ? levels : level;
 }
 
+/* `steps` are those of delta[0] and on. */
 static void write_stream(const int16_t *delta, size_t n, unsigned levels, cut_t cut, uint8_t *out,
-                         swn_change_t *change)
+                         swn_change_t *change, int8_t *steps)
 {
     size_t position = 0;
     size_t previous = 0;
@@ -126,7 +127,7 @@ static void write_stream(const int16_t *delta, size_t n, unsigned levels, cut_t 
         put_bits(out, &position, (uint32_t)gap, change->rice_k);
         put_bit(out, &position, delta[i] < 0 ? 1u : 0u);
         put_bits(out, &position, level - 1u, value_bits(levels) - 1u);
-        change->steps[i] = (int8_t)(delta[i] < 0 ? -(int32_t)level : (int32_t)level);
+        steps[i] = (int8_t)(delta[i] < 0 ? -(int32_t)level : (int32_t)level);
         change->count++;
         previous = i + 1u;
     }
@@ -151,10 +152,12 @@ static uint32_t mean_of_chosen(const int16_t *delta, size_t n, size_t count, cut
     return (sum + (uint32_t)count / 2u) / (uint32_t)count;
 }
 
-size_t swn_top_k_encode(const int16_t *delta, size_t n, unsigned levels, uint8_t *out, size_t room,
+size_t swn_top_k_encode(const int16_t *delta, size_t first, size_t n, unsigned levels, uint8_t *out, size_t room,
                         swn_change_t *change)
 {
     memset(change, 0, sizeof *change);
+    delta += first;
+    n -= first;
     uint32_t scale = (largest(delta, n) + levels - 1u) / levels;
     size_t low = 0;
     /* With levels, what is below half a step would travel as a whole one. */
@@ -178,7 +181,7 @@ size_t swn_top_k_encode(const int16_t *delta, size_t n, unsigned levels, uint8_t
     memset(out, 0, size);
     scale = levels == SWN_LEVELS_SIGN ? mean_of_chosen(delta, n, low, cut) : scale;
     change->scale_adapter = change->scale_head = (uint16_t)scale;
-    write_stream(delta, n, levels, cut, out, change);
+    write_stream(delta, n, levels, cut, out, change, change->steps + first);
     return size;
 }
 

@@ -28,10 +28,11 @@ typedef struct swn_change {
 
 /* Chooses the largest |delta| (ties: lower index first), as many as fit into `room` bytes of bitstream with
  * the best Rice parameter, at most 255, and writes the stream (MSB first, last byte padded with zeros).
+ * Only delta[first..n) is looked at, and the first gap counts from `first`.
  * levels: SWN_LEVELS_SIGN, the scale is the mean of the chosen |delta|; SWN_LEVELS_INT4, the scale is the
  * smallest that reaches the largest |delta| with 8 steps, and what is less than half a step is not chosen.
  * n <= SWN_LOCAL_SIZE_MAX. Returns the bytes written; 0 when there is nothing to choose or room is 0. */
-size_t swn_top_k_encode(const int16_t *delta, size_t n, unsigned levels, uint8_t *out, size_t room,
+size_t swn_top_k_encode(const int16_t *delta, size_t first, size_t n, unsigned levels, uint8_t *out, size_t room,
                         swn_change_t *change);
 
 /* All of delta as int8 steps, each part with the smallest scale that reaches its largest; parts without change,

@@ -33,14 +33,16 @@ static void train_locally(swn_learner_t *learner, const swn_update_t *update, si
 static size_t compose_top_k(swn_learner_t *learner, const swn_update_t *update, unsigned levels, uint8_t *out)
 {
     swn_change_t *change = &learner->pending;
+    const size_t n = swn_local_size(update->model);
+    const size_t first = update->heads_only ? SWN_HEAD_OFFSET : 0;
     swn_top_k_header_t header;
     size_t bits;
 
     if (learner->labelled == 0 || update->payload_max <= SWN_TOP_K_HEADER) {
         return 0;
     }
-    train_locally(learner, update, 0, swn_local_size(update->model));
-    bits = swn_top_k_encode(learner->residual, swn_local_size(update->model), levels, out + SWN_TOP_K_HEADER,
+    train_locally(learner, update, first, n);
+    bits = swn_top_k_encode(learner->residual, first, n, levels, out + SWN_TOP_K_HEADER,
                             (size_t)update->payload_max - SWN_TOP_K_HEADER, change);
     if (bits == 0) {
         return 0;
@@ -52,6 +54,7 @@ static size_t compose_top_k(swn_learner_t *learner, const swn_update_t *update, 
     header.context = update->context;
     header.num_examples = learner->labelled;
     header.rice_k = change->rice_k;
+    header.heads_only = update->heads_only;
     header.count = change->count;
     return swn_frame_top_k_header(&header, out, update->payload_max) + bits;
 }

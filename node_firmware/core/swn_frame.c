@@ -17,7 +17,9 @@ enum {
     QUERY_HEADER = 6,
     SCHEDULE_SIZE = 9,
     SHARE_SIZE = 6,
-    RICE_K_MAX = 9
+    LABEL_SIZE = 5,
+    RICE_K_MAX = 9,
+    HEADS_ONLY = 0x80 /* in the byte of the Rice parameter */
 };
 
 static void put16(uint8_t *out, uint16_t value)
@@ -104,7 +106,7 @@ size_t swn_frame_top_k_header(const swn_top_k_header_t *message, uint8_t *out, s
     }
     put_learning(out, message->mode, message->round, message->model_version, message->context, message->num_examples);
     put16(out + 7, message->magnitude);
-    out[9] = message->rice_k;
+    out[9] = (uint8_t)(message->rice_k | (message->heads_only ? HEADS_ONLY : 0u));
     out[SWN_TOP_K_COUNT_AT] = message->count;
     return SWN_TOP_K_HEADER;
 }
@@ -439,6 +441,17 @@ static swn_downlink_kind_t read_share(const uint8_t *data, size_t size, swn_shar
     return SWN_DOWNLINK_SHARE;
 }
 
+static swn_downlink_kind_t read_label(const uint8_t *data, size_t size, swn_told_t *out)
+{
+    if (size != LABEL_SIZE || data[1] >= SWN_CLASSES_MAX || data[2] > 1) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->label = data[1];
+    out->by_id = data[2];
+    out->value = swn_get16(data + 3);
+    return SWN_DOWNLINK_LABEL;
+}
+
 static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, swn_downlink_t *out)
 {
     switch (data[0]) {
@@ -448,6 +461,8 @@ static swn_downlink_kind_t read_status_port(const uint8_t *data, size_t size, sw
         return swn_readings_read(data, size, &out->readings) ? SWN_DOWNLINK_READINGS : SWN_DOWNLINK_MALFORMED;
     case 3:
         return read_share(data, size, &out->share);
+    case 4:
+        return read_label(data, size, &out->told);
     default:
         return SWN_DOWNLINK_MALFORMED;
     }

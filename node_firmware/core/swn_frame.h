@@ -99,6 +99,7 @@ typedef struct swn_top_k_header {
     uint8_t context;
     uint8_t num_examples;
     uint8_t rice_k;
+    uint8_t heads_only; /* the first gap counts from SWN_HEAD_OFFSET */
     uint8_t count;
 } swn_top_k_header_t;
 
@@ -271,6 +272,13 @@ typedef struct swn_schedule {
     uint16_t status_period_min;
 } swn_schedule_t;
 
+/* The true class of the day whose noon was `value` hours ago, or of the observation with the id `value`. */
+typedef struct swn_told {
+    uint16_t value;
+    uint8_t label;
+    uint8_t by_id;
+} swn_told_t;
+
 typedef enum swn_downlink_kind {
     SWN_DOWNLINK_MALFORMED = 0,
     SWN_DOWNLINK_ROUND,
@@ -283,7 +291,8 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_REPLY,
     SWN_DOWNLINK_EXPERT_QUERY,
     SWN_DOWNLINK_READINGS,
-    SWN_DOWNLINK_SHARE
+    SWN_DOWNLINK_SHARE,
+    SWN_DOWNLINK_LABEL
 } swn_downlink_kind_t;
 
 typedef union swn_downlink {
@@ -298,6 +307,7 @@ typedef union swn_downlink {
     swn_expert_query_t expert_query;
     swn_readings_t readings;
     swn_share_t share;
+    swn_told_t told;
 } swn_downlink_t;
 
 /* What the gateway said; `out` is set for everything but SWN_DOWNLINK_MALFORMED. */

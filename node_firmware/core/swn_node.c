@@ -123,7 +123,7 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     node->round_known = 1;
     node->repair_received = 0;
     node->repair_missing = 0;
-    if (round->mode == SWN_MODE_NONE || round->close_in_s <= SWN_UPDATE_GUARD_S ||
+    if (round->mode == SWN_MODE_NONE || ((unsigned)node->config.refuses >> round->mode & 1u) || round->close_in_s <= SWN_UPDATE_GUARD_S ||
         (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort ||
         (round->mode == SWN_MODE_MASKED_SUMS && !swn_masked_allowed(node, round))) {
         return;
@@ -289,6 +289,9 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
         break;
     case SWN_DOWNLINK_SHARE:
         swn_borrow_share(&node->borrow, &message.share, &node->history);
+        break;
+    case SWN_DOWNLINK_LABEL:
+        swn_on_label(node, &message.told);
         break;
     case SWN_DOWNLINK_MALFORMED:
         node->refused++;

@@ -4,7 +4,7 @@
  *   swn_sense()  once an hour: keeps 48 h of readings; the reading taken at noon (of the hour that ends
  *                then) closes a day and makes one sample (features, the crop's rule, hidden vector);
  *   swn_observe() instead, by any other application than weather: one sample from features it computed;
- *   swn_label()  the true class of a closed day (of an observation), told later;
+ *   swn_label()  the true class of a closed day (of an observation), told later (a LABEL from afar does the same);
  *   swn_rx()     a downlink, already decrypted by the LoRaWAN stack; hostile bytes change nothing;
  *   swn_poll()   sends what is due and says when it wants to be called again;
  *   swn_infer_own() / swn_infer()  the risk now, or for given features;
@@ -100,6 +100,7 @@ typedef struct swn_config {
     uint8_t epochs;            /* of local training; 0: the default */
     uint8_t ask_below;         /* others are asked when the best class has less than this, in 1/255; 0: never */
     uint8_t ask_retry_s;       /* 0: SWN_ASK_RETRY_S */
+    uint16_t refuses;          /* bit m: it takes no part in rounds of mode m, whoever announces them */
 } swn_config_t;
 
 /* What must outlive a reset: which rounds' masks are used up. */
@@ -281,6 +282,9 @@ void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer);
 uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, size_t size, uint8_t multicast);
 void swn_send_transport(swn_node_t *node, int64_t now_us);
 int64_t swn_receive_due_us(const swn_node_t *node, int64_t now_us);
+
+/* swn_sense.c: somebody told the true class of a day or an observation over the radio. */
+void swn_on_label(swn_node_t *node, const swn_told_t *told);
 
 /* swn_status.c: the delay until the first report; the age of an answer from the node's own readings, in 10 min; a report is
  * due. */

@@ -272,6 +272,19 @@ uint8_t swn_label(swn_node_t *node, uint16_t id, uint8_t label)
     return 1;
 }
 
+void swn_on_label(swn_node_t *node, const swn_told_t *told)
+{
+    /* To the nearest noon: clocks and time zones of who tells may be half a day wrong. */
+    const int32_t hours = (int32_t)told->value + SWN_NOON_HOUR - node->hours_in_day;
+    const uint16_t day = (uint16_t)(node->day - 1 - hours / 24);
+
+    if (told->by_id) {
+        (void)swn_label(node, told->value, told->label);
+    } else if (hours >= 0) {
+        (void)swn_label(node, day, told->label);
+    }
+}
+
 void swn_node_keep_choice(swn_node_t *node)
 {
     if (node->port->nvm_write != NULL) {

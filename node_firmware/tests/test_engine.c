@@ -173,7 +173,7 @@ uint32_t engine_digest(const swn_model_t *model)
     for (size_t i = 0; i < n; i++) {
         start[i] = swn_sat16(train.parameters[i] - start[i]);
     }
-    size_t size = swn_top_k_encode(start, n, SWN_LEVELS_SIGN, stream, 40, &chosen);
+    size_t size = swn_top_k_encode(start, 0, n, SWN_LEVELS_SIGN, stream, 40, &chosen);
     return swn_crc32(crc, stream, size);
 }
 
@@ -295,26 +295,26 @@ static void test_top_k(uint32_t *prng)
         }
         memset(stream, 0xA5, sizeof stream);
         unsigned levels = round % 5 < 2 ? SWN_LEVELS_INT4 : SWN_LEVELS_SIGN;
-        size_t size = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, levels, stream, room, &chosen);
+        size_t size = swn_top_k_encode(delta, 0, SWN_LOCAL_SIZE_MAX, levels, stream, room, &chosen);
         CHECK(size <= room && stream[room] == 0xA5);
         CHECK((size == 0) == (chosen.count == 0));
         CHECK(chosen.count == 255 || size + 3 >= room || limit == 1 || round % 3 == 0);
         check_stream(delta, SWN_LOCAL_SIZE_MAX, levels, stream, size, &chosen);
     }
     memset(delta, 0, sizeof delta);
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) == 0);
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) == 0);
+    CHECK(swn_top_k_encode(delta, 0, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) == 0);
+    CHECK(swn_top_k_encode(delta, 0, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) == 0);
     CHECK(chosen.count == 0 && !swn_change_any(&chosen));
     delta[3] = -100;
     delta[610] = 50;
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) != 0);
+    CHECK(swn_top_k_encode(delta, 0, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_SIGN, stream, 100, &chosen) != 0);
     CHECK(chosen.count == 2 && chosen.scale_head == 75);
     swn_change_subtract(delta, SWN_LOCAL_SIZE_MAX, &chosen);
     CHECK(delta[3] == -25 && delta[610] == -25 && delta[4] == 0);
     /* Levels: 8 steps of 4 reach 25 with 6 of them; 1 is below half a step and stays. */
     delta[4] = 1;
     delta[5] = 32;
-    CHECK(swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) != 0);
+    CHECK(swn_top_k_encode(delta, 0, SWN_LOCAL_SIZE_MAX, SWN_LEVELS_INT4, stream, 100, &chosen) != 0);
     CHECK(chosen.count == 3 && chosen.scale_head == 4 && chosen.steps[5] == 8 && chosen.steps[610] == -6);
     swn_change_subtract(delta, SWN_LOCAL_SIZE_MAX, &chosen);
     CHECK(delta[3] == -1 && delta[610] == -1 && delta[4] == 1 && delta[5] == 0);

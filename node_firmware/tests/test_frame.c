@@ -53,7 +53,8 @@ static unsigned compare_top_k(const swn_vector_bytes_t *raw, const swn_top_k_vec
     for (k = 0; k < header.count && header.magnitude <= INT16_MAX / 8; k++) {
         delta[value->indices[k]] = (int16_t)(value->steps[k] * header.magnitude);
     }
-    bits = swn_top_k_encode(delta, SWN_LOCAL_SIZE_MAX, levels, out + SWN_TOP_K_HEADER, 240, &chosen);
+    bits = swn_top_k_encode(delta, header.heads_only ? SWN_HEAD_OFFSET : 0, SWN_LOCAL_SIZE_MAX, levels,
+                            out + SWN_TOP_K_HEADER, 240, &chosen);
     if (bits == 0 || chosen.rice_k != header.rice_k || chosen.count != header.count ||
         (levels > 1 && chosen.scale_head != header.magnitude)) {
         return 0;
@@ -242,6 +243,13 @@ static void test_blocks_queries_and_schedules(void)
         EXPECT_EQ(got.schedule.next_window_s, wanted->next_window_s);
         EXPECT_EQ(got.schedule.window_s, wanted->window_s);
         EXPECT_EQ(got.schedule.status_period_min, wanted->status_period_min);
+    }
+    for (i = 0; i < COUNT(VECTORS_LABEL); i++) {
+        const swn_told_t *wanted = &VECTORS_LABEL[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_LABEL[i].raw, &got), SWN_DOWNLINK_LABEL);
+        EXPECT_EQ(got.told.label, wanted->label);
+        EXPECT_EQ(got.told.by_id, wanted->by_id);
+        EXPECT_EQ(got.told.value, wanted->value);
     }
 }
 

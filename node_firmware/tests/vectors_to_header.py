@@ -74,7 +74,7 @@ def prototypes(fields: Case) -> str:
 
 def top_k(fields: Case) -> str:
     """`swn_top_k_vector_t`."""
-    names = ["round", "model_version", "context", "num_examples", "magnitude", "rice_k"]
+    names = ["round", "model_version", "context", "num_examples", "magnitude", "rice_k", "heads_only"]
     header = (
         f"{{{designated(fields, names)}, .mode = SWN_MODE_TOP_K_SIGN, .count = {len(fields['indices'])}}}"
     )
@@ -84,7 +84,7 @@ def top_k(fields: Case) -> str:
 
 def top_k_int4(fields: Case) -> str:
     """`swn_top_k_vector_t`, in which the magnitude is that of one level."""
-    names = ["round", "model_version", "context", "num_examples", "rice_k"]
+    names = ["round", "model_version", "context", "num_examples", "rice_k", "heads_only"]
     header = f"{designated(fields, names)}, .magnitude = {fields['scale']}, .mode = SWN_MODE_TOP_K_INT4"
     count = len(fields["indices"])
     return f"{{{header}, .count = {count}}}, {braces(fields['indices'])}, {braces(fields['levels'])}"
@@ -189,6 +189,7 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "schedule": ("swn_schedule_t", plain("next_window_s", "window_s", "status_period_min")),
     "readings": ("swn_readings_vector_t", readings),
     "share": ("swn_share_t", share),
+    "label": ("swn_told_t", plain("label", "by_id", "value")),
 }
 
 

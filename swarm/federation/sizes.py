@@ -80,7 +80,7 @@ def _top_k(value_bits: int) -> Callable[[int, Asked], int]:
     def size(payload_max: int, asked: Asked) -> int:
         room = payload_max - TOP_K_HEADER
         count = min(COORDINATES_MAX, _coordinates(asked))
-        left_out = asked.shape.local_size - count  # a head alone lies behind the adapter's gap
+        left_out = _coordinates(asked) - count
         most = min((left_out >> k) + count * (k + 1 + value_bits) for k in range(RICE_K_MAX + 1))
         return TOP_K_HEADER + min(room, (most + 7) // 8) if room > 0 else 0
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from swarm.effects import Purpose, Row
 from swarm.mac.self_blocking import SelfBlocking
@@ -46,6 +46,8 @@ class Grant:
     airtime_us: int
     sub_band: str
     purpose: Purpose
+    frequency_hz: int = field(default=0, compare=False)
+    """0: known no more (a grant that was stored)."""
 
 
 class _Band:
@@ -257,7 +259,7 @@ class AirtimeLedger:
             )
         band = self._band_of(frequency_hz, bandwidth_hz)
         assert band is not None
-        grant = Grant(at_us, airtime_us, band.sub_band.name, purpose)
+        grant = Grant(at_us, airtime_us, band.sub_band.name, purpose, frequency_hz)
         band.add(grant)
         if self.blocking is not None:
             self.blocking.add(frequency_hz, at_us, airtime_us)
@@ -267,7 +269,7 @@ class AirtimeLedger:
         """Take back a grant whose transmission did not happen; KeyError when it is not in the ledger."""
         self._band(grant.sub_band).remove(grant)
         if self.blocking is not None:
-            self.blocking.remove(grant.at_us)
+            self.blocking.remove(grant.frequency_hz, grant.at_us)
 
     def spent_us(self, now_us: int) -> dict[tuple[str, Purpose], int]:
         """Airtime in the hour up to `now_us`, by (sub-band, purpose), in us; only what is not zero."""

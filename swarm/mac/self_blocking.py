@@ -59,11 +59,11 @@ class SelfBlocking:
             frames.popleft()
         frames.append((at_us, airtime_us))
 
-    def remove(self, at_us: int) -> None:
+    def remove(self, frequency_hz: int, at_us: int) -> None:
         """The frame that was to begin then was not sent."""
-        for frames in self._pools.values():
-            for frame in [each for each in frames if each[0] == at_us]:
-                frames.remove(frame)
+        frames = self._pools.get(self._pool(frequency_hz)[0], deque())
+        for frame in [each for each in frames if each[0] == at_us]:
+            frames.remove(frame)
 
     def _pool(self, frequency_hz: int) -> tuple[int, int]:
         """(what is shared, how many times its airtime a frame blocks it); 0: nothing is blocked."""

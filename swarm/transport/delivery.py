@@ -9,8 +9,8 @@ gateway did not send is not counted, and the end waits for the last one.
    the node's own MIC of the block.  `begin` ends the wait; who is set up later hears what is left.  Nodes
    that were *offered* the session (one frame for all, docs/SPEC.md) count as set up until they say otherwise.
 2. *Pieces*, then the first group of *parity*: as much as a node is expected to lose, and `SPARE` more.
-3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `REPAIR_NODES` such nodes
-   get another group, as large as all but the worst `REPAIR_NODES` of them need.  When nobody speaks up any more, all nodes are
+3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `stragglers` such nodes
+   get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
    memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
@@ -100,6 +100,8 @@ class Plan:
     `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
     `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
     to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
+    So many `stragglers` are helped by unicast: 0 where a node is reached once an hour, for a frame to the
+    group costs no more.
     """
 
     block: bytes
@@ -112,6 +114,7 @@ class Plan:
     block_ack_delay: int = 4
     loss: float = 0.2
     repair_max: int = 64
+    stragglers: int = REPAIR_NODES
     ack_reception: bool = False
 
     def __post_init__(self) -> None:
@@ -369,13 +372,11 @@ class Delivery:
         said = [node for node in asking if node.missing and node.poll > self._polls_before]
         lacking = [node.missing for node in said if not node.by_pieces]
         room = self._most - (self._next - 1)
-        if len(lacking) > REPAIR_NODES and room > 0:
-            # The worst are helped one by one in the end: one that came late must not set the pace for all.
-            worst = max(lacking)
-            self._last = self._next - 1 + min(self._parity_for(worst), room)
+        if len(lacking) > self.plan.stragglers and room > 0:
+            self._last = self._next - 1 + min(self._parity_for(max(lacking)), room)
             self._poll_all, self._polls_before = False, self._polls
             self.phase = Phase.FRAGMENTS
-        elif len(asking) > REPAIR_NODES and self._confirms < CONFIRM_POLLS:
+        elif len(asking) > self.plan.stragglers and self._confirms < CONFIRM_POLLS:
             self._poll_all = True
             self.phase = Phase.POLL
         else:

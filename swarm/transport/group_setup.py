@@ -18,7 +18,7 @@ from swarm.security.lorawan import AesKey, mc_ke_key, mc_root_key, seal_mc_key
 from swarm.wire import multicast_setup as ts005
 from swarm.wire.clock_sync import gps_s
 
-__all__ = ["GroupSetup", "Step"]
+__all__ = ["LEAD_S", "GroupSetup", "Step"]
 
 VERSION = 2
 F_CNT_LAST = 0xFFFFFFFF

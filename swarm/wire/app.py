@@ -37,6 +37,7 @@ FPort, way  type  layout (sizes in bytes)
 10 down     05    a session for a large block: `swarm.wire.offer`
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
+12 down     04    type 1, label 1, by_id 1, value 2
 11, 12            expert questions: `swarm.wire.expert`
 12 both     02    and 12/03: days of readings, see `swarm.wire.readings`
 ==========  ====  ==================================================================================
@@ -92,6 +93,7 @@ from swarm.wire.messages import (
     DownlinkMessage,
     Features,
     Fragment,
+    Label,
     LearningMessage,
     MaskedSums,
     Message,
@@ -153,6 +155,7 @@ __all__ = [
     "DownlinkMessage",
     "Features",
     "Fragment",
+    "Label",
     "LearningMessage",
     "MaskedSums",
     "Message",
@@ -194,6 +197,7 @@ _ACK = struct.Struct("<BHH")
 _BLOCK = struct.Struct("<BHHBHIBB")
 _QUERY = struct.Struct("<BHBBB")
 _SCHEDULE = struct.Struct("<BIHH")
+_LABEL = struct.Struct("<BBBH")
 
 
 def hash8(node_index: int, round_number: int) -> int:
@@ -319,6 +323,8 @@ def _encode(message: PlainMessage) -> bytes | None:
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
         case Schedule():
             return _SCHEDULE.pack(1, *_fields(message))
+        case Label(label, by_id, value):
+            return _LABEL.pack(4, label, by_id, value) if label < CLASSES_MAX else None
         case _:
             return readings.encode(message)
 
@@ -399,6 +405,13 @@ def _decode_schedule(payload: bytes) -> Schedule | Malformed:
     return Schedule(*_SCHEDULE.unpack(payload)[1:]) if len(payload) == _SCHEDULE.size else _SIZE
 
 
+def _decode_label(payload: bytes) -> Label | Malformed:
+    if len(payload) != _LABEL.size:
+        return _SIZE
+    _, label, by_id, value = _LABEL.unpack(payload)
+    return Label(label, bool(by_id), value) if label < CLASSES_MAX and by_id <= 1 else _VALUE
+
+
 _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
     F_PORT_LEARNING: {
         RoundMode.PROTOTYPES: learning.decode_prototypes,
@@ -428,7 +441,12 @@ _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] 
         offer.OFFER_TYPE: offer.decode,
     },
     F_PORT_ASKING: {1: _decode_query, 2: expert.decode_reply, 3: expert.decode_query},
-    F_PORT_STATUS: {1: _decode_schedule, 2: readings.decode_readings, 3: readings.decode_share},
+    F_PORT_STATUS: {
+        1: _decode_schedule,
+        2: readings.decode_readings,
+        3: readings.decode_share,
+        4: _decode_label,
+    },
 }
 
 

@@ -71,6 +71,8 @@ SIGN_BITS = 1
 INT4_BITS = 4
 """Bits of a coordinate's value: the sign, and in three bits |level| - 1."""
 ADAPTER_SIZE = 512
+HEADS_ONLY = 0x80
+"""In the byte of the Rice parameter: the first gap counts from the head's first coordinate."""
 HEAD_ROW = 33
 HEAD_SIZES = frozenset(HEAD_ROW * classes for classes in range(2, CLASSES_MAX + 1))
 _INT4_LOW = tuple((byte & 15) - ((byte & 8) << 1) for byte in range(256))
@@ -79,19 +81,25 @@ _SIZE = Malformed("size")
 _VALUE = Malformed("value")
 
 
-def rice_bits(indices: Sequence[int], rice_k: int, value_bits: int = SIGN_BITS) -> int:
+def rice_bits(
+    indices: Sequence[int], rice_k: int, value_bits: int = SIGN_BITS, *, heads_only: bool = False
+) -> int:
     """Bits that the coordinates (values included) take with this Rice parameter."""
     bits = 0
-    previous = -1
+    previous = _before_first(heads_only)
     for index in indices:
         bits += ((index - previous - 1) >> rice_k) + rice_k + 1 + value_bits
         previous = index
     return bits
 
 
-def rice_k_for(indices: Sequence[int]) -> int:
+def rice_k_for(indices: Sequence[int], *, heads_only: bool = False) -> int:
     """The Rice parameter 0..9 with the fewest bits for these ascending indices (the smaller one on a tie)."""
-    return min(range(RICE_K_MAX + 1), key=lambda rice_k: rice_bits(indices, rice_k))
+    return min(range(RICE_K_MAX + 1), key=lambda rice_k: rice_bits(indices, rice_k, heads_only=heads_only))
+
+
+def _before_first(heads_only: bool) -> int:
+    return ADAPTER_SIZE - 1 if heads_only else -1
 
 
 def prototypes_ok(message: Prototypes) -> bool:
@@ -118,7 +126,7 @@ def _coordinates_ok(message: TopKSign | TopKInt4, values: int) -> bool:
         and message.rice_k <= RICE_K_MAX
         and 0 < len(indices) <= 255
         and len(indices) == values
-        and indices[0] >= 0
+        and indices[0] > _before_first(message.heads_only)
         and indices[-1] < LOCAL_SIZE_MAX
         and all(a < b for a, b in pairwise(indices))
     )
@@ -201,7 +209,7 @@ def _encode_top_k(kind: int, message: TopKSign | TopKInt4, scale: int, values: S
     """Header and bitstream; `values` is what follows each gap, as 0 and 1."""
     rice_k = message.rice_k
     bits = []
-    previous = -1
+    previous = _before_first(message.heads_only)
     for index, value in zip(message.indices, values, strict=True):
         gap = index - previous - 1
         low = format(gap & ((1 << rice_k) - 1), f"0{rice_k}b") if rice_k else ""
@@ -211,7 +219,8 @@ def _encode_top_k(kind: int, message: TopKSign | TopKInt4, scale: int, values: S
     size = (len(text) + 7) // 8
     head = (message.round, message.model_version, message.context, message.num_examples, scale)
     packed = int(text.ljust(8 * size, "0"), 2).to_bytes(size, "big")
-    return _TOP_K.pack(kind, *head, rice_k, len(message.indices)) + packed
+    rice = rice_k | (HEADS_ONLY if message.heads_only else 0)
+    return _TOP_K.pack(kind, *head, rice, len(message.indices)) + packed
 
 
 def encode_top_k_sign(message: TopKSign) -> bytes:
@@ -295,11 +304,14 @@ _Head = tuple[int, int, int, int, int, int]
 """round, model_version, context, num_examples, scale, rice_k."""
 
 
-def _decode_top_k(payload: bytes, value_bits: int) -> tuple[_Head, tuple[int, ...], list[int]] | Malformed:
-    """Head, indices and the raw values of a top-k frame."""
+def _decode_top_k(
+    payload: bytes, value_bits: int
+) -> tuple[_Head, tuple[int, ...], list[int], bool] | Malformed:
+    """Head, indices, the raw values of a top-k frame, and whether it is of heads only."""
     if len(payload) <= _TOP_K.size:
         return _SIZE
-    _, number, version, context, examples, scale, rice_k, count = _TOP_K.unpack_from(payload)
+    _, number, version, context, examples, scale, rice, count = _TOP_K.unpack_from(payload)
+    rice_k, heads_only = rice & ~HEADS_ONLY, bool(rice & HEADS_ONLY)
     if rice_k > RICE_K_MAX or count == 0:
         return _VALUE
     packed = payload[_TOP_K.size :]
@@ -307,7 +319,7 @@ def _decode_top_k(payload: bytes, value_bits: int) -> tuple[_Head, tuple[int, ..
     indices: list[int] = []
     values: list[int] = []
     at = 0
-    index = -1
+    index = _before_first(heads_only)
     for _ in range(count):
         stop = bits.find("0", at)
         value_at = stop + 1 + rice_k
@@ -322,7 +334,7 @@ def _decode_top_k(payload: bytes, value_bits: int) -> tuple[_Head, tuple[int, ..
         return _SIZE
     if "1" in bits[at:]:
         return _VALUE
-    return (number, version, context, examples, scale, rice_k), tuple(indices), values
+    return (number, version, context, examples, scale, rice_k), tuple(indices), values, heads_only
 
 
 def decode_top_k_sign(payload: bytes) -> TopKSign | Malformed:
@@ -330,8 +342,8 @@ def decode_top_k_sign(payload: bytes) -> TopKSign | Malformed:
     read = _decode_top_k(payload, SIGN_BITS)
     if isinstance(read, Malformed):
         return read
-    head, indices, values = read
-    message = TopKSign(*head, indices, tuple(map(bool, values)))
+    head, indices, values, heads_only = read
+    message = TopKSign(*head, indices, tuple(map(bool, values)), heads_only)
     return message if top_k_sign_ok(message) else _VALUE
 
 
@@ -340,9 +352,9 @@ def decode_top_k_int4(payload: bytes) -> TopKInt4 | Malformed:
     read = _decode_top_k(payload, INT4_BITS)
     if isinstance(read, Malformed):
         return read
-    head, indices, values = read
+    head, indices, values, heads_only = read
     levels = tuple(-(value & 7) - 1 if value >> 3 else (value & 7) + 1 for value in values)
-    message = TopKInt4(*head, indices, levels)
+    message = TopKInt4(*head, indices, levels, heads_only)
     return message if top_k_int4_ok(message) else _VALUE
 
 

@@ -54,6 +54,7 @@ __all__ = [
     "DownlinkMessage",
     "Features",
     "Fragment",
+    "Label",
     "LearningMessage",
     "MaskedSums",
     "Message",
@@ -164,7 +165,8 @@ class Prototypes:
 class TopKSign:
     """Uplink 10/02: signs of the largest coordinates of the node's change, all of one magnitude.
 
-    `indices` ascend in 0..841 (adapter A, adapter B, head); `magnitude` is in LSB of the parameters.
+    `indices` ascend in 0..841 (adapter A, adapter B, head), with `heads_only` in 512..841; `magnitude` is
+    in LSB of the parameters.
     """
 
     round: int
@@ -175,6 +177,7 @@ class TopKSign:
     rice_k: int
     indices: tuple[int, ...]
     negative: tuple[bool, ...]
+    heads_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,7 @@ class TopKInt4:
     rice_k: int
     indices: tuple[int, ...]
     levels: tuple[int, ...]
+    heads_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +357,16 @@ class SumsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """Downlink 12/04: the true class (0..9) of the day whose noon was `value` hours before the frame's
+    start, or with `by_id` of the observation with that id."""
+
+    label: int
+    by_id: bool
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class RoundAnnounce:
     """Downlink 10/01: a round is open for the nodes with hash8(node_index, round) <= cohort.
 
@@ -441,6 +455,7 @@ PlainMessage = (
     | Readings
     | ReadingsRequest
     | Share
+    | Label
 )
 """All but expert questions, which have a codec of their own."""
 UplinkMessage = (
@@ -456,6 +471,7 @@ DownlinkMessage = (
     | Schedule
     | Readings
     | Share
+    | Label
     | expert.Downlink
 )
 Message = UplinkMessage | DownlinkMessage
@@ -465,5 +481,5 @@ def f_port_of(message: Message) -> int:
     """The FPort on which this kind of message travels."""
     if isinstance(message, (Answer, Query, expert.Ask, expert.Output, expert.Reply, expert.ExpertQuery)):
         return F_PORT_ASKING
-    status = (Status, Schedule, Readings, ReadingsRequest, Share, expert.Experts)
+    status = (Status, Schedule, Readings, ReadingsRequest, Share, Label, expert.Experts)
     return F_PORT_STATUS if isinstance(message, status) else F_PORT_LEARNING

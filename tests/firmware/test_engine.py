@@ -132,8 +132,8 @@ def test_golden_top_k_streams(library: ctypes.CDLL, vectors: dict) -> None:
         out = np.zeros(256, dtype=np.uint8)
         chosen = Change()
         size = library.swn_top_k_encode(
-            Engine._p(delta), ctypes.c_size_t(delta.size), 1, Engine._p(out), ctypes.c_size_t(case["room"]),
-            ctypes.byref(chosen),
+            Engine._p(delta), ctypes.c_size_t(0), ctypes.c_size_t(delta.size), 1, Engine._p(out),
+            ctypes.c_size_t(case["room"]), ctypes.byref(chosen),
         )  # fmt: skip
         assert out[:size].tobytes().hex() == case["stream"]
         assert (chosen.rice_k, chosen.scale_head, chosen.count) == (

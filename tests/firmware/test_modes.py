@@ -10,10 +10,12 @@ import pytest
 
 from swarm.federation.modes import MODES
 from swarm.federation.strategy import FlowerStrategy
+from swarm.model import container
 from swarm.model.layout import ADAPTER_SIZE, Shape
+from swarm.node import NodeConfig, Nodes
 from swarm.wire import app
 from swarm.wire.app import BlockKind, RoundMode
-from tests.firmware.fleet import Fleet
+from tests.firmware.fleet import SECOND_US, Fleet
 
 HEADER = Path(__file__).parents[2] / "node_firmware" / "core" / "swn_frame.h"
 SHAPE = Shape(classes=4, features=40)
@@ -44,6 +46,21 @@ def test_changes_teach_the_fleet_and_the_frames_fit(mode: RoundMode, payload_max
     per_round = len(fleet.frames) / fleet.nodes.count / 3
     whole = 11 + SHAPE.local_size
     assert per_round == (-(-whole // (payload_max - 6)) if mode == RoundMode.DENSE_INT8 else 1)
+
+
+@pytest.mark.parametrize("mode", sorted(set(MODES) - {RoundMode.MASKED_SUMS}), ids=str)
+def test_a_node_answers_no_mode_that_it_refuses(mode: RoundMode) -> None:
+    """Whatever a gateway announces: node 0 refuses this mode, node 1 all others."""
+    image = container.random_model(11, shape=SHAPE, contexts=(0,))
+    refused = [1 << mode, 0xFFFF & ~(1 << mode)]
+    nodes = Nodes(2, [NodeConfig(i, 0, payload_max=222, refuses=refused[i]) for i in range(2)], image)
+    nodes.observe(0, 0, np.full((2, SHAPE.features), 7, np.int8))
+    assert nodes.label(0, np.ones(2, np.uint8)) == 2
+    announced = app.encode(app.RoundAnnounce(1, 0, mode, 255, 0, 300, 0, 0))
+    nodes.rx_many(range(2), 0, app.F_PORT_LEARNING, announced)
+    nodes.poll(200 * SECOND_US)
+    senders = {index for index, f_port, _ in nodes.outbox() if f_port == app.F_PORT_LEARNING}
+    assert senders == {1}
 
 
 @pytest.mark.parametrize("mode", [RoundMode.TOP_K_INT4, RoundMode.DENSE_INT8], ids=str)

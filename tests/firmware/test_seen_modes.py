@@ -95,7 +95,13 @@ def test_the_memory_of_samples_is_bounded_and_survives_a_restart() -> None:
     assert len(one._capture()["samples"]) == 6 * features.PER_NODE
 
 
-@pytest.mark.parametrize("name", ["FedAvg", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum", "Bulyan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FedAvg", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum"),
+        pytest.param("Bulyan", marks=pytest.mark.slow),  # a minute of Flower's own arithmetic
+    ],
+)
 def test_blocks_teach_the_fleet_with_any_strategy(name: str) -> None:
     """One frame a node and round; after some turns round the vector the fleet knows more."""
     fleet = Fleet(SHAPE, payload_max=222)

@@ -37,10 +37,10 @@ def test_a_node_sends_the_frames_that_are_planned(mode: RoundMode, payload_max: 
 
 
 def test_a_round_for_new_contexts_asks_for_less() -> None:
-    """By hand: 99 parameters of a head of three classes behind a gap of 512; Rice 2: 128 + 99 * 4 bits."""
+    """By hand: 99 parameters of a head of three classes; a gap and a sign are 2 bits when all are said."""
     head = Asked(WEATHER, heads_only=True)
     assert update_size(RoundMode.DENSE_INT8, 222, head) == 11 + 99
-    assert update_size(RoundMode.TOP_K_SIGN, 222, head) == 11 + 66
+    assert update_size(RoundMode.TOP_K_SIGN, 222, head) == 11 + 25
     assert update_size(RoundMode.BLOCKS, 222, head) == 12 + 2 * 32
     assert update_size(RoundMode.PROTOTYPES, 51, head) == 45
 

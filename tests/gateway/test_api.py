@@ -496,6 +496,16 @@ def test_no_round_opens_without_nodes_and_gateways(served: Served) -> None:
     assert answer.json()["detail"].startswith("no round can open")
 
 
+def test_a_label_waits_for_its_node(fresh: Served) -> None:
+    assert fresh.http.post("/api/nodes", json={"nodes": [otaa()]}).json()["added"] == 1
+    path = f"/api/nodes/{otaa()['dev_eui']}/labels"
+    assert fresh.http.post(path, json={"label": 2, "observation": 7}).json() == {"waiting": 1}
+    for body in ({"label": 2}, {"label": 2, "observation": 7, "noon_us": 1}, {"label": 10, "observation": 7}):
+        assert fresh.http.post(path, json=body).status_code == 422
+    old = fresh.http.post(path, json={"label": 2, "noon_us": 0})
+    assert old.status_code == 409 and "the last 60 days" in old.json()["detail"]
+
+
 def test_an_earlier_version_is_asked_for_by_number(fresh: Served) -> None:
     refused = fresh.http.post("/api/rounds/rollback", json={"to_version": 7})
     assert refused.status_code == 409

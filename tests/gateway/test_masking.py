@@ -53,6 +53,9 @@ def test_both_ends_of_a_pair_have_one_key_and_the_daemon_has_none(tmp_path: Path
     pair_keys = {key.hex() for group in members.values() for keys in group.values() for key in keys}
     assert not any(key in told for key in pair_keys - {bytes(16).hex()})
     assert "SWN_MASK" not in (out / "headers" / "g0.h").read_text()
+    assert "#define SWN_REFUSES 0x00f7u" in (out / "headers" / "a0.h").read_text(), "all but masked_sums"
+    assert "#define SWN_REFUSES 0x0040u" in (out / "headers" / "g0.h").read_text(), "features alone"
+    assert masking.NOTE in report.notes
 
 
 def test_groups_stay_and_late_nodes_make_their_own(tmp_path: Path) -> None:

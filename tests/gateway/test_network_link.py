@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from gateway.config import NetworkSection
+from gateway.mqtt.link import INBOX_MAX
 from swarm.wire import app
 from tests.gateway.broker import Authority, Broker, Person, needs_mosquitto
 from tests.swarm.cell import means
@@ -270,3 +271,21 @@ def test_tls_password_and_a_certificate_of_our_own(tmp_path: Path, caplog: pytes
                 until(lambda said=said: any(said in each.getMessage() for each in caplog.records), said)
                 assert served.alive()
         assert not any("correct horse" in each.getMessage() for each in caplog.records)
+
+
+def test_a_flood_that_the_broker_kept_is_taken_whole(tmp_path: Path) -> None:
+    """Far more than the inbox holds, all at once: the broker is made to wait, and nothing is lost."""
+    count = 8 * INBOX_MAX
+    with Broker(tmp_path / "broker", "max_inflight_messages 0", "max_queued_messages 0") as broker:
+        section = network(broker, "chirpstack")
+        server = Server("chirpstack", broker)
+        with Served(tmp_path, network=section) as served:
+            register(served)
+            server.uplink(EUI, 12, STATUS)
+            until(lambda: heard(served, EUI) == 1, "the subscription")
+        for _ in range(count):
+            server.uplink(EUI, 12, STATUS)
+        with Served(tmp_path, network=section) as served:
+            until(lambda: heard(served, EUI) == 1 + count, "all that the broker kept")
+            assert served.daemon.counters["network_inbox_lost"] == 0
+        server.person.__exit__()

@@ -270,6 +270,7 @@ def test_the_gateway_is_told_what_the_headers_say(tables: tuple[Path, Path], tmp
     assert ", ".join(f"0x{byte:02x}" for byte in second.nwk_s_key) in header
     assert f"#define SWN_MC_ADDR 0x{group.mc_addr:08x}ul" in header
     assert "#define SWN_FLAGS 1u" in header, "no humidity sensor"
+    assert "#define SWN_REFUSES 0x0040u" in header, "nobody agreed to share samples"
     assert "#define SWN_STATUS_PERIOD_S 1800ul" in header
     assert len({first.app_key, third.app_key, second.nwk_s_key, second.app_s_key, group.nwk_s_key}) == 5
 

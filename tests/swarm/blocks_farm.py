@@ -6,6 +6,7 @@ written out here as docs/SPEC.md 5a has it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from swarm.config import SwarmConfig
@@ -77,15 +78,28 @@ class BlockFarm:
         refuse: float = 0.0,
         version: int = 2,
         config: SwarmConfig | None = None,
+        seed: int = 11,
+        kill_at: Sequence[int] = (),
     ) -> None:
-        self.draw = Prng(11).child("air").numpy()
+        self.draw = Prng(seed).child("air").numpy()
+        self.kill_at = frozenset(kill_at)
+        self.deaf: set[int] = set()
+        self.fragments: list[ts004.DataFragment] = []
+        """As the first node heard them."""
+        self._transmits = self._killed_us = 0
         self.refuse = refuse
         self.loss = loss
         self.cell = Cell(config or farm.settings(), nodes=nodes, verdict=self._verdict)
+        self.version = version
         self.nodes = [Node(index, block, version) for index in range(nodes)]
         self._heard = self._windows = 0
 
     def _verdict(self, transmit: Transmit) -> str | None:
+        """The gateway's word; at some of the frames the process dies before it comes."""
+        self._transmits += 1
+        if self._transmits in self.kill_at and self._killed_us != self.cell.now_us:
+            self._killed_us = self.cell.now_us  # once at one instant: time passes until a process is up again
+            self.cell.restart()
         return "COLLISION_PACKET" if self.draw.random() < self.refuse else None
 
     def listen(self) -> None:
@@ -99,7 +113,7 @@ class BlockFarm:
         for transmit in cell.on_air[self._heard :]:
             end_us = transmit.at_us + transmit.airtime_us
             for node in self.nodes:
-                if transmit.multicast and not node.listens(end_us):
+                if node.index in self.deaf or (transmit.multicast and not node.listens(end_us)):
                     continue
                 if self.draw.random() < self.loss:
                     continue
@@ -110,7 +124,16 @@ class BlockFarm:
 
     def _take(self, node: Node, end_us: int, taken: Delivered, group: int | None) -> None:
         if taken.f_port == 201:
-            _, answer = node.device.rx(taken.payload, group)
+            (command, *_) = ts004.decode_downlink(taken.payload, self.version)  # type: ignore[misc]
+            if node.index == 0 and isinstance(command, ts004.DataFragment):
+                self.fragments.append(command)
+            heard, answer = node.device.rx(taken.payload, group)
+            if heard is Heard.WHOLE and node.offered is not None:  # it says so by itself, twice
+                told = ts004.FragSessionStatusAns(node.offered.index, node.offered.nb_frag, 0)
+                node.on_until_us = end_us
+                for after_s in (7 + node.index, 90 + node.index):
+                    said = ts004.encode(told, self.version)
+                    node.says.append((end_us + after_s * SECOND_US, said))
             if answer is not None:
                 node.says.append((end_us + answer.delay_us, answer.payload))
         else:
@@ -120,16 +143,22 @@ class BlockFarm:
             if isinstance(message, app.RoundAnnounce):
                 node.window_until_us = end_us
 
-    def run(self, hours: float) -> None:
-        """Let time pass; each node reports once an hour, and answers when it is due."""
+    def run(self, hours: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Let time pass until a block has ended; each node reports once an hour, and answers when due."""
         cell = self.cell
         until_us = cell.now_us + int(hours * 3600) * SECOND_US
-        next_status = {node.index: cell.now_us + (60 + node.index) * SECOND_US for node in self.nodes}
-        while cell.now_us < until_us and not cell.told("block_ended"):
-            cell.run_for(5)
+        heard = [node.index for node in self.nodes if node.index not in self.deaf]
+        next_status = {index: cell.now_us + (60 + index) * SECOND_US for index in heard}
+        ended = len(cell.told("block_ended"))
+        while cell.now_us < until_us and len(cell.told("block_ended")) == ended and not until():
+            due_us = [at_us for node in self.nodes for at_us, _ in node.says]
+            next_us = min(cell.now_us + 30 * SECOND_US, *due_us, *next_status.values())
+            cell.run_until(max(cell.now_us, next_us))
             cell.keep_alive()
             self.listen()
             for node in self.nodes:
+                if node.index in self.deaf:
+                    continue
                 due = [said for said in node.says if said[0] <= cell.now_us]
                 node.says = [said for said in node.says if said[0] > cell.now_us]
                 for _, payload in due:

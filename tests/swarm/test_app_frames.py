@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ KINDS = {
     "readings": app.Readings,
     "readings_request": app.ReadingsRequest,
     "share": app.Share,
+    "label": app.Label,
 }
 C_HASHES = [45, 165, 23, 29]  # printed by a C program with the expression of the specification
 PORTS = st.sampled_from([0, 9, 10, 11, 12, 13, 255])
@@ -146,16 +147,27 @@ def test_damaged_frames_never_raise(case: dict[str, Any], at: int, value: int, h
     assert result.reason in app.REASONS if isinstance(result, Malformed) else app.encode(result) == bytes(raw)
 
 
-@given(st.sets(st.integers(0, 841), min_size=1, max_size=255), st.integers(0, 9), st.randoms())
-def test_top_k_sign_round_trip_and_size(chosen: set[int], rice_k: int, chance: Any) -> None:
+@given(st.sets(st.integers(0, 841), min_size=1, max_size=255), st.integers(0, 9), st.booleans(), st.randoms())
+def test_top_k_sign_round_trip_and_size(chosen: set[int], rice_k: int, heads_only: bool, chance: Any) -> None:
     """Goal: any set of coordinates survives, and `rice_bits` tells its size in advance."""
-    indices = tuple(sorted(chosen))
+    indices = tuple(sorted({512 + index % 330 for index in chosen} if heads_only else chosen))
     negative = tuple(chance.random() < 0.5 for _ in indices)
-    payload = app.encode(app.TopKSign(9, 2, 1, 40, 33, rice_k, indices, negative))
-    assert app.decode_uplink(10, payload) == app.TopKSign(9, 2, 1, 40, 33, rice_k, indices, negative)
-    assert len(payload) == 11 + -(-app.rice_bits(indices, rice_k) // 8)
-    best = app.rice_k_for(indices)
-    assert app.rice_bits(indices, best) <= app.rice_bits(indices, rice_k)
+    update = app.TopKSign(9, 2, 1, 40, 33, rice_k, indices, negative, heads_only)
+    payload = app.encode(update)
+    assert app.decode_uplink(10, payload) == update
+    assert len(payload) == 11 + -(-app.rice_bits(indices, rice_k, heads_only=heads_only) // 8)
+    best = app.rice_k_for(indices, heads_only=heads_only)
+    assert app.rice_bits(indices, best, heads_only=heads_only) <= 8 * (len(payload) - 11)
+
+
+def test_a_head_alone_pays_nothing_for_the_adapter_in_front_of_it() -> None:
+    """Goal: all 99 signs of a head of three classes fit into a frame at SF12, and no other index does."""
+    indices = tuple(range(512, 611))
+    update = app.TopKSign(9, 2, 1, 40, 33, 0, indices, (True,) * 99, heads_only=True)
+    assert len(app.encode(update)) == 36
+    assert len(app.encode(replace(update, heads_only=False))) == 36 + 512 // 8
+    with pytest.raises(ValueError, match="valid frame"):
+        app.encode(replace(update, indices=(511, *indices[1:])))
 
 
 def test_sizes_that_the_design_counts_on() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarm.effects import Purpose
@@ -40,6 +40,7 @@ def ledger(*, blocking: bool) -> AirtimeLedger:
     return made
 
 
+@example([(868_100_000, 50_000, 0, True), (867_100_000, 50_000, 0, False), (868_100_000, 50_000, 0, True)])
 @given(
     st.lists(
         st.tuples(
@@ -89,5 +90,7 @@ def test_elsewhere_each_frequency_blocks_itself_or_nothing_does(name: str, rate:
     rules.add(922_100_000, 1000, 400)
     assert rules.earliest_us(922_100_000, 400, 1001) == max(1001, 1000 + rate * 400)
     assert rules.earliest_us(922_300_000, 400, 1001) == 1001
-    rules.remove(1000)
+    rules.add(922_300_000, 1000, 400)
+    rules.remove(922_100_000, 1000)
     assert rules.earliest_us(922_100_000, 400, 1001) == 1001
+    assert rules.earliest_us(922_300_000, 400, 1001) == max(1001, 1000 + rate * 400), "its namesake in time"
