@@ -139,7 +139,7 @@ static uint8_t may_open(swn_receive_t *receive, int64_t now_us)
     return 1;
 }
 
-/* It is whole: the node says so by itself. */
+/* It is whole, genuine or not: the node says so by itself. */
 static void plan_telling(swn_node_t *node, int64_t now_us)
 {
     node->config.receive->tells = SWN_WHOLE_TOLD;
@@ -262,12 +262,12 @@ static void judge(swn_node_t *node, int64_t now_us)
         receive->state = SWN_WHOLE_AND_VERIFIED;
         swn_transport_keep(transport, swn_transport_descriptor(transport), size);
         remember(node, size);
-        plan_telling(node, now_us);
     } else {
         receive->state = SWN_FORGED;
         receive->forged_until_us = node->listen.session.until_us;
         node->refused++;
     }
+    plan_telling(node, now_us);
     close_session(node, now_us);
     swn_listen_update(node, now_us);
 }
