@@ -18,7 +18,7 @@ __all__ = ["NodesFile", "Row", "is_eui", "mistake_of", "read_nodes"]
 
 COLUMNS = (
     "dev_eui", "name", "crop", "activation", "plot", "lat", "lon", "node_index", "dev_addr",
-    "nwk_s_key", "app_s_key", "join_eui", "app_key", "rx1_delay_s",
+    "nwk_s_key", "app_s_key", "join_eui", "app_key", "gen_app_key", "rx1_delay_s",
 )  # fmt: skip
 ALIASES = {"id": "name", "context": "crop"}
 NUMBERS: dict[str, type[int] | type[float]] = {
@@ -42,6 +42,8 @@ WORDS = {
     "app_s_key": "32 hexadecimal digits",
     "join_eui": "16 hexadecimal digits",
     "app_key": "32 hexadecimal digits",
+    "gen_app_key": "32 hexadecimal digits",
+    "mc_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
 }
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
@@ -73,7 +75,7 @@ def read_nodes(file: Path) -> NodesFile:
     multicast: dict[str, Any] | None = None
     if file.is_dir():
         group_file, file = file / "multicast.csv", file / "keys.csv"
-        group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, *channels.COLUMNS))
+        group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, "mc_key", *channels.COLUMNS))
         if wrong:
             raise CommandError("\n".join(wrong))
         multicast = group[0][1] if group else None
