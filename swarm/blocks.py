@@ -74,7 +74,7 @@ class Blocks:
         """Whether the present job's row is behind."""
         self._session_cnt = 0
         self._sending = BlockSending(
-            downlinks, region, windows=self._windows, settle=self._settle, report=self._report
+            downlinks, region, windows=self._windows, settle=self._settle, view=self.view
         )
         downlinks.guests = self._offers
         self._restore(rows)
@@ -274,9 +274,6 @@ class Blocks:
         return [*effects, Event("block_ended", now_us, result)]
 
     # -- what others want to know -----------------------------------------------------------------
-
-    def _report(self, kind: str, at_us: int, job: Job) -> Event:
-        return Event(kind, at_us, self.view(job))
 
     def view(self, job: Job) -> dict[str, Any]:
         """One block as a plain object."""

@@ -55,6 +55,8 @@ PARITY_MIN = 32
 REPAIR_NODES = 2
 """So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
+MISSING_MAX = 255
+"""A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
 SESSION_CNTS = 8
@@ -343,7 +345,7 @@ class Delivery:
             room = self.plan.repair_max - node.frames
             node.state = State.LISTENING
             node.missing, node.poll = answer.missing, self._polls
-            node.by_pieces = answer.memory_error or answer.missing == self.nb_frag
+            node.by_pieces = answer.memory_error or answer.missing == min(self.nb_frag, MISSING_MAX)
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
             if node.owed > room:
                 node.owed = 0  # another group may still help it
