@@ -40,7 +40,7 @@ TAG = "block"
 
 
 class BlockSending:
-    """`job` is the block on its way; `settle` is called when that may have ended, `view` is what events tell."""
+    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`."""
 
     def __init__(
         self,
