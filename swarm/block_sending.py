@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from swarm.block_job import SHARE, Job, session_s
 from swarm.downlinks import MULTICAST_LEAD_US, Downlinks, Pending, Programme
@@ -37,12 +38,9 @@ UNICAST_US = 60 * SECOND_US
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 TAG = "block"
 
-Report = Callable[[str, int, Job], Event]
-"""Makes the event of a kind, at a time, of a block."""
-
 
 class BlockSending:
-    """`job` is the block on its way; `settle` is called when that may have ended, `report` tells of it."""
+    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`."""
 
     def __init__(
         self,
@@ -51,13 +49,13 @@ class BlockSending:
         *,
         windows: bool,
         settle: Callable[[int], list[Effect]],
-        report: Report,
+        view: Callable[[Job], dict[str, Any]],
     ) -> None:
         self._downlinks = downlinks
         self._region = region
         self._windows = windows
         self._settle = settle
-        self._report = report
+        self._view = view
         self.job: Job | None = None
         self._flight: Programme | None = None
         self._next_us = 0
@@ -138,7 +136,7 @@ class BlockSending:
         elif awaited:
             polled = job.delivery.phase is Phase.POLL
             job.delivery.sent_multicast(frame.end_us)
-            effects += [self._report("block_polled", now_us, job)] if polled else []
+            effects += [Event("block_polled", now_us, self._view(job))] if polled else []
         return [job.store(), *effects, *self._settle(now_us)]
 
     # -- one node ---------------------------------------------------------------------------------
@@ -188,4 +186,4 @@ class BlockSending:
         """One more frame was on the air."""
         job.airtime_us += airtime_us
         job.frames += 1
-        return [self._report("block_offered", now_us, job)] if job.frames == 1 else []
+        return [Event("block_offered", now_us, self._view(job))] if job.frames == 1 else []

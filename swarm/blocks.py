@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from swarm.block_job import Job
@@ -49,7 +49,7 @@ SESSION_CNT_END = 1 << 15
 
 
 class Blocks:
-    """`rows` is what earlier stores left."""
+    """`rows` is what earlier stores left; `sign` ends a block with the signature that nodes want of it."""
 
     def __init__(
         self,
@@ -58,7 +58,10 @@ class Blocks:
         downlinks: Downlinks,
         region: Region,
         rows: Mapping[str, Mapping[str, Row]],
+        sign: Callable[[bytes], bytes] = bytes,
     ) -> None:
+        self.signed = sign
+        """What a block becomes before it is sent."""
         self._registry = registry
         self._downlinks = downlinks
         self._region = region
@@ -71,7 +74,7 @@ class Blocks:
         """Whether the present job's row is behind."""
         self._session_cnt = 0
         self._sending = BlockSending(
-            downlinks, region, windows=self._windows, settle=self._settle, report=self._report
+            downlinks, region, windows=self._windows, settle=self._settle, view=self.view
         )
         downlinks.guests = self._offers
         self._restore(rows)
@@ -271,9 +274,6 @@ class Blocks:
         return [*effects, Event("block_ended", now_us, result)]
 
     # -- what others want to know -----------------------------------------------------------------
-
-    def _report(self, kind: str, at_us: int, job: Job) -> Event:
-        return Event(kind, at_us, self.view(job))
 
     def view(self, job: Job) -> dict[str, Any]:
         """One block as a plain object."""

@@ -69,6 +69,7 @@ from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
@@ -438,6 +439,10 @@ class Coordinator:
 
     def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
         """Take the group session over.  Every group that ever was keeps its counter."""
+        if command.mc_key is not None:
+            derived = multicast_keys(AesKey(command.mc_key), command.mc_addr)
+            if derived != (command.nwk_s_key, command.app_s_key):
+                return Refused("the group's mc_key does not give its nwk_s_key and app_s_key; leave it out")
         group = MulticastGroup(
             mc_addr=command.mc_addr,
             nwk_s_key=command.nwk_s_key,

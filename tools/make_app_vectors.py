@@ -390,6 +390,17 @@ def valid_downlinks() -> list[Case]:
     ]
 
 
+def malformed_offers() -> list[Case]:
+    """OFFERs of no session."""
+    return [
+        refused("offer_one_byte_short", 10, "down", "0500" + "0100" + "3000" + "00" * 8, "size"),
+        refused("offer_one_byte_long", 10, "down", "0500" + "0100" + "3000" + "00000000000001000000", "size"),
+        refused("offer_no_pieces", 10, "down", "0500" + "0000" + "3000" + "000000000000010000", "value"),
+        refused("offer_all_padding", 10, "down", "0500" + "0100" + "3030" + "000000000000010000", "value"),
+        refused("offer_no_length", 10, "down", "0500" + "0100" + "3000" + "000000000000000000", "value"),
+    ]
+
+
 def malformed_uplinks() -> list[Case]:
     """Bytes that the gateway has to refuse."""
     proto = "01" + "0700" + "0300" + "01" + "1e"
@@ -407,11 +418,7 @@ def malformed_uplinks() -> list[Case]:
         refused("type_4_on_11_down", 11, "down", "04" + "00" * 10, "type"),
         *malformed_experts(),
         refused("type_6_down", 10, "down", "06" + "00" * 20, "type"),
-        refused("offer_one_byte_short", 10, "down", "0500" + "0100" + "3000" + "00" * 8, "size"),
-        refused("offer_one_byte_long", 10, "down", "0500" + "0100" + "3000" + "00000000000001000000", "size"),
-        refused("offer_no_pieces", 10, "down", "0500" + "0000" + "3000" + "000000000000010000", "value"),
-        refused("offer_all_padding", 10, "down", "0500" + "0100" + "3030" + "000000000000010000", "value"),
-        refused("offer_no_length", 10, "down", "0500" + "0100" + "3000" + "000000000000000000", "value"),
+        *malformed_offers(),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
         refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),
