@@ -183,12 +183,8 @@ class Coordinator:
                 removed += self.server_nodes.forget(command.dev_eui)
                 removed += self.blocks.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
-            case SetMulticast():
-                return self._set_multicast(now_us, command)
-            case SetSigningKey():
-                self.signer.key = command.key
-                data = {"public_key": command.key.public_key.hex()}
-                return [Event("signing_key_set", now_us, data)]
+            case SetMulticast() | SetSigningKey():
+                return self._set_keys(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
             case RollBack():
@@ -436,6 +432,13 @@ class Coordinator:
         ]
 
     # -- the rest ---------------------------------------------------------------------------------
+
+    def _set_keys(self, now_us: int, command: SetMulticast | SetSigningKey) -> list[Effect] | Refused:
+        """Take over what all nodes were provisioned with."""
+        if isinstance(command, SetMulticast):
+            return self._set_multicast(now_us, command)
+        self.signer.key = command.key
+        return [Event("signing_key_set", now_us, {"public_key": command.key.public_key.hex()})]
 
     def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
         """Take the group session over.  Every group that ever was keeps its counter."""

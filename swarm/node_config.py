@@ -50,8 +50,8 @@ class NodeConfig:
     Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0:
     never), again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the
     image has it.  `mask`: its group for masked sums (None: no part); bit m of `refuses`, mode m.  `signer`:
-    the Ed25519 key (32 B) whose blocks it takes (None: it checks none, and takes no large ones), `block_key`
-    its DataBlockIntKey (16 B) for those that another server sets up.
+    the Ed25519 key (32 B) whose blocks it takes (None: blocks come unsigned, and no large ones are taken),
+    `block_key` its DataBlockIntKey (16 B) for those that another server sets up.
     """
 
     node_index: int

@@ -297,6 +297,7 @@ class Rounds:
         effects = self._judge_newest(now_us)
         handed = self._handed_in
         effects += self._take_up(now_us, number)
+        effects += self._versions.catch_up(self._registry.versions(), now_us, number)
         gather, close_s = False, learning.close_s
         if handed is not None:
             gather, close_s = handed.gather, handed.close_s or close_s
@@ -506,9 +507,8 @@ class Rounds:
         stale = entry.status.model_version != current.model_version
         announce = partial(self._announce, current)
         size = len(announce(current.opened_us))
-        return window.to_one(
-            acks, self._versions.frames(room) if stale else [], announce, size, current.close_us
-        )
+        pieces = self._versions.frames(room) if stale else []
+        return window.to_one(acks, pieces, announce, size, current.close_us)
 
     def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
         """Queue this window's frames."""

@@ -44,12 +44,14 @@ def bring_key(client: Client, seed: bytes, source: Path, *, replace: bool = Fals
 
 
 def warning_without_key(client: Client, source: Path) -> str | None:
-    """What to say of nodes with a group and no signing key."""
+    """What to say of nodes with a group and no signing key; a file made by hand goes without."""
     if client.get("/api/state")["signing_key"] is not None:
         return (
             f"{source}: warning: these nodes were provisioned without a signing key, and this daemon signs"
             " its models: they take none; provision with --sign and flash them again, or use another data_dir"
         )
+    if not source.is_dir():
+        return None
     return (
         f"{source}: warning: these nodes take models from whoever has the group's key, for they were"
         " provisioned without a signing key; `swarm pilot provision NODES.csv DIR --sign` makes one"

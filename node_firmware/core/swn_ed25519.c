@@ -46,16 +46,20 @@ static const uint32_t ORDER[WORDS] = {0x5CF5D3EDu, 0x5812631Au, 0xA2F79CD6u, 0x1
 
 /* Points ------------------------------------------------------------------------------------------- */
 
-/* Both operations end with x = E / G, y = H / F (Hisil, Wong, Carter, Dawson 2008, 3.1 and 3.3, a = -1). */
-static void finish(point_t *out, const swn_field_t *e, const swn_field_t *f, const swn_field_t *g, const swn_field_t *h)
+/* Both operations end with x = E / G, y = H / F (Hisil, Wong, Carter, Dawson 2008, 3.1 and 3.3, a = -1); T is left
+ * out where no addition follows. */
+static void finish(point_t *out, const swn_field_t *e, const swn_field_t *f, const swn_field_t *g, const swn_field_t *h,
+                   unsigned with_t)
 {
     swn_field_multiply(&out->x, e, f);
     swn_field_multiply(&out->y, g, h);
     swn_field_multiply(&out->z, f, g);
-    swn_field_multiply(&out->t, e, h);
+    if (with_t) {
+        swn_field_multiply(&out->t, e, h);
+    }
 }
 
-static void point_double(point_t *p)
+static void point_double(point_t *p, unsigned with_t)
 {
     swn_field_t e;
     swn_field_t f;
@@ -72,11 +76,11 @@ static void point_double(point_t *p)
     swn_field_square(&f, &p->z);
     swn_field_add(&f, &f, &f);
     swn_field_add(&f, &f, &g); /* 2 Z^2 + X^2 - Y^2 */
-    finish(p, &e, &f, &g, &h);
+    finish(p, &e, &f, &g, &h, with_t);
 }
 
 /* Complete: equal, opposite and neutral points are nothing special. */
-static void point_add(point_t *p, const addend_t *q)
+static void point_add(point_t *p, const addend_t *q, unsigned with_t)
 {
     swn_field_t e;
     swn_field_t f;
@@ -91,7 +95,7 @@ static void point_add(point_t *p, const addend_t *q)
     swn_field_multiply(&f, &p->t, &q->dt2);
     swn_field_cross(&h, &e);
     swn_field_cross(&g, &f);
-    finish(p, &e, &f, &g, &h);
+    finish(p, &e, &f, &g, &h, with_t);
 }
 
 static void as_addend(addend_t *out, const point_t *p)
@@ -148,8 +152,8 @@ static uint8_t is_small_order(const point_t *p)
 {
     point_t multiple = *p;
 
-    point_double(&multiple);
-    point_double(&multiple);
+    point_double(&multiple, 0);
+    point_double(&multiple, 0);
     return swn_field_is_zero(&multiple.x);
 }
 
@@ -220,19 +224,18 @@ static void combine(point_t *out, const uint32_t *s, const uint32_t *k, const po
 
     as_addend(&other, p);
     *out = *p;
-    point_add(out, &BASE);
+    point_add(out, &BASE, 1);
     as_addend(&both, out);
     memset(out, 0, sizeof *out);
     out->y = ONE;
     out->z = ONE;
     for (bit = ORDER_BITS; bit-- > 0;) {
-        point_double(out);
-        if (bit_of(s, bit) && bit_of(k, bit)) {
-            point_add(out, &both);
-        } else if (bit_of(s, bit)) {
-            point_add(out, &BASE);
-        } else if (bit_of(k, bit)) {
-            point_add(out, &other);
+        const unsigned in_s = bit_of(s, bit);
+        const unsigned in_k = bit_of(k, bit);
+
+        point_double(out, in_s | in_k);
+        if (in_s | in_k) {
+            point_add(out, in_s & in_k ? &both : in_s ? &BASE : &other, 0);
         }
     }
 }

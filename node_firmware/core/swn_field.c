@@ -58,13 +58,13 @@ void swn_field_multiply(swn_field_t *out, const swn_field_t *a, const swn_field_
 
     for (k = 0; k < 2 * LIMBS - 1; k++) {
         const int16_t *left = a->limb + (k < LIMBS ? 0 : k - LIMBS + 1);
-        const int16_t *last = a->limb + (k < LIMBS ? k : LIMBS - 1);
         const int16_t *right = b->limb + (k < LIMBS ? k : LIMBS - 1);
+        unsigned products = k < LIMBS ? k + 1 : 2 * LIMBS - 1 - k;
         int32_t carry;
 
-        while (left <= last) {
+        do {
             sum += (int32_t)*left++ * *right--;
-        }
+        } while (--products > 0);
         carry = swn_round_shift(sum, LIMB_BITS);
         columns[k] = (int16_t)(sum - carry * LIMB);
         sum = carry;

@@ -8,20 +8,23 @@ the block's, signed: a version that was stored under one key goes out under the 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
-An earlier version comes back as the next one (`earlier`, then `move_to`): numbers never go back.
+An earlier version comes back as the next one (`earlier`, then `move_to`): numbers never go back, and nodes
+take no signed block whose number is behind theirs.  A gateway that lost its rows, or got old ones from a
+backup, would be refused by all: `catch_up` goes on from the number that its nodes report.
 
 Rows: table `model`, one row a version, the last `KEPT` of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from swarm.effects import Row, Store
+from swarm.effects import Event, Row, Store
 from swarm.model import block, stored
-from swarm.model.vector import Float64, Mirror
+from swarm.model.vector import VERSIONS, Float64, Mirror
 from swarm.security.signatures import Signer
 from swarm.wire.app import BlockKind
 
@@ -155,6 +158,27 @@ class Versions:
         self._remember()
         obsolete = str(self.mirror.version - KEPT)
         return [self._row(now_us, number), Store(TABLE, obsolete, None)]
+
+    def catch_up(self, told: Sequence[int], now_us: int, number: int) -> list[Store | Event]:
+        """If a quarter of the nodes that said theirs have versions ahead, a whole block goes out above them.
+
+        A quarter: few that lie, or that somebody took apart, cannot use the numbers up.
+        """
+        ahead = sorted(((version - self.mirror.version) % VERSIONS for version in told), reverse=True)
+        ahead = [steps for steps in ahead if 0 < steps <= VERSIONS // 2]
+        needed = -(-len(told) // 4)
+        if self._signer is None or self._signer.key is None or not ahead or len(ahead) < needed:
+            return []
+        before = self.mirror
+        theirs = (before.version + ahead[needed - 1]) % VERSIONS
+        kept = [version for version in self._past if version != self._base.version]
+        obsolete = [Store(TABLE, str(version), None) for version in kept]
+        self._past = {self._base.version: (self._base, self._base.master())}
+        self.block = block.encode(replace(before, version=theirs), self.master, BlockKind.FULL)
+        self.mirror = self.block.mirror
+        self._remember()
+        data = {"from_version": before.version, "to_version": self.mirror.version, "nodes": len(ahead)}
+        return [*obsolete, self._row(now_us, number), Event("versions_skipped", now_us, data)]
 
     def _row(self, now_us: int, number: int) -> Store:
         row = stored.to_row(self.mirror, self.master, self.block, made_us=now_us, number=number)
