@@ -20,6 +20,7 @@ from gateway.commands import (
     bench_ask,
     bench_readings,
     bench_robustness,
+    blocks,
     demo,
     experts,
     federation,
@@ -52,6 +53,7 @@ app.add_typer(nodes.app, name="nodes")
 asking.rounds.command()(advice.advise)
 app.add_typer(asking.rounds, name="rounds")
 app.add_typer(experts.app, name="experts")
+app.add_typer(blocks.app, name="blocks")
 app.command()(demo.demo)
 app.command()(asking.ask)
 app.command()(asking.airtime)

@@ -41,6 +41,7 @@ from swarm.phy.regions import Region
 from swarm.prng import Prng
 from swarm.security.signatures import SigningKey
 from swarm.wire.app import F_PORT_ASKING, F_PORT_LEARNING, F_PORT_STATUS, Schedule, encode
+from swarm.wire.packages import F_PORTS, Package
 
 __all__ = ["LABEL_NONE", "Sending", "SwarmOfNodes", "data_rates", "firmware_nodes", "shipped_model"]
 
@@ -49,6 +50,8 @@ GUARD_US = 1_000_000
 """How long before an announced window the firmware opens its receiver."""
 JOIN_SPREAD_US = 600_000_000
 """Nodes that are switched on together ask to join within these ten minutes."""
+FLASH_SIZE = 32_768
+"""What a node's board has for a large block."""
 _BUSY_NOT_JOINED_S = 60
 _BILLION = 1_000_000_000
 
@@ -91,6 +94,7 @@ def firmware_nodes(
     """The firmware of all nodes, just switched on."""
     seeds = Prng(scenario.seed).child("firmware")
     signer = SigningKey(signing_seed(scenario)).public_key
+    flash_size = FLASH_SIZE if scenario.large_block.at_s else 0
     configs = [
         NodeConfig(
             node_index=index,
@@ -104,7 +108,7 @@ def firmware_nodes(
         )
         for index in range(scenario.nodes)
     ]
-    return Nodes(scenario.nodes, configs, model, now_us=now_us)
+    return Nodes(scenario.nodes, configs, model, now_us=now_us, flash_size=flash_size)
 
 
 class SwarmOfNodes:
@@ -240,6 +244,8 @@ class SwarmOfNodes:
 
 def _purpose(f_port: int, payload: bytes) -> str:
     """What an uplink is for, as airtime is accounted."""
+    if f_port == F_PORTS[Package.FRAGMENTATION]:
+        return "block"
     if f_port == F_PORT_STATUS:
         return "status" if payload[0] == 1 else "readings"
     return {F_PORT_LEARNING: "update", F_PORT_ASKING: "answer"}.get(f_port, "other")

@@ -24,12 +24,13 @@ from dataclasses import dataclass, fields
 from itertools import islice
 
 from swarm.config import Borrowing as Settings
-from swarm.downlinks import Downlinks, Payload, Pending
+from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store, integers
 from swarm.inference.loan import composed, text_of
 from swarm.inference.pairing import Defect, Match, Witness, defect_of, match, rainy_hours, together
 from swarm.inference.plan import distance_m
 from swarm.phy.regions import Region
+from swarm.queued import Payload
 from swarm.registry import Entry, NodeRecord, Registry
 from swarm.wire import app
 from swarm.wire import readings as wire

@@ -8,16 +8,22 @@ from typing import Literal
 from swarm.security.signatures import SigningKey
 
 __all__ = [
+    "BLOCK_MAX",
     "AddNode",
+    "CancelBlock",
     "Command",
     "OpenRound",
     "RemoveNode",
     "RollBack",
+    "SendBlock",
     "SetModel",
     "SetMulticast",
     "SetSigningKey",
     "TellLabel",
 ]
+
+BLOCK_MAX = 65_536
+"""Bytes of a large block, its signature included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,8 @@ class AddNode:
 
     ABP needs `dev_addr`, `nwk_s_key`, `app_s_key`; OTAA needs `join_eui`, `app_key`.
     `context` indexes the expert of its crop; `lat`, `lon` in degrees.  Without `node_index` a new node gets
-    the highest free one, out of the way of those that were provisioned from 0 upwards.
+    the highest free one, out of the way of those that were provisioned from 0 upwards.  With `gen_app_key`
+    (16 B) it is a device of another make, which is set up by TS005 and TS004 for large blocks.
     """
 
     dev_eui: str
@@ -43,6 +50,7 @@ class AddNode:
     join_eui: str = "0000000000000000"
     app_key: bytes | None = field(default=None, repr=False)
     rx1_delay_s: int | None = None
+    gen_app_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +65,15 @@ class SetMulticast:
     """The group session all nodes of this cell were provisioned with (made once, at provisioning).
 
     Another group than the cell's is refused unless `replace`: nodes of the old one then hear nothing.
+    `mc_key` (16 B), where it is known, is the McKey that both session keys were derived from: without it no
+    device of another make can be let in (TS005).
     """
 
     mc_addr: int
     nwk_s_key: bytes = field(repr=False)
     app_s_key: bytes = field(repr=False)
     replace: bool = False
+    mc_key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +123,35 @@ class TellLabel:
     observation: int | None = None
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | SetSigningKey | OpenRound | SetModel | TellLabel
+@dataclass(frozen=True, slots=True)
+class SendBlock:
+    """Deliver a large block (1..`BLOCK_MAX` B, its signature last) to `nodes` (DevEUIs), or to all.
+
+    `loss` (0..0.9) is the share of frames that nodes are expected to lose, `version` (1, 2) that of TS004.
+    """
+
+    block: bytes = field(repr=False)
+    nodes: tuple[str, ...] | None = None
+    loss: float = 0.2
+    version: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class CancelBlock:
+    """End a delivery, or take it from the queue; `descriptor` is that of TS004 (4 B)."""
+
+    descriptor: bytes
+
+
+Command = (
+    AddNode
+    | RemoveNode
+    | RollBack
+    | SetMulticast
+    | SetSigningKey
+    | OpenRound
+    | SetModel
+    | TellLabel
+    | SendBlock
+    | CancelBlock
+)

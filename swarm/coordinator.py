@@ -5,6 +5,7 @@ Theory of operation.  An uplink walks, in this order:
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
     -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
     -> rounds.on_update | asking.on_answer | expert_asking | borrowing | status
+    (FPorts 200-203: packages -> the clock, or blocks)
     -> downlinks.answer (RX1/RX2 of this very uplink)
 
 (where somebody else's network server does the MAC, on_application_uplink enters at wire.app, and
@@ -15,7 +16,8 @@ server_nodes answers), and a round, when its quorum or deadline has come:
 
 A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine; a node's
 own question for an expert that it lacks: expert_asking -> the gateway's replica, or holders -> downlinks.
-There is no third way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
+A large block: on_command -> blocks -> transport.delivery -> downlinks, between the windows of rounds.
+There is no fourth way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
 the order given.  All state lives in rows that `Store` effects wrote: a coordinator made from the
 same rows goes on where the last one stopped.
 """
@@ -26,13 +28,16 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
+from swarm.blocks import Blocks
 from swarm.borrowing import Borrowing
 from swarm.commands import (
     AddNode,
+    CancelBlock,
     Command,
     OpenRound,
     RemoveNode,
     RollBack,
+    SendBlock,
     SetModel,
     SetMulticast,
     SetSigningKey,
@@ -58,11 +63,13 @@ from swarm.mac import session as mac_session
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
 from swarm.mac.session import Accepted, MulticastGroup
+from swarm.packages import PORTS, PackagePorts
 from swarm.phy.link import SNR_LIMIT_DB
 from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
+from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
@@ -106,6 +113,8 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
+        self.blocks = Blocks(config, self.registry, self.downlinks, self.region, rows)
+        self._packages = PackagePorts(self.downlinks, self.blocks)
         self._dedup = Deduplicator(config.dedup_us)
         self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
 
@@ -160,9 +169,9 @@ class Coordinator:
                 stores = self.registry.add(now_us, command)
                 if isinstance(stores, Refused):
                     return stores
-                if not stores:
-                    return []  # known with just these values
-                return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
+                # Without stores it is known with just these values.
+                added = Event("node_added", now_us, {"dev_eui": command.dev_eui})
+                return [*stores, added] if stores else []
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
@@ -172,6 +181,7 @@ class Coordinator:
                 removed += self.borrowing.forget(command.dev_eui)
                 removed += self.labels.forget(command.dev_eui)
                 removed += self.server_nodes.forget(command.dev_eui)
+                removed += self.blocks.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
             case SetMulticast() | SetSigningKey():
                 return self._set_keys(now_us, command)
@@ -183,6 +193,10 @@ class Coordinator:
                 return self.rounds.hand_in(now_us, command)
             case TellLabel():
                 return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
+            case SendBlock():
+                return self.blocks.send(now_us, command)
+            case CancelBlock():
+                return self.blocks.cancel(now_us, command)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -190,6 +204,7 @@ class Coordinator:
         effects += self.rounds.poll(now_us)
         effects += self.asking.poll(now_us)
         effects += self.expert_asking.poll(now_us)
+        effects += self.blocks.poll(now_us)
         sent = self.downlinks.poll(now_us)
         if any(isinstance(effect, Event) and effect.kind == "programme_sent" for effect in sent):
             effects += self.rounds.on_programme_sent()
@@ -197,7 +212,7 @@ class Coordinator:
 
     def poll_at(self) -> int | None:
         """When `poll` has to be called next (us); None: only after another input."""
-        parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.downlinks)
+        parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.blocks, self.downlinks)
         times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
         return min(times) if times else None
 
@@ -265,6 +280,7 @@ class Coordinator:
                 self.rounds.on_heard(now_us, entry)
         elif not self.downlinks.genuine(rx.gateway_id):
             return effects  # no answer through strangers to what may be a recording
+        self.blocks.reach(now_us, entry)
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
@@ -305,6 +321,7 @@ class Coordinator:
         if uplink.f_port != app.F_PORT_LEARNING:
             self.rounds.on_heard(now_us, entry)
         effects += self.labels.on_heard(now_us, dev_eui)
+        self.blocks.reach(now_us, entry)
         return effects + self.server_nodes.answer(now_us, entry, uplink)
 
     def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
@@ -325,7 +342,19 @@ class Coordinator:
     ) -> list[Effect]:
         if not accepted.f_port:
             return []
-        message = app.decode_uplink(accepted.f_port, accepted.payload)
+        if accepted.f_port in PORTS:
+            done = self._packages.on_uplink(now_us, entry, accepted.f_port, accepted.payload, rx.at_us)
+            return self._dropped(now_us, rx, done) if isinstance(done, Malformed) else done
+        return self._message(now_us, rx, entry, app.decode_uplink(accepted.f_port, accepted.payload))
+
+    def _message(
+        self,
+        now_us: int,
+        rx: RxFrame | ApplicationUplink,
+        entry: Entry,
+        message: app.UplinkMessage | Malformed,
+    ) -> list[Effect]:
+        """One of our own frames."""
         match message:
             case Malformed():
                 return self._dropped(now_us, rx, message)
@@ -413,6 +442,10 @@ class Coordinator:
 
     def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
         """Take the group session over.  Every group that ever was keeps its counter."""
+        if command.mc_key is not None:
+            derived = multicast_keys(AesKey(command.mc_key), command.mc_addr)
+            if derived != (command.nwk_s_key, command.app_s_key):
+                return Refused("the group's mc_key does not give its nwk_s_key and app_s_key; leave it out")
         group = MulticastGroup(
             mc_addr=command.mc_addr,
             nwk_s_key=command.nwk_s_key,
@@ -420,10 +453,14 @@ class Coordinator:
             f_cnt=0,
             frequency_hz=self.channel.frequency_hz,
             data_rate=self.channel.data_rate,
+            mc_key=command.mc_key,
         )
         known = self.downlinks.group
         if known is not None and _fingerprint(known) == _fingerprint(group):
-            return []
+            if group.mc_key in (None, known.mc_key):
+                return []
+            known.mc_key = group.mc_key  # the same group, of which more is known now
+            return [Store("multicast", "cell", known.to_row())]
         effects: list[Effect] = []
         if known is not None:
             if not command.replace:

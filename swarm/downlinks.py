@@ -9,6 +9,7 @@ Theory of operation.  There are two ways to a node, and both take their slot fro
 * *multicast*: one ordered queue for the group.  Frame counters are given when a frame is built,
   just before its slot, so they leave in order whatever was refused before.  The next frame is built
   when the one before is about to end; a frame that every radio refused is tried again.
+  *Between* the programmes of windows, frames of a large block go to the group one by one.
 
 A gateway proves itself by being the first to deliver a genuine new frame, which no recording is and no
 copy of another gateway's frame.  It counts as genuine until the cell's newest proof is `PROOF_KEPT_US`
@@ -32,6 +33,7 @@ from swarm.mac.scheduler import DownlinkScheduler, Refused, Slot
 from swarm.mac.self_blocking import SelfBlocking
 from swarm.mac.session import MulticastGroup, Session, downlink
 from swarm.phy.regions import Region
+from swarm.queued import Pending, Programme, payload_at, spread
 from swarm.wire.lorawan import DATA_OVERHEAD
 
 __all__ = ["PENDING_MAX", "PROGRAMME_MAX", "Downlinks", "Pending", "Programme"]
@@ -55,41 +57,10 @@ UNKNOWN_FATE = "NO_TX_ACK"
 SILENT = frozenset({UNKNOWN_FATE, "NO_DNTXED"})
 """Errors after which the airtime counts: nobody said that nothing was sent.  A Basics Station that confirms
 nothing has dropped the frame, so it is sent again; but what it did not confirm it may have sent in part."""
+BETWEEN_AGAIN_US = 10_000_000
 IN_FLIGHT_MAX = 1024
 AIRTIME_KEPT_US = 3_700_000_000
 """Grants are stored a little longer than the sliding hour they are needed for after a restart."""
-
-Payload = bytes | Callable[[int], bytes]
-"""The application payload, or a function from the frame's start (us) to it."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """One frame waiting for its node to be heard."""
-
-    f_port: int
-    payload: Payload
-    size: int
-    purpose: Purpose
-    expires_us: int
-    tag: str = ""
-    sent: Callable[[int, int], list[Effect]] | None = None
-    """Called with start and airtime (us) when the frame has its slot; airtime is negative when it was given
-    back."""
-
-
-@dataclass(slots=True)
-class Programme:
-    """One multicast frame waiting for its turn; `last` marks the end of a window's programme."""
-
-    f_port: int
-    payload: Payload
-    size: int
-    purpose: Purpose
-    last: bool = False
-    tries: int = 0
-    copies: int = 0
-    """Gateways whose word on this frame is awaited."""
 
 
 @dataclass(slots=True)
@@ -130,6 +101,8 @@ class Downlinks:
     _stored: deque[tuple[int, int]] = field(default_factory=deque)
     _multicast_free_us: int = 0
     _programme_until_us: int = 0
+    guests: Callable[[int, int], list[Programme]] | None = None
+    """What else a window should carry, spread over its programme: called with its first and last instant."""
 
     def __post_init__(self) -> None:
         row = self.rows.get("multicast", {}).get("cell")
@@ -273,13 +246,13 @@ class Downlinks:
         payload = b""
         if pending is not None:
             self._pending[session.dev_eui].popleft()
-            payload = _payload(pending.payload, slot.at_us)
+            payload = payload_at(pending.payload, slot.at_us)
         phy = downlink(
             session,
             f_port=pending.f_port if pending is not None else None,
             payload=payload,
             ack=ack,
-            f_pending=self.waiting(session.dev_eui) > 0,
+            f_pending=self.waiting(session.dev_eui) > 0 or (pending is not None and pending.more),
             f_opts=f_opts,
         )
         return self._send_to_node(rx.gateway_id, slot, session, phy, purpose, pending)
@@ -302,7 +275,7 @@ class Downlinks:
         if isinstance(slot, Refused):
             self.enqueue(session.dev_eui, pending)
             return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
-        payload = _payload(pending.payload, slot.at_us)
+        payload = payload_at(pending.payload, slot.at_us)
         phy = downlink(
             session, f_port=pending.f_port, payload=payload, ack=False, f_pending=False, f_opts=b""
         )
@@ -363,6 +336,8 @@ class Downlinks:
         """
         if self.group is None or len(frames) > PROGRAMME_MAX:
             return False
+        if self.guests is not None:
+            frames = spread(self.guests(not_before_us, until_us), frames)
         self._multicast_free_us = max(self._multicast_free_us, not_before_us)
         self._programme = deque(frames)
         self._programme_until_us = until_us
@@ -396,10 +371,36 @@ class Downlinks:
     def poll_at(self) -> int | None:
         return self._multicast_free_us - MULTICAST_LEAD_US if self._programme else None
 
+    def between(self, now_us: int, frame: Programme, share: float) -> tuple[list[Effect], int | None]:
+        """Send a frame that belongs to no window, or say when to try again (us).
+
+        A gateway spends at most `share` (0..1) of an hour's budget with it: the rest is for windows and
+        answers.
+        """
+        free_us = self._multicast_free_us - MULTICAST_LEAD_US
+        alive = self.alive(now_us)
+        if self._programme or not alive:
+            return [], now_us + BETWEEN_AGAIN_US
+        if now_us < free_us:
+            return [], free_us
+        start_us = max(now_us + MULTICAST_LEAD_US, self._multicast_free_us)
+        slots, effects, later_us = self._multicast_slots(now_us, frame, start_us, alive)
+        kept = [(gateway_id, slot) for gateway_id, slot in slots if self._within(gateway_id, slot, share)]
+        for gateway_id, slot in slots:
+            if (gateway_id, slot) not in kept:
+                self._gateways[gateway_id].scheduler.release(slot)
+        if not kept:
+            again_us = now_us + BETWEEN_AGAIN_US
+            return effects, again_us if later_us is None else max(later_us, again_us)
+        return effects + self._send_copies(frame, kept), None
+
+    def _within(self, gateway_id: str, slot: Slot, share: float) -> bool:
+        """Whether with this slot (which is granted) the hour up to its end holds at most that share."""
+        end_us = slot.at_us + slot.airtime_us
+        return self._gateways[gateway_id].ledger.fraction(end_us)[slot.grant.sub_band] <= share
+
     def _send_multicast(self, now_us: int, alive: list[str]) -> list[Effect]:
         """One frame through every gateway that is free, one after the other so that they cannot collide."""
-        group = self.group
-        assert group is not None
         frame = self._programme[0]
         start_us = max(now_us + MULTICAST_LEAD_US, self._multicast_free_us)
         slots, effects, later_us = self._multicast_slots(now_us, frame, start_us, alive)
@@ -408,14 +409,21 @@ class Downlinks:
             self._multicast_free_us = now_us + 10_000_000 if later_us is None else later_us
             return effects
         self._programme.popleft()
-        phy = group.frame(frame.f_port, _payload(frame.payload, slots[0][1].at_us))
-        effects.append(Store("multicast", "cell", group.to_row()))
-        frame.copies = len(slots)
-        for gateway_id, slot in slots:
-            effects += self._transmit(gateway_id, slot, phy, frame.purpose, programme=frame)
-            self._multicast_free_us = slot.at_us + slot.airtime_us
+        effects += self._send_copies(frame, slots)
         if frame.last:
             effects.append(Event("programme_sent", self._multicast_free_us, {}))
+        return effects
+
+    def _send_copies(self, frame: Programme, slots: list[tuple[str, Slot]]) -> list[Effect]:
+        group = self.group
+        assert group is not None
+        phy = group.frame(frame.f_port, payload_at(frame.payload, slots[0][1].at_us))
+        effects: list[Effect] = [Store("multicast", "cell", group.to_row())]
+        frame.copies = len(slots)
+        frame.airtime_us = sum(slot.airtime_us for _, slot in slots)
+        for gateway_id, slot in slots:
+            effects += self._transmit(gateway_id, slot, phy, frame.purpose, programme=frame)
+            self._multicast_free_us = frame.end_us = slot.at_us + slot.airtime_us
         return effects
 
     def _multicast_slots(
@@ -451,12 +459,13 @@ class Downlinks:
         if flight is None:
             return []
         frame = flight.programme
+        told = self._told(now_us, flight, ack.error)
         if ack.error is None:
             if frame is not None:
                 frame.tries = MULTICAST_TRIES
-            return []
+            return told
         data = {"transmit_id": ack.transmit_id, "error": ack.error, "dev_eui": flight.dev_eui}
-        effects: list[Effect] = [Event("tx_failed", now_us, data)]
+        effects: list[Effect] = [Event("tx_failed", now_us, data), *told]
         released = ack.error not in SILENT
         if released:
             flight.scheduler.release(flight.slot)
@@ -466,13 +475,28 @@ class Downlinks:
             self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
             if released and flight.pending.sent is not None:
                 effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)
-        if frame is not None:
+        if frame is not None and frame.fate is None:
             frame.copies -= 1
             if frame.copies == 0 and frame.tries < MULTICAST_TRIES:
                 frame.tries += 1
                 self._programme.appendleft(frame)
                 self._multicast_free_us = max(self._multicast_free_us, now_us + MULTICAST_LEAD_US)
         return effects
+
+    def _told(self, now_us: int, flight: _InFlight, error: str | None) -> list[Effect]:
+        """Tell who waits for a frame's fate; what nobody knows counts as sent."""
+        frame, pending, slot = flight.programme, flight.pending, flight.slot
+        taken = error in (None, UNKNOWN_FATE)
+        if pending is not None and pending.taken is not None and taken:
+            return pending.taken(slot.at_us + slot.airtime_us, slot.airtime_us)
+        if frame is None or frame.fate is None:
+            return []
+        fate = frame.fate
+        frame.copies -= 1
+        frame.tries += taken
+        if not taken and error not in SILENT:
+            frame.airtime_us -= slot.airtime_us
+        return fate(now_us, frame.tries > 0) if frame.copies == 0 else []
 
     def _transmit(
         self,
@@ -547,7 +571,3 @@ class Downlinks:
 
 def _recent(now_us: int, at_us: int | None) -> bool:
     return at_us is not None and now_us - at_us <= GATEWAY_SILENT_US // 2
-
-
-def _payload(payload: Payload, at_us: int) -> bytes:
-    return payload if isinstance(payload, bytes) else payload(at_us)

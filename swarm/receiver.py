@@ -72,8 +72,7 @@ class Receivers:
     def _view(self, dtype: type[np.generic], *path: str) -> NDArray[Any]:
         size = ffi.sizeof("swn_host_slot_t")
         buffer = ffi.buffer(self._host.slots, size * self.count)
-        view: NDArray[Any] = np.ndarray(
-            (self.count,), dtype, buffer, ffi.offsetof("swn_host_slot_t", *path), (size,)
-        )
+        offset = ffi.offsetof("swn_host_slot_t", *path)
+        view: NDArray[Any] = np.ndarray((self.count,), dtype, buffer, offset, (size,))
         view.flags.writeable = False
         return view

@@ -40,6 +40,8 @@ class NodeRecord:
     dev_nonce: int | None
     join_nonce: int
     created_us: int
+    gen_app_key: bytes | None = field(default=None, repr=False)
+    """Of devices of another make only."""
 
     def to_row(self) -> Row:
         return {name: getattr(self, name) for name in self.__slots__ if name != "dev_eui"}
@@ -47,7 +49,7 @@ class NodeRecord:
     @classmethod
     def from_row(cls, dev_eui: str, row: Mapping[str, object]) -> NodeRecord:
         integers(row, "node_index", "context", "join_nonce", "created_us")
-        return cls(dev_eui=dev_eui, **{name: row[name] for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
+        return cls(dev_eui=dev_eui, **{name: row.get(name) for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -302,6 +304,7 @@ def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counter
         dev_nonce=known.record.dev_nonce if known else counters.dev_nonce,
         join_nonce=known.record.join_nonce if known else counters.join_nonce,
         created_us=known.record.created_us if known else now_us,
+        gen_app_key=spec.gen_app_key,
     )
 
 

@@ -161,8 +161,11 @@ class ServerNodes:
     def on_fate(self, now_us: int, reference: int, error: str | None) -> list[Effect]:
         """The server's word; what it could not send waits for the node's next uplink."""
         handed = self._handed.pop(reference, None)
-        if handed is None or error is None:
+        if handed is None:
             return []
+        if error is None:
+            taken = handed.pending.taken
+            return [] if taken is None else taken(handed.at_us, handed.airtime_us)
         data = {"transmit_id": reference, "error": error, "dev_eui": handed.dev_eui}
         effects: list[Effect] = [Event("tx_failed", now_us, data)]
         if self._downlinks.enqueue(handed.dev_eui, handed.pending, first=True) and handed.pending.sent:

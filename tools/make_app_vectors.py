@@ -212,6 +212,23 @@ def repair(name: str, values: list[int]) -> Case:
     )
 
 
+def offer(name: str, control: int, counts: list[int], descriptor: str, spans: list[int]) -> Case:
+    """Downlink 10/05; `counts` = NbFrag, FragSize, padding, `spans` = start and length in s."""
+    layout = numbers([("nb_frag", 2), ("frag_size", 1), ("padding", 1)], counts)
+    text = "05" + le(control, 1) + "".join(le(value, size) for _, size, value in layout) + descriptor
+    fields: Case = {
+        "kind": "offer",
+        "index": control % 4,
+        "block_ack_delay": control // 4 % 8,
+        "version": 1 + control // 32,
+        **{field: value for field, _, value in layout},
+        "descriptor": descriptor,
+        "start_in_s": spans[0],
+        "length_s": spans[1],
+    }
+    return case(name, 10, "down", text + le(spans[0], 2) + le(spans[1], 2) + "00", fields)
+
+
 def schedule(name: str, values: list[int]) -> Case:
     """Downlink 12/01."""
     return fixed(name, "down", "12:01", "schedule", numbers(SCHEDULE, values))
@@ -338,6 +355,9 @@ def valid_downlinks() -> list[Case]:
         ),
         repair("repair_six_of_seven", [14, 3, 0x6F]),
         repair("repair_extremes", [65535, 65535, 65535]),
+        offer("offer_20_kb", 32 + 4 * 4, [179, 112, 48], "c0ffee01", [840, 3600]),
+        offer("offer_runs_version_1", 3 + 4 * 7, [1, 48, 0], "00000000", [0, 1]),
+        offer("offer_largest", 63, [65535, 255, 254], "ffffffff", [65535, 65535]),
         announce("round_none", [0, 0, 0, 0, 0, 0, 0, 0]),
         announce("round_prototypes_new_contexts", [9, 4, 0x81, 255, 600, 86400, 43200, 60]),
         announce("round_top_k_new_contexts", [10, 5, 0x82, 127, 3600, 14400, 28800, 900]),
@@ -370,6 +390,17 @@ def valid_downlinks() -> list[Case]:
     ]
 
 
+def malformed_offers() -> list[Case]:
+    """OFFERs of no session."""
+    return [
+        refused("offer_one_byte_short", 10, "down", "0500" + "0100" + "3000" + "00" * 8, "size"),
+        refused("offer_one_byte_long", 10, "down", "0500" + "0100" + "3000" + "00000000000001000000", "size"),
+        refused("offer_no_pieces", 10, "down", "0500" + "0000" + "3000" + "000000000000010000", "value"),
+        refused("offer_all_padding", 10, "down", "0500" + "0100" + "3030" + "000000000000010000", "value"),
+        refused("offer_no_length", 10, "down", "0500" + "0100" + "3000" + "000000000000000000", "value"),
+    ]
+
+
 def malformed_uplinks() -> list[Case]:
     """Bytes that the gateway has to refuse."""
     proto = "01" + "0700" + "0300" + "01" + "1e"
@@ -386,7 +417,8 @@ def malformed_uplinks() -> list[Case]:
         refused("type_5_on_12_up", 12, "up", "05" + "00" * 10, "type"),
         refused("type_4_on_11_down", 11, "down", "04" + "00" * 10, "type"),
         *malformed_experts(),
-        refused("type_5_down", 10, "down", "05" + "00" * 20, "type"),
+        refused("type_6_down", 10, "down", "06" + "00" * 20, "type"),
+        *malformed_offers(),
         refused("type_255_down", 12, "down", "ff", "type"),
         refused("prototypes_cut_in_head", 10, "up", "010700", "size"),
         refused("prototypes_no_class", 10, "up", proto + "14" + "00", "value"),

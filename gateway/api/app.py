@@ -24,6 +24,7 @@ from pydantic import Field
 
 from gateway.api import views
 from gateway.api.advice import advice
+from gateway.api.blocks import add_blocks
 from gateway.api.bodies import AskIn, Eui, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
@@ -106,6 +107,7 @@ def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
     _nodes(api, daemon)
     _learning(api, daemon)
     _asking(api, daemon)
+    add_blocks(api, daemon)
     app.include_router(api)
 
     _public(app, web)

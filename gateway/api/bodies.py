@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from swarm.commands import AddNode, SetModel, SetMulticast
+from swarm.commands import BLOCK_MAX, AddNode, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
 __all__ = [
     "BATCH_MAX",
     "AskIn",
+    "BlockIn",
     "Eui",
     "ImportIn",
     "LabelIn",
@@ -62,6 +63,7 @@ class NodeIn(_Strict):
     app_s_key: Key | None = None
     join_eui: Eui = "0000000000000000"
     app_key: Key | None = None
+    gen_app_key: Key | None = None
     rx1_delay_s: Annotated[int, Field(ge=1, le=15)] | None = None
 
     def command(self) -> AddNode:
@@ -80,16 +82,19 @@ class NodeIn(_Strict):
             app_s_key=_key(self.app_s_key),
             join_eui=self.join_eui.lower(),
             app_key=_key(self.app_key),
+            gen_app_key=_key(self.gen_app_key),
             rx1_delay_s=self.rx1_delay_s,
         )
 
 
 class MulticastIn(_Strict):
-    """The group session that the nodes were provisioned with; `replace`: even if the cell has another."""
+    """The group session that the nodes were provisioned with; `replace`: even if the cell has another.
+    `mc_key`: what both keys were derived from (TS005)."""
 
     mc_addr: Address
     nwk_s_key: Key
     app_s_key: Key
+    mc_key: Key | None = None
     replace: bool = False
 
     def command(self) -> SetMulticast:
@@ -99,6 +104,7 @@ class MulticastIn(_Strict):
             bytes.fromhex(self.nwk_s_key),
             bytes.fromhex(self.app_s_key),
             self.replace,
+            _key(self.mc_key),
         )
 
 
@@ -141,6 +147,15 @@ class LabelIn(_Strict):
         if (self.noon_us is None) == (self.observation is None):
             raise ValueError("give noon_us or observation")
         return self
+
+
+class BlockIn(_Strict):
+    """A large block in base64, for all nodes or those named (names or DevEUIs)."""
+
+    data: Annotated[str, Field(min_length=4, max_length=BLOCK_MAX * 4 // 3 + 4)]
+    nodes: Annotated[list[Name], Field(min_length=1, max_length=10_000)] | None = None
+    loss: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.2
+    version: Annotated[int, Field(ge=1, le=2)] = 2
 
 
 class AskIn(_Strict):

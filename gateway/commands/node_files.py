@@ -19,7 +19,7 @@ __all__ = ["NodesFile", "Row", "is_eui", "mistake_of", "read_nodes"]
 
 COLUMNS = (
     "dev_eui", "name", "crop", "activation", "plot", "lat", "lon", "node_index", "dev_addr",
-    "nwk_s_key", "app_s_key", "join_eui", "app_key", "rx1_delay_s",
+    "nwk_s_key", "app_s_key", "join_eui", "app_key", "gen_app_key", "rx1_delay_s",
 )  # fmt: skip
 ALIASES = {"id": "name", "context": "crop"}
 NUMBERS: dict[str, type[int] | type[float]] = {
@@ -43,6 +43,8 @@ WORDS = {
     "app_s_key": "32 hexadecimal digits",
     "join_eui": "16 hexadecimal digits",
     "app_key": "32 hexadecimal digits",
+    "gen_app_key": "32 hexadecimal digits",
+    "mc_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
 }
 JSON_KEYS = ("nodes", "multicast", "signing_key")
@@ -80,7 +82,7 @@ def read_nodes(file: Path) -> NodesFile:
     if file.is_dir():
         seed = _seed(file / SIGNING_FILE)
         group_file, file = file / "multicast.csv", file / "keys.csv"
-        group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, *channels.COLUMNS))
+        group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, "mc_key", *channels.COLUMNS))
         if wrong:
             raise CommandError("\n".join(wrong))
         multicast = group[0][1] if group else None

@@ -145,6 +145,10 @@ def add(
         Path | None,
         typer.Option(help="Lines `app_key = ...`, or nwk_s_key and app_s_key; - is standard input."),
     ] = None,
+    gen_app_key_file: Annotated[
+        Path | None,
+        typer.Option(help="A device of another make that takes large blocks: a line `gen_app_key = ...`."),
+    ] = None,
     join_eui: Annotated[str, typer.Option(help="OTAA: the JoinEUI.")] = "0000000000000000",
     dev_addr: Annotated[str | None, typer.Option(help="ABP: the 8 hex digits of the DevAddr.")] = None,
     behind_server: Annotated[
@@ -173,6 +177,8 @@ def add(
     mistake = mistake_of(node)
     if mistake is None and not behind_server:
         node |= read_keys(needed, keys_file)
+        if gen_app_key_file is not None:
+            node |= read_keys(("gen_app_key",), gen_app_key_file)
         mistake = mistake_of(node)
     if mistake is not None:
         raise CommandError(mistake)

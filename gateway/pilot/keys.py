@@ -31,6 +31,7 @@ from swarm.commands import AddNode, SetMulticast
 from swarm.config import MulticastChannel
 from swarm.phy.regions import region as region_of
 from swarm.pilot.plan import CROPS
+from swarm.security.lorawan import AesKey, multicast_keys
 
 __all__ = ["ProvisionReport", "commands", "provision"]
 
@@ -43,6 +44,8 @@ _KEY_COLUMNS = (
 )
 _KEY_OPTIONAL = ("plot",)
 _MULTICAST_COLUMNS = ("mc_addr", "nwk_s_key", "app_s_key")
+_MULTICAST_OPTIONAL = ("mc_key", *channels.COLUMNS)
+"""A file from before they existed does without; without `mc_key` no device of another make can be let in."""
 _WIDTHS = {
     "dev_eui": 16,
     "join_eui": 16,
@@ -52,6 +55,7 @@ _WIDTHS = {
     "dev_addr": 8,
     "mc_addr": 8,
     "group_secret": 64,
+    "mc_key": 32,
 }
 _DEGREES = r"-?\d{1,3}(\.\d+)?(e-\d+)?"
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
@@ -145,7 +149,8 @@ def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
     told: list[AddNode | SetMulticast] = []
     if group is not None:
         nwk_s_key, app_s_key = bytes.fromhex(group["nwk_s_key"]), bytes.fromhex(group["app_s_key"])
-        told.append(SetMulticast(int(group["mc_addr"], 16), nwk_s_key, app_s_key))
+        mc_key = bytes.fromhex(group.get("mc_key") or "") or None
+        told.append(SetMulticast(int(group["mc_addr"], 16), nwk_s_key, app_s_key, mc_key=mc_key))
     return told + [_add_node(keys) for keys in stored.values()]
 
 
@@ -189,13 +194,16 @@ def _provision(
     if group is None:
         taken = {keys["dev_addr"] for keys in rows.values()}
         group = {"mc_addr": _address(taken, random_bytes)}
-        group |= {name: random_bytes(16).hex() for name in ("nwk_s_key", "app_s_key")}
+        mc_key = random_bytes(16)
+        derived = multicast_keys(AesKey(mc_key), int(group["mc_addr"], 16))
+        group |= {name: key.hex() for name, key in zip(("nwk_s_key", "app_s_key"), derived, strict=True)}
+        group["mc_key"] = mc_key.hex()
     group |= {name: str(getattr(channel, name)) for name in channels.COLUMNS}
     in_order = sorted(rows.values(), key=lambda keys: int(keys["node_index"]))
     files = {} if seed is None else {signing.SIGNING_FILE: seed.hex() + "\n"}
     files |= {
         KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
-        MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + channels.COLUMNS, [group]),
+        MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + _MULTICAST_OPTIONAL, [group]),
     }
     if mask_group_size is not None:
         crops = [(node.site.id, node.site.crop) for node in nodes]
@@ -309,7 +317,7 @@ def _read_keys(path: Path, problems: Problems) -> dict[str, Keys]:
 
 
 def _read_multicast(path: Path, problems: Problems) -> Keys | None:
-    group = [keys for keys, _ in _read_secrets(path, _MULTICAST_COLUMNS, problems, channels.COLUMNS)]
+    group = [keys for keys, _ in _read_secrets(path, _MULTICAST_COLUMNS, problems, _MULTICAST_OPTIONAL)]
     return group[0] if group else None
 
 
@@ -326,7 +334,7 @@ def _read_masks(path: Path, problems: Problems) -> dict[str, Keys]:
 
 def _read_channel(path: Path, problems: Problems) -> MulticastChannel | None:
     """Where the group listens; None: nobody said yet."""
-    for cells, line in _read_secrets(path, _MULTICAST_COLUMNS, problems, channels.COLUMNS):
+    for cells, line in _read_secrets(path, _MULTICAST_COLUMNS, problems, _MULTICAST_OPTIONAL):
         try:
             return channels.parse(cells)
         except ValueError:

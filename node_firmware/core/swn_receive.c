@@ -9,7 +9,7 @@
 #define DAY_US (86400 * SECOND_US)
 #define NEAR_US (2 * SECOND_US)
 
-enum { ANSWER_LIFE_S = 600 };
+enum { ANSWER_LIFE_S = 600, ASK_MORE_S = 10, DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
 
 uint8_t swn_receive_is_set(const swn_receive_t *receive)
 {
@@ -139,7 +139,7 @@ static uint8_t may_open(swn_receive_t *receive, int64_t now_us)
     return 1;
 }
 
-/* It is whole: the node says so by itself. */
+/* It is whole, genuine or not: the node says so by itself. */
 static void plan_telling(swn_node_t *node, int64_t now_us)
 {
     node->config.receive->tells = SWN_WHOLE_TOLD;
@@ -184,7 +184,8 @@ void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer)
             return; /* what spoiled it would spoil it again */
         }
     }
-    if (!may_open(receive, now_us) || !swn_transport_offer(&receive->transport, offer)) {
+    if ((uint32_t)offer->count * offer->piece_size - offer->padding <= SWN_SIGNATURE_SIZE || !may_open(receive, now_us) ||
+        !swn_transport_offer(&receive->transport, offer)) {
         node->refused++;
         return;
     }
@@ -198,14 +199,17 @@ void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer)
 
 /* The whole block ---------------------------------------------------------------------------------- */
 
-/* Whether the last bytes of the block in flash are the signer's signature of those before them. */
+/* Whether the last bytes of the block in flash are the signer's signature of those before them, and all of it what the
+ * descriptor of an offer says: another block of the signer, an older one, must not pass for it. */
 static uint8_t is_signed(const swn_node_t *node, uint32_t size)
 {
     static const uint8_t HEAD[5] = {'S', 'W', 'N', 'B', SWN_SIGNED_KIND};
+    const swn_transport_t *transport = &node->config.receive->transport;
     const swn_flash_t *flash = node->config.receive->config.flash;
     const uint32_t body = size - SWN_SIGNATURE_SIZE;
-    uint8_t bytes[SWN_SIGNATURE_SIZE];
+    uint8_t bytes[SWN_SHA512_SIZE];
     swn_ed25519_t check;
+    swn_sha512_t hash;
     uint32_t at;
 
     if (!flash->read(flash->user, body, bytes, SWN_SIGNATURE_SIZE)) {
@@ -213,25 +217,38 @@ static uint8_t is_signed(const swn_node_t *node, uint32_t size)
     }
     swn_ed25519_init(&check, bytes, node->config.signer);
     swn_ed25519_update(&check, HEAD, sizeof HEAD);
-    for (at = 0; at < body; at += sizeof bytes) {
-        const size_t part = body - at < sizeof bytes ? body - at : sizeof bytes;
+    swn_sha512_init(&hash);
+    for (at = 0; at < size; at += sizeof bytes) {
+        const uint32_t part = size - at < sizeof bytes ? size - at : sizeof bytes;
 
         if (!flash->read(flash->user, at, bytes, part)) {
             return 0;
         }
-        swn_ed25519_update(&check, bytes, part);
+        swn_sha512_update(&hash, bytes, part);
+        if (at < body) {
+            swn_ed25519_update(&check, bytes, body - at < part ? body - at : part);
+        }
+    }
+    swn_sha512_final(&hash, bytes);
+    if (transport->by_offer && memcmp(bytes, swn_transport_descriptor(transport), DESCRIPTOR_SIZE) != 0) {
+        return 0;
     }
     return node->port->verify != NULL ? node->port->verify(node->port->ctx, &check) : swn_ed25519_final(&check);
 }
 
-/* Whether the engine runs it; a flash that is no memory is asked at the installing. */
+/* Whether the engine runs it, and it is not older than the model that runs; a flash that is no memory is asked at the
+ * installing. */
 static uint8_t is_container(const swn_node_t *node, uint32_t size)
 {
     const swn_flash_t *flash = node->config.receive->config.flash;
     const uint8_t *image = flash->map != NULL ? flash->map(flash->user) : NULL;
     swn_model_t view;
 
-    return (uint8_t)(image == NULL || swn_model_open(&view, image, size) == SWN_OK);
+    if (image == NULL) {
+        return 1;
+    }
+    return (uint8_t)(swn_model_open(&view, image, size) == SWN_OK &&
+                     (uint16_t)(view.generation - node->config.model->generation) < HALF_GENERATIONS);
 }
 
 static void judge(swn_node_t *node, int64_t now_us)
@@ -245,12 +262,12 @@ static void judge(swn_node_t *node, int64_t now_us)
         receive->state = SWN_WHOLE_AND_VERIFIED;
         swn_transport_keep(transport, swn_transport_descriptor(transport), size);
         remember(node, size);
-        plan_telling(node, now_us);
     } else {
         receive->state = SWN_FORGED;
         receive->forged_until_us = node->listen.session.until_us;
         node->refused++;
     }
+    plan_telling(node, now_us);
     close_session(node, now_us);
     swn_listen_update(node, now_us);
 }
@@ -282,6 +299,11 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
         }
         break;
     case SWN_TRANSPORT_PIECE:
+        if (!multicast) { /* who helps this node alone can send the next one behind its uplink */
+            swn_transport_tell(&receive->transport, &answer);
+            answer.delay_us = (uint32_t)(ASK_MORE_S * SECOND_US + swn_random_us(node, ASK_MORE_S * 1000u));
+        }
+        break;
     case SWN_TRANSPORT_NOTHING:
         break;
     }

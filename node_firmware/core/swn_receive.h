@@ -2,11 +2,13 @@
  *
  * Theory of operation.  An OFFER (or the unicast set-up of TS004) opens a session; the receiver is on from its start until
  * the block is whole or its length is over, whatever the windows of rounds do (swn_listen.h). Fragments go through
- * swn_transport to the board's flash. When the block is whole its signature is checked (the last 64 bytes, Ed25519 over
- * "SWNB", 255 and all before them), and the engine has to accept what was signed as a container; only then it counts
- * (SWN_WHOLE_AND_VERIFIED), is written down in SWN_NVM_STORED, and the node says so by itself, SWN_WHOLE_TOLD times, for it
- * closes its receiver and hears no more polls. Anything else is SWN_FORGED: dropped, counted in `refused`, and told as a
- * wrong MIC. Nothing is installed while the node runs: the board does that at its next restart.
+ * swn_transport to the board's flash. When the block is whole, three things have to be right before it counts: its
+ * signature (the last 64 bytes, Ed25519 over "SWNB", 255 and all before them); its SHA-512, which begins with the
+ * descriptor that was offered; and what was signed is a container that the engine runs and that is not older than the one it
+ * runs. Then it is SWN_WHOLE_AND_VERIFIED and written down in SWN_NVM_STORED. Anything else is SWN_FORGED: dropped, counted
+ * in `refused`, and told as a wrong MIC. Either way the node says so by itself, SWN_WHOLE_TOLD times, for it closes its
+ * receiver and hears no more polls. A node that is helped by unicast says its status behind each fragment, so that the
+ * next one can follow. Nothing is installed while the node runs: the board does that at its next restart.
  *
  * An OFFER is not signed: whoever has the group's key may open a session, spoil one, or make receivers listen. What that
  * costs is bounded: SWN_SESSIONS_A_DAY sessions, each one erasing of the flash, and SWN_SESSION_DAY_S of listening in any

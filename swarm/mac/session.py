@@ -260,6 +260,8 @@ class MulticastGroup:
     f_cnt: int
     frequency_hz: int
     data_rate: int
+    mc_key: bytes | None = field(default=None, repr=False)
+    """What both keys were derived from, where that is known."""
     nwk: AesKey = field(init=False, repr=False, compare=False)
     app: AesKey = field(init=False, repr=False, compare=False)
 
@@ -290,6 +292,7 @@ class MulticastGroup:
             "f_cnt": self.f_cnt,
             "frequency_hz": self.frequency_hz,
             "data_rate": self.data_rate,
+            "mc_key": self.mc_key,
         }
 
     @classmethod
@@ -302,6 +305,7 @@ class MulticastGroup:
             f_cnt=_integer(row, "f_cnt"),
             frequency_hz=_integer(row, "frequency_hz"),
             data_rate=_integer(row, "data_rate"),
+            mc_key=None if row.get("mc_key") is None else _key(row, "mc_key"),
         )
 
 

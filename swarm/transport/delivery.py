@@ -6,9 +6,10 @@ the same frame until `sent_multicast` or `sent_unicast` says that it was transmi
 gateway did not send is not counted, and the end waits for the last one.
 
 1. *Setup*, by unicast: which version does the node speak (where that is not known), then the session with
-   the node's own MIC of the block.  `begin` ends the wait; who is set up later hears what is left.
+   the node's own MIC of the block.  `begin` ends the wait; who is set up later hears what is left.  Nodes
+   that were *offered* the session (one frame for all, docs/SPEC.md) count as set up until they say otherwise.
 2. *Pieces*, then the first group of *parity*: as much as a node is expected to lose, and `SPARE` more.
-3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `REPAIR_NODES` such nodes
+3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `stragglers` such nodes
    get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
@@ -54,6 +55,8 @@ PARITY_MIN = 32
 REPAIR_NODES = 2
 """So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
+MISSING_MAX = 255
+"""A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
 SESSION_CNTS = 8
@@ -97,6 +100,8 @@ class Plan:
     `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
     `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
     to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
+    So many `stragglers` are helped by unicast: 0 where a node is reached once an hour, for a frame to the
+    group costs no more.
     """
 
     block: bytes
@@ -109,6 +114,7 @@ class Plan:
     block_ack_delay: int = 4
     loss: float = 0.2
     repair_max: int = 64
+    stragglers: int = REPAIR_NODES
     ack_reception: bool = False
 
     def __post_init__(self) -> None:
@@ -153,7 +159,8 @@ _COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "liste
 
 
 class Delivery:
-    """The state of one delivery to `nodes`, of which `speakers` are known to speak the plan's version.
+    """The state of one delivery to `nodes`, of which `speakers` are known to speak the plan's version, and
+    `offered` were offered the session without being asked.
 
     `mic_of` gives a node's MIC of the block for a SessionCnt (`swarm.security.lorawan.data_block_mic`);
     version 1 never asks.
@@ -165,12 +172,10 @@ class Delivery:
         nodes: Iterable[str],
         mic_of: Callable[[str, int], bytes],
         speakers: Iterable[str] = (),
+        offered: Iterable[str] = (),
     ) -> None:
-        known = set(speakers)
-        self._nodes = {
-            node_id: _Node(State.SETUP if node_id in known else State.VERSION)
-            for node_id in sorted(set(nodes))
-        }
+        known = {**dict.fromkeys(speakers, State.SETUP), **dict.fromkeys(offered, State.LISTENING)}
+        self._nodes = {node_id: _Node(known.get(node_id, State.VERSION)) for node_id in sorted(set(nodes))}
         if not 1 <= len(self._nodes) <= NODES_MAX:
             raise ValueError(f"a delivery goes to 1 to {NODES_MAX} nodes, not {len(self._nodes)}")
         self.plan = plan
@@ -195,6 +200,18 @@ class Delivery:
         """The group listens from now on: no more waiting for nodes that are not set up."""
         if self.phase == Phase.SETUP:
             self.phase = Phase.FRAGMENTS
+
+    def close_group(self) -> None:
+        """The group listens no more: who misses something is helped by unicast."""
+        self.phase = Phase.REPAIR
+
+    def leave(self, node_id: str, reason: str) -> None:
+        """Give a node up, where nothing else is known of it."""
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.acknowledge = False
+            if node.state in _OPEN_STATES:
+                self._close(node, State.LEFT, reason)
 
     def multicast(self, now_us: int) -> bytes | None:
         """The payload (FPort 201) that the group should hear next; None while there is nothing to say."""
@@ -328,7 +345,7 @@ class Delivery:
             room = self.plan.repair_max - node.frames
             node.state = State.LISTENING
             node.missing, node.poll = answer.missing, self._polls
-            node.by_pieces = answer.memory_error or answer.missing == self.nb_frag
+            node.by_pieces = answer.memory_error or answer.missing == min(self.nb_frag, MISSING_MAX)
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
             if node.owed > room:
                 node.owed = 0  # another group may still help it
@@ -355,11 +372,11 @@ class Delivery:
         said = [node for node in asking if node.missing and node.poll > self._polls_before]
         lacking = [node.missing for node in said if not node.by_pieces]
         room = self._most - (self._next - 1)
-        if len(lacking) > REPAIR_NODES and room > 0:
+        if len(lacking) > self.plan.stragglers and room > 0:
             self._last = self._next - 1 + min(self._parity_for(max(lacking)), room)
             self._poll_all, self._polls_before = False, self._polls
             self.phase = Phase.FRAGMENTS
-        elif len(asking) > REPAIR_NODES and self._confirms < CONFIRM_POLLS:
+        elif len(asking) > self.plan.stragglers and self._confirms < CONFIRM_POLLS:
             self._poll_all = True
             self.phase = Phase.POLL
         else:
@@ -407,6 +424,39 @@ class Delivery:
         """What is known of a node, and why it is out, where it is."""
         node = self._nodes[node_id]
         return node.state, node.reason
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._nodes
+
+    @property
+    def left(self) -> dict[str, str]:
+        """Who does not have the block, and why; nothing is known of who is still helped."""
+        return {i: n.reason or n.state.name.lower() for i, n in self._nodes.items() if n.state != State.WHOLE}
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """To whom it goes, in a fixed order."""
+        return tuple(self._nodes)
+
+    def is_silent(self, node_id: str) -> bool:
+        """Whether an offered node has said nothing of its session yet."""
+        node = self._nodes[node_id]
+        return node.state == State.LISTENING and node.poll == 0 and node.missing == 0
+
+    @property
+    def frames_planned(self) -> int:
+        """Fragments that the group is sent, with the groups of parity decided so far."""
+        return self._last
+
+    @property
+    def padding(self) -> int:
+        """Bytes of the last piece that are no data."""
+        return self._encoder.padding
+
+    @property
+    def sent(self) -> tuple[int, int]:
+        """Fragments sent to the group, and polls."""
+        return self._next - 1, self._polls
 
     def count(self, *states: State) -> int:
         """Nodes in these states."""

@@ -34,6 +34,7 @@ FPort, way  type  layout (sizes in bytes)
 10 down     02    type 1, round 2, first_index 2, bitmap 1..
 10 down     03    type 1, version 2, base_version 2, kind 1, length 2, crc32 4, index 1, count 1, piece 1..
 10 down     04    type 1, round 2, group 2, received 2
+10 down     05    a session for a large block: `swarm.wire.offer`
 11 down     01    type 1, query_id 2, flags 1, context 1, reply_in_s 1, [features i1 each: flag bit 1]
 12 down     01    type 1, next_window_s 4, window_s 2, status_period_min 2
 12 down     04    type 1, label 1, by_id 1, value 2
@@ -52,7 +53,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from swarm.effects import Malformed
-from swarm.wire import expert, learning, readings, sums
+from swarm.wire import expert, learning, offer, readings, sums
 from swarm.wire.learning import rice_bits, rice_k_for
 from swarm.wire.messages import (
     BLOCK_HEADER_SIZE,
@@ -112,6 +113,7 @@ from swarm.wire.messages import (
     UplinkMessage,
     f_port_of,
 )
+from swarm.wire.offer import Offer
 from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
@@ -157,6 +159,7 @@ __all__ = [
     "LearningMessage",
     "MaskedSums",
     "Message",
+    "Offer",
     "Prototypes",
     "Query",
     "Readings",
@@ -313,6 +316,8 @@ def _encode(message: PlainMessage) -> bytes | None:
             return _BLOCK.pack(3, *head) + piece if _block_ok(message) else None
         case Repair():
             return sums.encode_repair(message)
+        case Offer():
+            return offer.encode(message)
         case Query(query_id, flags, context, reply_in_s, features):
             tail = b"" if features is None else struct.pack(f"<{len(features)}b", *features)
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
@@ -428,7 +433,13 @@ _UPLINK: dict[int, dict[int, Callable[[bytes], UplinkMessage | Malformed]]] = {
     },
 }
 _DOWNLINK: dict[int, dict[int, Callable[[bytes], DownlinkMessage | Malformed]]] = {
-    F_PORT_LEARNING: {1: _decode_round, 2: _decode_ack, 3: _decode_block, 4: sums.decode_repair},
+    F_PORT_LEARNING: {
+        1: _decode_round,
+        2: _decode_ack,
+        3: _decode_block,
+        4: sums.decode_repair,
+        offer.OFFER_TYPE: offer.decode,
+    },
     F_PORT_ASKING: {1: _decode_query, 2: expert.decode_reply, 3: expert.decode_query},
     F_PORT_STATUS: {
         1: _decode_schedule,

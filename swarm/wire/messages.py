@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from swarm.wire import expert
+from swarm.wire.offer import Offer
 from swarm.wire.readings import Readings, ReadingsRequest, Share
 
 __all__ = [
@@ -443,6 +444,7 @@ PlainMessage = (
     | Fragment
     | Seeds
     | Repair
+    | Offer
     | Answer
     | Status
     | RoundAnnounce
@@ -464,6 +466,7 @@ DownlinkMessage = (
     | RoundAck
     | BlockPiece
     | Repair
+    | Offer
     | Query
     | Schedule
     | Readings

@@ -310,7 +310,7 @@ def test_a_directory_keeps_the_channel_it_was_provisioned_for(
     assert first.notes == (
         "! the group listens at DR3 on 869.525 MHz: swarm.toml needs [multicast] data_rate = 3",
     )
-    keys, *channel = (out / "multicast.csv").read_text().splitlines()[1].split(",", 3)[2:]
+    keys, *channel = (out / "multicast.csv").read_text().splitlines()[1].split(",", 4)[3:]
     assert (len(keys), channel) == (32, ["eu868,3,869525000"])
     before = snapshot(out)
     assert provision(tables[0], out).written == ()

@@ -30,6 +30,7 @@ KINDS = {
     "masked_sums": app.MaskedSums,
     "seeds": app.Seeds,
     "repair": app.Repair,
+    "offer": app.Offer,
     "answer": app.Answer,
     "status": app.Status,
     "round_announce": app.RoundAnnounce,
@@ -65,7 +66,7 @@ def message_of(entry: dict[str, Any]) -> Any:
         entry["classes"] = tuple(means)
     if "block_kind" in entry:
         entry["kind"] = entry.pop("block_kind")
-    for name in ("bitmap", "piece", "slice", "input", "contribution"):
+    for name in ("bitmap", "piece", "slice", "input", "contribution", "descriptor"):
         if name in entry:
             entry[name] = bytes.fromhex(entry[name])
     names = (

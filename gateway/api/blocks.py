@@ -1,0 +1,69 @@
+"""Large blocks over HTTP: queue one, see how far they are, end one."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, HTTPException
+from pydantic import Field
+
+from gateway.api.bodies import BlockIn
+from swarm.block_plan import descriptor
+from swarm.commands import CancelBlock, SendBlock
+
+if TYPE_CHECKING:
+    from gateway.api.app import DaemonLike
+
+__all__ = ["add_blocks"]
+
+Descriptor = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}$", description="8 hexadecimal digits")]
+
+
+def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
+    """The routes below /blocks."""
+    core = daemon.core
+
+    @api.get("/blocks")
+    async def blocks() -> dict[str, Any]:
+        """Blocks that were delivered lately, oldest first, the one on its way, those that wait."""
+        return {"blocks": core.blocks.listing()}
+
+    @api.get("/blocks/{name}")
+    async def block(name: Descriptor) -> dict[str, Any]:
+        """One block; until it has ended with what is known of each node (`each`, by DevEUI)."""
+        found = core.blocks.show(name.lower())
+        if found is None:
+            raise HTTPException(404, f"no block has the descriptor {name.lower()}")
+        names = {entry.record.dev_eui: entry.record.name for entry in core.registry}
+        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in found.get("left", ())}}
+
+    @api.post("/blocks")
+    async def send(what: BlockIn) -> dict[str, Any]:
+        """Deliver a block to all nodes, or to those named (by name or DevEUI)."""
+        try:
+            data = base64.b64decode(what.data, validate=True)
+        except (binascii.Error, ValueError):
+            raise HTTPException(422, "data is not base64") from None
+        nodes = None if what.nodes is None else tuple(_dev_eui(each) for each in what.nodes)
+        # What nodes get may be longer by a signature, and has another descriptor then.
+        sent = core.blocks.signed(data)
+        answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return core.blocks.show(descriptor(sent).hex()) or {}
+
+    @api.delete("/blocks/{name}")
+    async def cancel(name: Descriptor) -> dict[str, Any]:
+        """End the delivery of a block, or take it from the queue."""
+        answer = await daemon.command(CancelBlock(bytes.fromhex(name)))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"cancelled": name.lower()}
+
+    def _dev_eui(said: str) -> str:
+        for entry in core.registry:
+            if said.lower() in (entry.record.name.lower(), entry.record.dev_eui):
+                return entry.record.dev_eui
+        raise HTTPException(409, f"no node is called {said}; `swarm nodes list` shows those there are")

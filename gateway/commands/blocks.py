@@ -1,0 +1,136 @@
+"""`swarm blocks`: bring a large block, a model container for one, to many nodes."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.commands.client import Client, ConfigFile
+from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Large blocks: bring one to many nodes by multicast.", no_args_is_help=True)
+
+SIZE_MAX = 65_536
+Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
+
+
+@app.command()
+def send(
+    file: Path,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", help="Name or DevEUI; may be repeated.  Without: all nodes.")
+    ] = None,
+    loss: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames that nodes lose.")
+    ] = 0.2,
+    version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004.")] = 2,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Deliver FILE (1 B to 64 kB): it is offered in the next round's window and sent when that is over.
+
+    Example: swarm blocks send model.swm --loss 0.3
+    """
+    with file.open("rb") as opened:
+        data = opened.read(SIZE_MAX + 1)
+    if not 1 <= len(data) <= SIZE_MAX:
+        size = "is empty" if not data else "is too large"
+        raise CommandError(f"{file}: {size}; a block has 1 to {SIZE_MAX} bytes")
+    body = {"data": base64.b64encode(data).decode(), "nodes": node, "loss": loss, "version": version}
+    made = Client(config_file).post("/api/blocks", body)
+    if as_json:
+        show_json(made)
+        return
+    least_s = made["minimum_us"] / 1e6
+    typer.echo(
+        f"block {made['descriptor']}: {made['size']} B in {made['pieces']} pieces for {made['nodes']} nodes,"
+        f" at least {least_s:.0f} s on air; `swarm blocks show {made['descriptor']}` says how far it is"
+    )
+
+
+@app.command("list")
+def list_blocks(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """Blocks of late, the one on its way, and those that wait.
+
+    Example: swarm blocks list --json
+    """
+    found = Client(config_file).get("/api/blocks")["blocks"]
+    if as_json:
+        show_json(found)
+        return
+    show_table(
+        ("block", "state", "bytes", "nodes", "have it", "sent", "polls", "on air", "least", "starts"),
+        (
+            (
+                each["descriptor"],
+                _state(each),
+                each["size"],
+                each["nodes"],
+                each["whole"],
+                f"{each['fragments_sent']}/{each['pieces']}",
+                each["polls"],
+                _seconds(each["airtime_us"]),
+                _seconds(each["minimum_us"]),
+                local_time(each["start_us"]),
+            )
+            for each in found
+        ),
+        empty="no block was sent yet; `swarm blocks send FILE` does",
+    )
+
+
+@app.command()
+def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
+    """One block: how far it is, and who does not have it.
+
+    Example: swarm blocks show 24521172
+    """
+    found = Client(config_file).get(f"/api/blocks/{_digits(name)}")
+    if as_json:
+        show_json(found)
+        return
+    quiet = ("each", "left", "names", "complete", "state")
+    rows: list[tuple[object, ...]] = [("state", _state(found))]
+    for key, value in found.items():
+        if key in quiet:
+            continue
+        if key in ("airtime_us", "minimum_us"):
+            rows.append((key.removesuffix("_us"), _seconds(value)))
+        else:
+            rows.append((key.removesuffix("_us"), local_time(value) if key.endswith("_us") else value))
+    show_table(("", ""), rows)
+    if found.get("left"):
+        left = found["left"].items()
+        show_table(("without it", "why"), ((found["names"].get(who, who), why) for who, why in left))
+
+
+@app.command()
+def cancel(name: Name, config_file: ConfigFile = Path("swarm.toml")) -> None:
+    """End the delivery of a block, or take it from the queue.
+
+    Example: swarm blocks cancel 24521172
+    """
+    Client(config_file).delete(f"/api/blocks/{_digits(name)}")
+    typer.echo(f"block {_digits(name)}: cancelled")
+
+
+def _digits(name: str) -> str:
+    digits = name.lower()
+    if len(digits) != 8 or any(digit not in "0123456789abcdef" for digit in digits):
+        raise CommandError("a block is named by the 8 hexadecimal digits that `swarm blocks list` shows")
+    return digits
+
+
+def _state(block: dict[str, Any]) -> str:
+    if block["state"] != "ended":
+        return str(block["state"])
+    return "complete" if block["complete"] else "ended, incomplete"
+
+
+def _seconds(airtime_us: int) -> str:
+    return f"{airtime_us / 1e6:.1f} s"

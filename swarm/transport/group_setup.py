@@ -1,0 +1,88 @@
+"""Letting one device of another make into the cell's multicast group (TS005): the network's side.
+
+Theory of operation.  Two requests, each repeated until it is answered: McGroupSetupReq with McKey sealed for
+this device alone, then, when it is known when the group sends, McClassCSessionReq.  A start that the device
+missed is asked for again with a later one.  A device that refuses the group, the rate or the frequency hears
+nothing of it: blocks reach it by unicast, if they are small enough.
+
+Both versions of the standard have the same bytes, but for a bit that version 1 sends as zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from swarm.mac.session import MulticastGroup
+from swarm.security.lorawan import AesKey, mc_ke_key, mc_root_key, seal_mc_key
+from swarm.wire import multicast_setup as ts005
+from swarm.wire.clock_sync import gps_s
+
+__all__ = ["LEAD_S", "GroupSetup", "Step"]
+
+VERSION = 2
+F_CNT_LAST = 0xFFFFFFFF
+LEAD_S = 30
+"""A session never begins earlier than so long after it is asked for: the frame takes its time."""
+TIME_OUT_MAX = 15
+
+
+class Step(IntEnum):
+    """What the device has to be told next."""
+
+    GROUP = 1
+    SESSION = 2
+    READY = 3
+    UNICAST = 4
+    """Nothing: it will not be in the group."""
+
+
+@dataclass(slots=True)
+class GroupSetup:
+    """Where one device stands; `step` is all that has to be kept."""
+
+    gen_app_key: bytes
+    step: Step = Step.GROUP
+
+    def group_request(self, group: MulticastGroup, number: int) -> bytes:
+        """McGroupSetupReq: the device hears the group's frames from the next one on."""
+        assert group.mc_key is not None
+        ke_key = mc_ke_key(mc_root_key(AesKey(self.gen_app_key)))
+        sealed = seal_mc_key(ke_key, AesKey(group.mc_key))
+        request = ts005.McGroupSetupReq(number, group.mc_addr, sealed, group.f_cnt, F_CNT_LAST)
+        return ts005.encode(request, VERSION)
+
+    def session_request(
+        self, group: MulticastGroup, number: int, at_us: int, start_us: int, until_us: int
+    ) -> bytes:
+        """McClassCSessionReq in a frame that starts at `at_us`: listen from `start_us` until `until_us`, at
+        least (Unix time)."""
+        begins_us = max(start_us, at_us + LEAD_S * 1_000_000)
+        length_s = max(1, (until_us - begins_us) // 1_000_000 + 1)
+        time_out = min((length_s - 1).bit_length(), TIME_OUT_MAX)
+        request = ts005.McClassCSessionReq(
+            number, gps_s(begins_us), time_out, group.frequency_hz, group.data_rate
+        )
+        return ts005.encode(request, VERSION)
+
+    def hear(self, command: ts005.Uplink, number: int) -> str | None:
+        """An answer came; why the device will not hear the group, if so."""
+        if isinstance(command, ts005.McGroupSetupAns) and command.group == number:
+            if self.step is Step.GROUP:
+                self.step = Step.UNICAST if command.id_error else Step.SESSION
+                return "has no room for the group" if command.id_error else None
+        elif isinstance(command, ts005.McClassCSessionAns) and command.group == number:
+            return self._hear_session(command)
+        return None
+
+    def _hear_session(self, answer: ts005.McClassCSessionAns) -> str | None:
+        if self.step is not Step.SESSION:
+            return None
+        if answer.undefined:
+            self.step = Step.GROUP  # it lost the group
+        elif answer.data_rate_error or answer.frequency_error:
+            self.step = Step.UNICAST
+            return "cannot listen at the group's frequency and data rate"
+        elif not answer.start_missed:
+            self.step = Step.READY
+        return None
