@@ -20,7 +20,6 @@ import errno
 import logging
 import os
 import signal
-import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,8 +67,6 @@ BATCH_MAX = 256
 SUBSCRIBERS_MAX = 64
 SUBSCRIBER_EVENTS_MAX = 1000
 WAIT_MAX_S = 3600.0
-RECEIVE_BYTES = 4 << 20
-"""What the kernel is asked to hold of a burst of datagrams; it gives at most net.core.rmem_max."""
 AHEAD_MAX_US = 366 * 86_400_000_000
 """Stored time that lies further ahead of the system's is a wrong clock's."""
 _ANSWERS = frozenset({"query_answered", "query_refused"})
@@ -281,7 +278,7 @@ class Daemon:
                     loop.add_signal_handler(number, self.stop)
                     running.callback(loop.remove_signal_handler, number)
             self._failed_to_start = True
-            await self._open_udp(loop)
+            await self._open_udp()
             if make_app is not None and self.config.http.enabled:
                 server = HttpServer(make_app(self), self.config.http.host, self.config.http.port, self.stop)
                 self.http_url = await running.enter_async_context(server)
@@ -307,22 +304,17 @@ class Daemon:
         self._stopping = True
         self._wake.set()
 
-    async def _open_udp(self, loop: asyncio.AbstractEventLoop) -> None:
-        address = (self.config.udp.host, self.config.udp.port)
+    async def _open_udp(self) -> None:
+        host, port = self.config.udp.host, self.config.udp.port
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: self._udp, local_addr=address)
+            self.udp_address = await self._udp.open(host, port)
         except (UnicodeError, TypeError) as error:  # a label of more than 63 letters
-            what = f"UDP {address[0]!r}: is no host name or address; set [udp] host and port"
+            what = f"UDP {host!r}: is no host name or address; set [udp] host and port"
             raise OSError(errno.EINVAL, what) from error
         except OSError as error:
             raise OSError(
-                error.errno,
-                f"UDP {address[0]}:{address[1]}: {error.strerror or error}; set [udp] host and port",
+                error.errno, f"UDP {host}:{port}: {error.strerror or error}; set [udp] host and port"
             ) from error
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        name = transport.get_extra_info("sockname")
-        self.udp_address = (name[0], name[1])
 
     def close(self) -> None:
         """Give the data directory back; `run` does it by itself."""
@@ -470,9 +462,9 @@ class Daemon:
         return next(serving, self.radio)
 
     def _publish(self, event: Event) -> None:
-        log.log(
-            logging.DEBUG if event.kind in _QUIET else logging.INFO, "%s %s", event.kind, dict(event.data)
-        )
+        level = logging.DEBUG if event.kind in _QUIET else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s %s", event.kind, dict(event.data))
         if event.kind in _ANSWERS:
             self._resolve(int(str(event.data["query_id"])), event)
         for queue in self._subscribers:

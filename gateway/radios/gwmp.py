@@ -311,7 +311,9 @@ def _payload(entry: dict[str, object]) -> bytes:
     if not 0 < len(text) <= (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
         raise _refuse("field_range", "data")
     try:
-        payload = base64.b64decode(text.translate(_STANDARD_ALPHABET) + "=" * (-len(text) % 4), validate=True)
+        if "-" in text or "_" in text:
+            text = text.translate(_STANDARD_ALPHABET)
+        payload = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise _refuse("base64") from None
     size = entry.get("size", len(payload))
