@@ -24,7 +24,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -36,6 +36,7 @@ from gateway.data_dir import DataDirLock, forget_url, make_token, write_url
 from gateway.http_server import HttpServer
 from gateway.radios.packet_forwarder import Address, PacketForwarder
 from gateway.radios.radio import Output, Radio
+from gateway.radios.refusals import Refusals
 from gateway.radios.udp import UdpEndpoint
 from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
 from swarm.effects import (
@@ -156,6 +157,7 @@ class Daemon:
         self._udp = UdpEndpoint(self._on_datagram)
         self._attached = [_Attached("udp", self.radio, self._send_datagram)]
         """The last one takes what no other one serves."""
+        self._refusals = Refusals()
         self._disk = ThreadPoolExecutor(1, "disk")
         self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
@@ -246,6 +248,14 @@ class Daemon:
         for gateway_id in self._genuine:
             radio.accepted(gateway_id)
         return partial(self._append, attached)
+
+    def tell(self, event: Event) -> None:
+        """Log an event from beside the core, with the time of this call, and tell whoever follows them."""
+        now_us = self.clock.now_us()
+        if not self._stopping and len(self._inbox) < INBOX_MAX:
+            answer: asyncio.Future[list[Effect] | Refused] = asyncio.get_running_loop().create_future()
+            self._inbox.append((now_us, _Request(lambda at_us: [replace(event, at_us=at_us)], answer)))
+            self._wake.set()
 
     async def application_uplink(self, uplink: ApplicationUplink) -> bool:
         """A network server received a frame; True when that is on the disk, False: ask again later."""
@@ -430,7 +440,8 @@ class Daemon:
                     effects += self.core.on_gateway(now_us, what.gateway_id, blocks=True)
                 case _:
                     effects += self.core.on_gateway(now_us, what.gateway_id)
-        return effects
+        told = (self._refusals.event(now_us, refusal) for refusal in output.refused)
+        return effects + [event for event in told if event is not None]
 
     async def _perform(self, now_us: int, effects: list[Effect]) -> None:
         stores = [effect for effect in effects if isinstance(effect, Store)]

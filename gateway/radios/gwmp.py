@@ -308,8 +308,11 @@ def _payload(entry: dict[str, object]) -> bytes:
     if not isinstance(data, str):
         raise _refuse("field_type", "data")
     text = data.rstrip("=")
-    if not 0 < len(text) <= (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
+    if not text:
         raise _refuse("field_range", "data")
+    if len(text) > (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
+        size = len(text) * 3 // 4
+        raise _refuse("field_range", f"data: a frame of {size} bytes, and {PAYLOAD_SIZE_MAX} is the most")
     try:
         if "-" in text or "_" in text:
             text = text.translate(_STANDARD_ALPHABET)
