@@ -1,8 +1,8 @@
 """Many packet forwarders in one loop: they play a timetable of uplinks to a daemon, and keep the answers.
 
-Every gateway has a socket of its own on loopback; their counters start together.  A report is sent when its
-time has come or, in a flood, when few enough wait for their PUSH_ACK.  A PULL_RESP is acknowledged at once; it is
-late when it comes less than the 42.5 ms before its start that a forwarder's queue wants.
+Every gateway has a socket of its own on loopback; their counters start together.  A report is sent when
+its time has come or, in a flood, when few enough wait for their PUSH_ACK.  A PULL_RESP is acknowledged at
+once; it is late when it comes less than the 42.5 ms before its start that a forwarder's queue wants.
 """
 
 from __future__ import annotations

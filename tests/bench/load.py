@@ -1,9 +1,9 @@
-"""One daemon, ten thousand devices, 1, 10 or 50 gateways: UDP on loopback, a database on the disk, real frames.
+"""One daemon, ten thousand devices, 1, 10 or 50 gateways: UDP on loopback, a real database, real frames.
 
 The daemon is `swarm gateway run` in a process of its own, on a data directory that holds the nodes.  Frames
 are genuine uplinks of `EndDevice`s, made beforehand; one to three gateways hear each.  Three timetables:
 
-* a flood: the next report goes out when one of `IN_FLIGHT` was acknowledged; how many uplinks a second are kept;
+* a flood: the next report goes out when one of `IN_FLIGHT` was acknowledged; how many uplinks a second;
 * `RATE_AIM` a second: how long a PUSH_ACK takes, and how long until the answer to a confirmed uplink leaves,
   which is after the uplink was stored;
 * `CONFIRMED_RATE` a second, as many of them confirmed as the radios can answer (ten a second each).
@@ -169,7 +169,9 @@ def _with_gateways(folder: Path, gateways: int, empty_bytes: int) -> list[Measur
         before_s = daemon.cpu_s()
         flooded = air.play(flood, in_flight_max=IN_FLIGHT)
         flood_cpu_s = daemon.cpu_s() - before_s
+        before_s = daemon.cpu_s()
         paced = air.play(steady)
+        paced_cpu_s = daemon.cpu_s() - before_s
         confirmed = air.play(asking)
         loaded = daemon.memory_bytes()
         air.close()
@@ -181,7 +183,7 @@ def _with_gateways(folder: Path, gateways: int, empty_bytes: int) -> list[Measur
             "uplinks/s",
             note=f"{FLOOD / flood_cpu_s:,.0f} a CPU second; {len(flooded.acknowledged)} datagrams",
         ),
-        *_latencies(f"{name}, {RATE_AIM:,} uplinks/s", paced),
+        *_latencies(f"{name}, {RATE_AIM:,} uplinks/s", paced, paced_cpu_s / RATE_S),
         *_windows(f"{name}, {CONFIRMED_RATE:,} uplinks/s, {answers} of them confirmed", confirmed),
     ]
     if gateways == max(GATEWAYS):
@@ -192,15 +194,15 @@ def _with_gateways(folder: Path, gateways: int, empty_bytes: int) -> list[Measur
     return rows
 
 
-def _latencies(name: str, played: Played) -> list[Measured]:
-    lost = played.sent - len(played.acknowledged)
+def _latencies(name: str, played: Played, core: float) -> list[Measured]:
+    more = f"{played.sent - len(played.acknowledged)} datagrams lost, {core:.0%} of a core"
     stored_s = [each - DEDUP_S for each in played.answered]
     return [
         Measured(
             f"{name}: PUSH_ACK after, p99",
             1e3 * _quantile(played.acknowledged, 0.99),
             "ms",
-            note=f"p50 {1e3 * statistics.median(played.acknowledged):.1f} ms, {lost} datagrams lost",
+            note=f"p50 {1e3 * statistics.median(played.acknowledged):.1f} ms, {more}",
         ),
         Measured(
             f"{name}: stored and answered after, p99",
@@ -223,7 +225,7 @@ def _windows(name: str, played: Played) -> list[Measured]:
 
 
 def _check_stored(folder: Path, played: list[tuple[list[Heard], Played]]) -> None:
-    """AssertionError unless the last uplink of each device of those that were acknowledged is in the database."""
+    """AssertionError unless each device's last uplink that was acknowledged is in the database."""
     last = {
         dev_eui(heard.device): heard.f_cnt
         for timetable, what in played

@@ -295,7 +295,7 @@ class Trial:
 
 
 def audit(seed: int, count: int) -> Counter[str]:
-    """Trials from `seed` on, `count` transmissions in all; AssertionError says how to repeat the one at fault."""
+    """Trials from `seed` on, `count` transmissions; AssertionError says how to repeat the one at fault."""
     counts: Counter[str] = Counter()
     while counts["asked"] < count:
         counts += _trial(seed + counts["trials"])

@@ -19,9 +19,8 @@ M = (868_000_000, 868_600_000, 0.01)
 def _audited(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     counts = audit(SEED, count)
     with capsys.disabled():
-        print(
-            f"\nseed {SEED}: {json.dumps(counts)}; again: python -m tests.swarm.ledger_audit {SEED} {count}"
-        )  # noqa: T201
+        again = f"python -m tests.swarm.ledger_audit {SEED} {count}"
+        print(f"\nseed {SEED}: {json.dumps(counts)}; again: {again}")  # noqa: T201
     assert counts["asked"] >= count
     assert counts["late"] == 0, "the ledger is exact: 1 ms would be allowed"
     for what in ("put off", "given up", "never legal", "withdrawn", "restarts", "compared"):
