@@ -311,8 +311,8 @@ def _payload(entry: dict[str, object]) -> bytes:
     if not text:
         raise _refuse("field_range", "data")
     if len(text) > (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
-        size = len(text) * 3 // 4
-        raise _refuse("field_range", f"data: a frame of {size} bytes, and {PAYLOAD_SIZE_MAX} is the most")
+        what = f"a frame of {len(text) * 3 // 4} bytes, and {PAYLOAD_SIZE_MAX} is the most"
+        raise _refuse("field_range", f"data: {what}")
     try:
         if "-" in text or "_" in text:
             text = text.translate(_STANDARD_ALPHABET)
