@@ -24,7 +24,7 @@ test-all: setup web system  ## the slow suites too
 	@$(MAKE) --no-print-directory -C node_firmware test symbols size
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-bench: setup  ## measured tables: uplinks/s, a simulated month, microseconds per node poll, cost per Flower message
+bench: setup  ## measured tables: uplinks/s, a daemon under load, a simulated month, microseconds per node poll, cost per Flower message
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-ask: setup  ## asking for experts: score, frames, airtime, latency (pip install -e .[bench] for the digits)
