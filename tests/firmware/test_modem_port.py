@@ -61,9 +61,8 @@ def cell_of(pilot: Path) -> Cell:
         known = replace(command, replace=True) if isinstance(command, SetMulticast) else command
         assert cell.command(known) is None
     if (pilot / "signing.key").exists():
-        from swarm.security.signatures import SigningKey
-
         from swarm.commands import SetSigningKey
+        from swarm.security.signatures import SigningKey
 
         seed = bytes.fromhex((pilot / "signing.key").read_text())
         assert cell.command(SetSigningKey(SigningKey(seed))) is None
