@@ -38,7 +38,9 @@ from gateway.http_server import HttpServer
 from gateway.radios.packet_forwarder import Address, PacketForwarder
 from gateway.radios.radio import Output, Radio
 from gateway.radios.udp import UdpEndpoint
+from gateway.signing_file import read_signing_key
 from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
+from swarm.commands import SetSigningKey
 from swarm.effects import (
     ApplicationDownlink,
     ApplicationUplink,
@@ -52,6 +54,7 @@ from swarm.effects import (
 )
 from swarm.phy.regions import region
 from swarm.registry import Refused
+from swarm.security.signatures import SigningKey
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -79,7 +82,7 @@ log = logging.getLogger("swarm.gateway")
 
 Peer = TypeVar("Peer")
 
-MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes], "Coordinator"]
+MakeCore = Callable[["SwarmConfig", Mapping[str, Mapping[str, Row]], bytes, SigningKey | None], "Coordinator"]
 
 Beside = Callable[["Daemon"], contextlib.AbstractAsyncContextManager[object]]
 """Makes something that lives in the daemon's loop, beside it."""
@@ -120,12 +123,17 @@ class _Request:
     answer: asyncio.Future[list[Effect] | Refused]
 
 
-def make_coordinator(config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> Coordinator:
+def make_coordinator(
+    config: SwarmConfig,
+    rows: Mapping[str, Mapping[str, Row]],
+    model: bytes,
+    signing_key: SigningKey | None = None,
+) -> Coordinator:
     """The real core.  Imported here, after its telemetry is switched off: it brings Flower along."""
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     from swarm.coordinator import Coordinator  # noqa: PLC0415
 
-    return Coordinator(config, rows, model)
+    return Coordinator(config, rows, model, signing_key)
 
 
 class Daemon:
@@ -141,14 +149,19 @@ class Daemon:
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
             self.token = make_token(config.data_dir)
+            signing_key = read_signing_key(config.data_dir)
             self._store = SqliteStore(config.data_dir)
             opened.callback(self._store.close)
             self._resume_clock()
             rows = self._store.load()
             model = (resources.files("swarm.model") / "base_model.swm").read_bytes()
             with _sound(config):
-                self.core = make_core(swarm_config(config), rows, model)
+                self.core = make_core(swarm_config(config), rows, model, signing_key)
             opened.pop_all()
+        if signing_key is None and rows["node"]:
+            log.warning(
+                "no signing.key: models go out unsigned; `swarm nodes import DIR` brings a pilot's key"
+            )
         self._genuine = set(rows["gateway"])
         self.radio = PacketForwarder(
             region(config.gateway.region),
@@ -208,6 +221,14 @@ class Daemon:
             effect for effect in effects if isinstance(effect, Event) and effect.kind == "model_handed_in"
         )
         return int(str(next(said).data["round"]))
+
+    async def take_signing_key(self) -> str | None:
+        """Sign with what `signing.key` holds now; its public half, None without one.  DataDirError."""
+        key = read_signing_key(self.config.data_dir)
+        if key is None:
+            return None
+        await self.command(SetSigningKey(key))
+        return key.public_key.hex()
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Queue[Event]]:

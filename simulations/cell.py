@@ -36,6 +36,7 @@ from simulations.scenario import Scenario
 from simulations.swarm_of_nodes import Sending, SwarmOfNodes
 from simulations.windows import ClassAWindow, DownlinkFrame, Windows
 from swarm.commands import SetMulticast
+from swarm.config import MulticastChannel
 from swarm.effects import Malformed, RxFrame
 from swarm.mac.device import RxWindow
 from swarm.model.layout import CONTEXTS
@@ -234,6 +235,7 @@ class Cell:
         sendings, next_us = self.nodes.poll(node, now_us)
         for sending in sendings:
             self._push(sending.frame.at_us, Kind.UPLINK_START, sending)
+        self._open_announced_windows(now_us)
         if self._wake_us[node] != next_us:
             self._wake_us[node] = next_us
             self._push(next_us, Kind.WAKE, node)
@@ -293,10 +295,14 @@ class Cell:
                 ),
             )
 
+    @property
+    def channel(self) -> MulticastChannel:
+        """Where the group sends and listens."""
+        return self.scenario.multicast.channel(self.region)
+
     def _multicast_channel(self) -> ClassAWindow:
         """Where all nodes listen in their multicast windows; the time says nothing here."""
-        channel = self.scenario.multicast.channel(self.region)
-        return self._class_a_window(RxWindow(0, channel.frequency_hz, channel.data_rate))
+        return self._class_a_window(RxWindow(0, self.channel.frequency_hz, self.channel.data_rate))
 
     def _class_a_window(self, window: RxWindow) -> ClassAWindow:
         rate = self.region.data_rate(window.data_rate, uplink=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from simulations.air import UplinkLoss
 from swarm.effects import Event
@@ -39,6 +40,12 @@ _BANDS: dict[str, tuple[tuple[int, int, float, float], ...]] = {
     "eu868": _EU868,
     "eu433": ((433_050_000, 434_790_000, 0.1, 12.15),),
 }
+
+
+class FrameWatch(Protocol):
+    """See `simulations.large_blocks`."""
+
+    def on_transmission(self, start_us: int, end_us: int, phy: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -197,6 +204,8 @@ class Checkers:
         self._replay = ReplayCheck(self.violations)
         self._counters = CounterCheck(self.violations)
         self._updates = UpdateCheck(self.violations)
+        self.watch: FrameWatch | None = None
+        """Whoever else wants to see the gateway's frames."""
         self.sent = 0
         self.received = 0
         self.lost: Counter[str] = Counter()
@@ -242,6 +251,8 @@ class Checkers:
             power_dbm=power_dbm,
         )
         self._counters.on_downlink(start_us, phy)
+        if self.watch is not None:
+            self.watch.on_transmission(start_us, end_us, phy)
 
     def on_event(self, event: Event) -> None:
         """What the gateway says it did."""

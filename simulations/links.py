@@ -145,13 +145,20 @@ class Links:
             received = received + self._hardship.fading_db * self._fate.normals(nodes, key, self.FADING)
         return received
 
-    def interfered(self, node: int, key: int) -> bool:
+    def interfered(self, node: int, key: int, *, downlink: bool = False) -> bool:
         """Whether foreign interference destroys this frame."""
-        probability = self._hardship.loss_probability
+        probability = self._loss(downlink)
         return probability > 0.0 and self._fate.uniform(node, key, self.INTERFERENCE) < probability
 
     def interfered_many(self, nodes: NDArray[np.int64], key: int) -> NDArray[np.bool_]:
-        """`interfered` at many nodes at once."""
-        if self._hardship.loss_probability <= 0.0:
+        """`interfered` of a downlink at many nodes at once."""
+        probability = self._loss(downlink=True)
+        if probability <= 0.0:
             return np.zeros(len(nodes), dtype=np.bool_)
-        return self._fate.uniforms(nodes, key, self.INTERFERENCE) < self._hardship.loss_probability
+        return self._fate.uniforms(nodes, key, self.INTERFERENCE) < probability
+
+    def _loss(self, downlink: bool) -> float:
+        """The share of frames that are lost, one way."""
+        hardship = self._hardship
+        kept = (1.0 - hardship.loss_probability) * (1.0 - hardship.downlink_loss if downlink else 1.0)
+        return 1.0 - kept if hardship.downlink_loss and downlink else hardship.loss_probability

@@ -24,7 +24,7 @@ from swarm.model.layout import CONTEXTS
 from swarm.phy.regions import region
 from swarm.prng import Prng
 
-__all__ = ["Identity", "channel", "export", "group", "identities", "provisioning"]
+__all__ = ["Identity", "channel", "export", "group", "identities", "provisioning", "signing_seed"]
 
 FIELD_RADIUS_M = 3_000.0
 """The field scatters its plots over this radius; a scenario's `radius_m` stretches or shrinks it."""
@@ -141,6 +141,11 @@ def group(scenario: Scenario) -> SetMulticast:
     return SetMulticast(mc_addr=_MC_ADDR, nwk_s_key=keys.bytes(16), app_s_key=keys.bytes(16))
 
 
+def signing_seed(scenario: Scenario) -> bytes:
+    """The gateway's signing key (32 B, `swarm.security.signatures`); all nodes know its public half."""
+    return Prng(scenario.seed).child("keys").child("signer").numpy().bytes(32)
+
+
 def channel(scenario: Scenario) -> MulticastChannel:
     """Where all nodes listen for their group; a gateway that sends elsewhere is not heard."""
     return scenario.multicast.channel(region(scenario.region))
@@ -152,7 +157,8 @@ def provisioning(scenario: Scenario) -> list[dict[str, str | int | float]]:
 
 
 def export(scenario: Scenario, path: Path) -> None:
-    """Write a provisioning file: CSV by its suffix, else JSON with the group session and its channel too."""
+    """Write a provisioning file: CSV by its suffix, else JSON with the group session, its channel and the
+    signing key too."""
     rows = provisioning(scenario)
     if path.suffix == ".csv":
         text = io.StringIO()
@@ -168,7 +174,8 @@ def export(scenario: Scenario, path: Path) -> None:
         "app_s_key": session.app_s_key.hex(),
         **asdict(channel(scenario)),
     }
-    _write_private(path, json.dumps({"multicast": multicast, "nodes": rows}, indent=1) + "\n")
+    document = {"multicast": multicast, "signing_key": signing_seed(scenario).hex(), "nodes": rows}
+    _write_private(path, json.dumps(document, indent=1) + "\n")
 
 
 def _write_private(path: Path, text: str) -> None:

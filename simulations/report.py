@@ -56,6 +56,8 @@ class Report:
     energy_by_state_mj: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     violations_explained: list[str] = field(default_factory=list)
+    multicast: dict[str, Any] | None = None
+    """What became of the large block, where the scenario has one."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -133,11 +135,20 @@ def _totals(report: Report) -> Table:
             f"{queries['asked']} asked, {queries['answered']} answered, {queries['correct']} right; "
             f"half within {_number(queries['p50_s'])} s, 95 % within {_number(queries['p95_s'])} s",
         ),
+        *([("large block", _delivered(report.multicast, report.nodes))] if report.multicast else []),
         ("violations", str(report.violations)),
         ("computing", f"{report.cpu_s:.1f} s of CPU, {report.wall_s:.1f} s on the clock"),
     ):
         table.add_row(name, value)
     return table
+
+
+def _delivered(block: dict[str, Any], nodes: int) -> str:
+    frames = ", ".join(f"{kind} {count}" for kind, count in block["frames"].items())
+    return (
+        f"{block['block_bytes']} B: {block['complete']} of {nodes} complete, {block['verified']} verified; "
+        f"{block['airtime_s']:.0f} s on the air, {_number(block['airtime_ratio'])} times the least ({frames})"
+    )
 
 
 def _states(report: Report) -> str:

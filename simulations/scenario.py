@@ -25,6 +25,7 @@ from swarm.phy.regions import region as region_of
 __all__ = [
     "SCENARIO_FOLDER",
     "Hardship",
+    "LargeBlock",
     "Live",
     "Queries",
     "Radio",
@@ -72,6 +73,8 @@ class Hardship:
 
     loss_probability: float = 0.0
     """Share of otherwise good frames, each way, destroyed by foreign interference."""
+    downlink_loss: float = 0.0
+    """Share of otherwise good downlinks that each node loses besides, independently."""
     shadowing_db: float = SHADOWING_SD_DB
     """Standard deviation of the lognormal shadowing of a link, drawn once."""
     leaf_on: bool = True
@@ -107,6 +110,16 @@ class Live:
 
 
 @dataclass(frozen=True, slots=True)
+class LargeBlock:
+    """A signed container that the gateway is told to send to all nodes (TS004); none unless `at_s` is set."""
+
+    at_s: int = 0
+    """When the gateway is told, counted from the start."""
+    experts_away: int = 4
+    """Experts of eight that the container leaves out: it has 30 kB less 2.4 kB for each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """A run of one cell: one gateway (so far no more) in the centre of a disc of `radius_m`.
 
@@ -135,6 +148,7 @@ class Scenario:
     hardship: Hardship = field(default_factory=Hardship)
     queries: Queries = field(default_factory=Queries)
     live: Live = field(default_factory=Live)
+    large_block: LargeBlock = field(default_factory=LargeBlock)
     learning: Learning = field(default_factory=Learning)
     multicast: Multicast = field(default_factory=Multicast)
     asking: Asking = field(default_factory=Asking)
@@ -203,6 +217,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "radio.data_rate_max": (0, 15),
     "radio.demodulators": (1, 64),
     "hardship.loss_probability": (0, 1),
+    "hardship.downlink_loss": (0, 0.9),
     "hardship.shadowing_db": (0, 30),
     "hardship.channel_fading_db": (0, 30),
     "hardship.fading_db": (0, 30),
@@ -213,6 +228,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "queries.per_day": (0, 10_000),
     "queries.deadline_s": (1, 86_400),
     "live.history_days": (0, 60),
+    "large_block.at_s": (0, 86_400 * 30),
+    "large_block.experts_away": (0, 8),
     "learning.period_s": (30, 86_400 * 30),
     "learning.spread_s": (1, 65_535),
     "learning.close_s": (5, 86_400 * 30),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from simulations.field import Field
 from simulations.links import Links
-from simulations.provisioning import Identity
+from simulations.provisioning import Identity, signing_seed
 from simulations.scenario import Scenario
 from swarm.commands import SetMulticast
 from swarm.effects import Malformed
@@ -39,7 +39,9 @@ from swarm.node import NodeConfig, Nodes
 from swarm.phy.link import best_spreading_factor
 from swarm.phy.regions import Region
 from swarm.prng import Prng
+from swarm.security.signatures import SigningKey
 from swarm.wire.app import F_PORT_ASKING, F_PORT_LEARNING, F_PORT_STATUS, Schedule, encode
+from swarm.wire.packages import F_PORTS, Package
 
 __all__ = ["LABEL_NONE", "Sending", "SwarmOfNodes", "data_rates", "firmware_nodes", "shipped_model"]
 
@@ -48,6 +50,8 @@ GUARD_US = 1_000_000
 """How long before an announced window the firmware opens its receiver."""
 JOIN_SPREAD_US = 600_000_000
 """Nodes that are switched on together ask to join within these ten minutes."""
+FLASH_SIZE = 32_768
+"""What a node's board has for a large block."""
 _BUSY_NOT_JOINED_S = 60
 _BILLION = 1_000_000_000
 
@@ -89,6 +93,8 @@ def firmware_nodes(
 ) -> Nodes:
     """The firmware of all nodes, just switched on."""
     seeds = Prng(scenario.seed).child("firmware")
+    signer = SigningKey(signing_seed(scenario)).public_key
+    flash_size = FLASH_SIZE if scenario.large_block.at_s else 0
     configs = [
         NodeConfig(
             node_index=index,
@@ -98,10 +104,11 @@ def firmware_nodes(
             payload_max=payload_max[index],
             guard_us=GUARD_US,
             seed=seeds.child(f"node-{index}").u64(),
+            signer=signer,
         )
         for index in range(scenario.nodes)
     ]
-    return Nodes(scenario.nodes, configs, model, now_us=now_us)
+    return Nodes(scenario.nodes, configs, model, now_us=now_us, flash_size=flash_size)
 
 
 class SwarmOfNodes:
@@ -237,6 +244,8 @@ class SwarmOfNodes:
 
 def _purpose(f_port: int, payload: bytes) -> str:
     """What an uplink is for, as airtime is accounted."""
+    if f_port == F_PORTS[Package.FRAGMENTATION]:
+        return "block"
     if f_port == F_PORT_STATUS:
         return "status" if payload[0] == 1 else "readings"
     return {F_PORT_LEARNING: "update", F_PORT_ASKING: "answer"}.get(f_port, "other")

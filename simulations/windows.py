@@ -160,7 +160,7 @@ class Windows:
             cause = DownlinkLoss.COLLISION_WITH_OWN_TX
         elif received_dbm < self._floor_dbm(frame):
             cause = DownlinkLoss.UNDER_SENSITIVITY
-        elif self._links.interfered(node, frame.key):
+        elif self._links.interfered(node, frame.key, downlink=True):
             cause = DownlinkLoss.INTERFERENCE
         return cause, received_dbm
 

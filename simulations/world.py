@@ -23,18 +23,21 @@ from simulations.cell import DAY_US, GATEWAY_ID, Cell, Downlink
 from simulations.checkers import Checkers
 from simulations.evaluation import Evaluation, accuracy_table
 from simulations.field import Field
-from simulations.provisioning import Identity, group, identities
+from simulations.large_blocks import DeliveryWatch, container_of
+from simulations.provisioning import Identity, group, identities, signing_seed
 from simulations.report import Report, digest_of
 from simulations.scenario import Scenario, load
 from simulations.swarm_of_nodes import shipped_model
 from simulations.versions import Versions
-from swarm.commands import Command
+from swarm.commands import Command, SendBlock, SetMulticast
 from swarm.coordinator import Coordinator
 from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
 from swarm.inference.plan import Query
 from swarm.phy.regions import region as region_of
 from swarm.prng import Prng
+from swarm.receiver import Receivers
 from swarm.registry import Refused
+from swarm.security.signatures import SigningKey, sign_block
 
 __all__ = ["Progress", "World", "run"]
 
@@ -111,6 +114,11 @@ class World:
             result = self.coordinator.on_command(self.start_us, command)
             assert not isinstance(result, Refused), result.reason
             self._perform(self.start_us, result)
+        self.watch: DeliveryWatch | None = None
+        """Of the large block, where the scenario has one."""
+        if scenario.large_block.at_s:
+            self.watch = self.cell.checkers.watch = self._new_watch(session)
+            self.cell.call_at(self.start_us + scenario.large_block.at_s * SECOND_US, self._send_block)
         self._plan_queries()
         self.cell.call_at(self.start_us + SIGN_OF_LIFE_US, self._sign_of_life)
         self._schedule_poll(self.start_us)
@@ -144,7 +152,8 @@ class World:
 
     def _new_coordinator(self) -> Coordinator:
         rows = {table: {key: dict(row) for key, row in kept.items()} for table, kept in self.rows.items()}
-        return Coordinator(self.scenario.swarm_config(), rows, self.model)
+        key = SigningKey(signing_seed(self.scenario))
+        return Coordinator(self.scenario.swarm_config(), rows, self.model, key)
 
     def _schedule_poll(self, now_us: int) -> None:
         at_us = self.coordinator.poll_at()
@@ -169,6 +178,31 @@ class World:
             self._perform(now_us, self.coordinator.on_gateway(now_us, GATEWAY_ID))
             self._schedule_poll(now_us)
         self.cell.call_at(now_us + SIGN_OF_LIFE_US, self._sign_of_life)
+
+    # -- a large block ----------------------------------------------------------------------------
+
+    def _new_watch(self, session: SetMulticast) -> DeliveryWatch:
+        body = container_of(self.scenario.seed, self.scenario.large_block, self.model)
+        return DeliveryWatch(body, session, self.checkers.violations)
+
+    def _send_block(self, now_us: int) -> None:
+        """The operator hands the gateway a container, signed."""
+        assert self.watch is not None
+        key = SigningKey(signing_seed(self.scenario))
+        result = self.command(SendBlock(sign_block(key, body=self.watch.body)))
+        assert not isinstance(result, Refused), result.reason
+
+    def delivered(self) -> dict[str, Any] | None:
+        """The report's `multicast`: what became of the large block so far; None: there is none."""
+        watch, channel = self.watch, self.cell.channel
+        if watch is None:
+            return None
+        told = next(iter(self.coordinator.blocks.listing()), None)
+        said = {} if told is None else told
+        verified = watch.check(self.cell.now_us, Receivers(self.cell.nodes.firmware))
+        complete = int(said.get("whole", 0))
+        watch.check_books(self.cell.now_us, complete, verified, int(said.get("airtime_us", 0)))
+        return watch.summary(self.cell.region, channel.data_rate, complete=complete, verified=verified)
 
     # -- performing effects -----------------------------------------------------------------------
 
@@ -370,6 +404,7 @@ def _report(world: World, accuracy: dict[str, Any], curve: list[dict[str, float]
         world.cell.windows.listened_us, world.cell.now_us - world.start_us
     )
     by_purpose = {**traffic.up_us, **traffic.down_us}
+    delivered = world.delivered()
     return Report(
         scenario=scenario.name,
         seed=scenario.seed,
@@ -385,6 +420,7 @@ def _report(world: World, accuracy: dict[str, Any], curve: list[dict[str, float]
         },
         energy_mj_per_node_day=sum(energy.values()),
         energy_by_state_mj=energy,
+        multicast=delivered,
         violations=checkers.violations.count,
         violations_explained=checkers.violations.explained,
         frames=world.frames(),

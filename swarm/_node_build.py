@@ -14,9 +14,9 @@ from cffi import FFI
 ROOT = Path(__file__).resolve().parents[1]
 CORE = (
     "aes", "ask", "block", "borrow", "change", "clock", "cmac", "compose_changes", "compose_features",
-    "compose_prototypes", "compose_sums", "erasure", "expert", "features", "frame", "groups", "kernels",
-    "learn", "mask", "math", "model", "node", "noise", "readings", "repair", "rules", "run", "sense",
-    "serve", "status", "train", "transport",
+    "compose_prototypes", "compose_sums", "ed25519", "erasure", "expert", "features", "field", "frame",
+    "groups", "kernels", "learn", "listen", "mask", "math", "model", "node", "noise", "readings",
+    "receive", "repair", "rules", "run", "sense", "serve", "sha512", "status", "train", "transport",
 )  # fmt: skip
 HOST = ("host", "host_flash")
 SOURCES = [f"node_firmware/core/swn_{name}.c" for name in CORE]
@@ -52,14 +52,38 @@ typedef struct {
 typedef struct { uint16_t generation; uint16_t classes; uint16_t features; ...; } swn_model_t;
 typedef struct { uint32_t index; uint8_t f_port; uint8_t size; uint8_t data[222]; ...; } swn_sent_t;
 typedef struct { int64_t from_us; int64_t until_us; uint32_t index; ...; } swn_listening_t;
+typedef struct { ...; } swn_flash_t;
+typedef struct {
+    swn_flash_t port; uint8_t *bytes; uint32_t opened; uint32_t rewritten; uint32_t failing;
+    uint8_t unwanted[4]; ...;
+} swn_host_flash_t;
+typedef struct { uint32_t delay_us; uint8_t size; uint8_t data[16]; ...; } swn_transport_answer_t;
+typedef struct {
+    const swn_flash_t *flash; uint8_t *memory; size_t memory_size; uint64_t seed; uint8_t version;
+    uint8_t integrity_key[16]; ...;
+} swn_transport_config_t;
+typedef struct { uint8_t memory_error; ...; } swn_erasure_t;
+typedef struct {
+    swn_erasure_t erasure; uint32_t session_cnt_next[4]; ...;
+} swn_transport_t;
+typedef struct { uint32_t size; uint8_t descriptor[4]; ...; } swn_stored_t;
+typedef struct {
+    swn_transport_t transport; uint8_t state; uint8_t day_sessions; ...;
+} swn_receive_t;
+typedef struct {
+    swn_receive_t receive; swn_host_flash_t flash; swn_stored_t stored; ...;
+} swn_host_slot_t;
 typedef struct {
     uint64_t memory_size; uint64_t image_size; uint32_t count; uint32_t outbox_used; uint32_t outbox_max;
-    uint32_t listens_used; uint32_t listens_lost; swn_model_t model; uint8_t *image; swn_node_t *nodes;
-    uint8_t *busy; swn_sent_t *outbox; swn_listening_t *listens; ...;
+    uint32_t listens_used; uint32_t listens_lost; uint32_t checks; swn_model_t model; uint8_t *image;
+    swn_node_t *nodes; swn_host_slot_t *slots; uint8_t *busy; swn_sent_t *outbox;
+    swn_listening_t *listens; ...;
 } swn_host_t;
 
-uint64_t swn_host_size(uint32_t count, uint64_t image_size);
-int swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size);
+uint64_t swn_host_size(uint32_t count, uint64_t image_size, uint32_t flash_size);
+int swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size,
+                  uint32_t flash_size);
+void swn_host_trust(swn_host_t *host, uint32_t index, const uint8_t *signer, const uint8_t *block_key);
 int swn_host_link(swn_host_t *host);
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
@@ -99,6 +123,14 @@ int swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
 int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
 void swn_model_adapter(const swn_model_t *view, int16_t *out);
 
+typedef struct { const uint8_t *data; size_t size; } swn_span_t;
+typedef struct { ...; } swn_ed25519_t;
+void swn_ed25519_init(swn_ed25519_t *check, const uint8_t *signature, const uint8_t *public_key);
+void swn_ed25519_update(swn_ed25519_t *check, const uint8_t *data, size_t size);
+uint8_t swn_ed25519_final(swn_ed25519_t *check);
+uint8_t swn_ed25519_verify(const uint8_t *signature, const swn_span_t *parts, size_t count,
+                           const uint8_t *public_key);
+
 typedef struct { ...; } swn_aes_t;
 typedef struct { ...; } swn_noise_t;
 void swn_aes_init(swn_aes_t *aes, const uint8_t *key);
@@ -124,19 +156,6 @@ swn_verdict_t swn_rule(uint8_t context, const swn_day_t *day, swn_mildew_t milde
 uint8_t swn_is_humid(int32_t temperature_centi, int32_t dew_point_centi);
 uint8_t swn_rain_level(uint32_t rain_tenth);
 
-typedef struct { ...; } swn_flash_t;
-typedef struct {
-    swn_flash_t port; uint32_t opened; uint32_t rewritten; uint32_t failing; uint8_t unwanted[4]; ...;
-} swn_host_flash_t;
-typedef struct { uint32_t delay_us; uint8_t size; uint8_t data[16]; ...; } swn_transport_answer_t;
-typedef struct {
-    const swn_flash_t *flash; uint8_t *memory; size_t memory_size; uint64_t seed; uint8_t version;
-    uint8_t integrity_key[16]; ...;
-} swn_transport_config_t;
-typedef struct { uint8_t memory_error; ...; } swn_erasure_t;
-typedef struct {
-    swn_erasure_t erasure; uint32_t session_cnt_next[4]; ...;
-} swn_transport_t;
 void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size);
 void swn_parity_row(uint16_t n, uint16_t count, uint8_t version, uint8_t *row);
 void swn_transport_key(const uint8_t *root, uint8_t *key);
@@ -175,7 +194,8 @@ def builder(root: str) -> FFI:
     headers = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.h"))]
     ffi.set_source(
         "swarm._node",
-        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n#include "swn_groups.h"',
+        '#include "swn_host.h"\n#include "swn_host_flash.h"\n#include "swn_clock.h"\n'
+        '#include "swn_ed25519.h"\n#include "swn_groups.h"',
         sources=[root + source for source in SOURCES],
         include_dirs=[root + folder for folder in FOLDERS],
         depends=[root + str(path.relative_to(ROOT)) for path in headers],

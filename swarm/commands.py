@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swarm.security.signatures import SigningKey
+
 __all__ = [
     "BLOCK_MAX",
     "AddNode",
@@ -16,6 +18,7 @@ __all__ = [
     "SendBlock",
     "SetModel",
     "SetMulticast",
+    "SetSigningKey",
     "TellLabel",
 ]
 
@@ -100,6 +103,13 @@ class RollBack:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSigningKey:
+    """Sign blocks with this key from now on.  The driver keeps it, and hands it in again at a restart."""
+
+    key: SigningKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TellLabel:
     """Tell a node what somebody saw: the true class (0..9) of a day or an observation.
 
@@ -138,6 +148,7 @@ Command = (
     | RemoveNode
     | RollBack
     | SetMulticast
+    | SetSigningKey
     | OpenRound
     | SetModel
     | TellLabel

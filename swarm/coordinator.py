@@ -40,6 +40,7 @@ from swarm.commands import (
     SendBlock,
     SetModel,
     SetMulticast,
+    SetSigningKey,
     TellLabel,
 )
 from swarm.config import SwarmConfig
@@ -69,6 +70,7 @@ from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
 from swarm.security.lorawan import AesKey, multicast_keys
+from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
@@ -80,9 +82,18 @@ WANTS_SCHEDULE = 1 << 2
 
 
 class Coordinator:
-    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row."""
+    """One cell's brain.  `rows` is what earlier `Store` effects left: table -> key -> row.
 
-    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
+    `signing_key`: what blocks are signed with, for nodes that were provisioned with its public half.
+    """
+
+    def __init__(
+        self,
+        config: SwarmConfig,
+        rows: Mapping[str, Mapping[str, Row]],
+        model: bytes,
+        signing_key: SigningKey | None = None,
+    ) -> None:
         self.config = config
         self.region = region(config.region)
         self.channel = config.multicast.channel(self.region)
@@ -94,7 +105,8 @@ class Coordinator:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
             self.downlinks.group.data_rate = self.channel.data_rate
-        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model)
+        self.signer = Signer(signing_key)
+        self.rounds = Rounds(config, self.registry, self.downlinks, self.region, rows, model, self.signer)
         self.asking = Asking(config, self.registry, self.downlinks, self.rounds, self.region, rows)
         self.expert_asking = ExpertAsking(
             config, self.registry, self.downlinks, self.rounds.replica, self.region, rows
@@ -157,9 +169,9 @@ class Coordinator:
                 stores = self.registry.add(now_us, command)
                 if isinstance(stores, Refused):
                     return stores
-                if not stores:
-                    return []  # known with just these values
-                return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
+                # Without stores it is known with just these values.
+                added = Event("node_added", now_us, {"dev_eui": command.dev_eui})
+                return [*stores, added] if stores else []
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
@@ -171,8 +183,8 @@ class Coordinator:
                 removed += self.server_nodes.forget(command.dev_eui)
                 removed += self.blocks.forget(command.dev_eui)
                 return [*removed, Event("node_removed", now_us, {"dev_eui": command.dev_eui})]
-            case SetMulticast():
-                return self._set_multicast(now_us, command)
+            case SetMulticast() | SetSigningKey():
+                return self._set_keys(now_us, command)
             case OpenRound():
                 return self.rounds.open_now(now_us)
             case RollBack():
@@ -420,6 +432,13 @@ class Coordinator:
         ]
 
     # -- the rest ---------------------------------------------------------------------------------
+
+    def _set_keys(self, now_us: int, command: SetMulticast | SetSigningKey) -> list[Effect] | Refused:
+        """Take over what all nodes were provisioned with."""
+        if isinstance(command, SetMulticast):
+            return self._set_multicast(now_us, command)
+        self.signer.key = command.key
+        return [Event("signing_key_set", now_us, {"public_key": command.key.public_key.hex()})]
 
     def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
         """Take the group session over.  Every group that ever was keeps its counter."""

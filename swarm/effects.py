@@ -210,12 +210,14 @@ EVENT_KINDS = {
     "round_repair": "members of masking groups were not heard: the others are asked for their masks",
     "seeds": "a member of a masking group sent masks of members not heard",
     "sensor_suspected": "a humidity sensor is flat, missing or biased beside its neighbours",
+    "signing_key_set": "blocks are signed with this key from now on; its public half",
     "status": "a node reported its state",
     "stopping": "the daemon ends; the last event of a stream",
     "tx_failed": "a frame could not be sent; error says why",
     "update": "a node's learning update counts",
     "update_refused": "a node's learning update does not count; reason says why",
     "uplink": "a genuine frame of a node was received",
+    "versions_skipped": "nodes have versions ahead of a gateway's that lost data: it goes on above theirs",
 }
 """Every kind of event there is, and what it says."""
 

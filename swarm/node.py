@@ -16,7 +16,7 @@ the `node_index` that a node uses on the air.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
@@ -33,6 +33,16 @@ from swarm.model.layout import (
     TOP_K,
     Shape,
     Z,
+)
+from swarm.node_config import (
+    ALWAYS_ON,
+    HOLDER,
+    MASK_KEY_SIZE,
+    NO_HUMIDITY_SENSOR,
+    NO_RAIN_SENSOR,
+    MaskGroup,
+    NodeConfig,
+    c_config,
 )
 from swarm.wire.expert import COARSE_SIZE, Ask
 from swarm.wire.messages import CONTEXT_OWN
@@ -56,17 +66,11 @@ __all__ = [
     "Nodes",
 ]
 
-NO_HUMIDITY_SENSOR = 1
-NO_RAIN_SENSOR = 2
-ALWAYS_ON = 4
-HOLDER = 8
 TEMPERATURE_MISSING = -32768
 HUMIDITY_MISSING = 255
 RAIN_MISSING = 65535
 LABEL_NONE = 255
 NEVER_US = (1 << 63) - 1
-
-MASK_KEY_SIZE = 16
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -79,46 +83,6 @@ _MODEL_ERRORS = (
     "ok", "misaligned", "truncated", "magic", "version", "header", "crc", "isa", "fragment", "tensor",
     "operand", "program",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class MaskGroup:
-    """A node's place in its masking group: `keys[i]` (16 B) is shared with the member at position i.
-
-    4..16 members; the key at the node's own position is not used.
-    """
-
-    group: int
-    position: int
-    keys: tuple[bytes, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
-    """What a node is told at its start.
-
-    `context` is its crop (0..7), `flags` NO_HUMIDITY_SENSOR | NO_RAIN_SENSOR, `payload_max` the uplink
-    payload in B at its data rate (16..222), `first_day` the number of the noon-to-noon day in which it
-    starts, `guard_us` how early it opens a multicast window, `epochs` of local training (0: default).
-    Others are asked for experts that are not here when the best class has less than `ask_below` (1/255; 0:
-    never), again after `ask_retry_s` (0: default).  Bit e of `withheld`: the node lacks expert e, though the
-    image has it.  `mask`: its group for masked sums (None: no part); bit m of `refuses`, mode m.
-    """
-
-    node_index: int
-    context: int
-    flags: int = 0
-    seed: int = 0
-    payload_max: int = 51
-    status_period_s: int = 86_400
-    first_day: int = 0
-    guard_us: int = 50_000
-    epochs: int = 0
-    ask_below: int = 0
-    ask_retry_s: int = 0
-    withheld: int = 0
-    refuses: int = 0
-    mask: MaskGroup | None = None
 
 
 class Judged(IntEnum):
@@ -138,17 +102,6 @@ class Judgement:
     probabilities: tuple[int, ...]
     missing: int
     ask_id: int
-
-
-def _c_mask(mask: MaskGroup) -> Any:
-    """The C struct of a group; OverflowError or ValueError when it cannot hold it."""
-    if not 4 <= len(mask.keys) <= 16 or any(len(key) != MASK_KEY_SIZE for key in mask.keys):
-        raise ValueError(f"a masking group has 4..16 keys of {MASK_KEY_SIZE} B")
-    made = ffi.new("swn_mask_t *")
-    made.group, made.position, made.size = mask.group, mask.position, len(mask.keys)
-    for index, key in enumerate(mask.keys):
-        ffi.buffer(made.keys[index])[:] = key
-    return made
 
 
 def _rows(values: ArrayLike, dtype: type[np.generic], width: int) -> NDArray[Any]:
@@ -265,18 +218,29 @@ class Model:
 
 
 class Nodes:
-    """`count` C nodes, started at `now_us` with one config each; ValueError when a config is out of range."""
+    """`count` C nodes, started at `now_us` with one config each; ValueError when a config is out of range.
 
-    def __init__(self, count: int, configs: Sequence[NodeConfig], model: bytes, now_us: int = 0) -> None:
+    `flash_size`: bytes that each has for large blocks (`swarm.receiver`); 0: they take none.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        configs: Sequence[NodeConfig],
+        model: bytes,
+        now_us: int = 0,
+        flash_size: int = 0,
+    ) -> None:
         if count != len(configs) or count < 1:
             raise ValueError(f"{count} nodes and {len(configs)} configs")
         self.count = count
-        self._size: int = lib.swn_host_size(count, len(model))
+        image = ffi.from_buffer("uint8_t[]", model)
+        self._size: int = lib.swn_host_size(count, len(model), flash_size)
         self._memory = ffi.new("uint8_t[]", self._size + _ALIGNMENT)
         base = self._memory + -int(ffi.cast("uintptr_t", self._memory)) % _ALIGNMENT
         self._bytes = ffi.buffer(base, self._size)
         self._host = ffi.cast("swn_host_t *", base)
-        _check_model(lib.swn_host_init(self._host, count, ffi.from_buffer("uint8_t[]", model), len(model)))
+        _check_model(lib.swn_host_init(self._host, count, image, len(model), flash_size))
         self.shape = Shape(self._host.model.classes, self._host.model.features)
         """The model's: rows of features are int8[shape.features], classes 0..shape.classes - 1."""
         for index, config in enumerate(configs):
@@ -285,20 +249,21 @@ class Nodes:
         self.busy: UInt8 = np.ndarray((count,), np.uint8, ffi.buffer(self._host.busy, count))
         """Writable: 0 lets node i send, s > 0 answers "busy, try again in s seconds"."""
 
+    @property
+    def host(self) -> Any:
+        """The C struct itself, for `swarm.receiver`."""
+        return self._host
+
     def _start(self, index: int, config: NodeConfig, now_us: int) -> None:
-        c_config = ffi.new("swn_config_t *")
         try:
-            mask = None if config.mask is None else _c_mask(config.mask)
-            c_config.mask = ffi.NULL if mask is None else mask
+            made, mask = c_config(config)
             lib.swn_host_withhold(self._host, index, config.withheld)
-            for name in set(NodeConfig.__slots__) - {"mask"}:
-                value = getattr(config, name)
-                if name == "withheld":
-                    continue
-                setattr(c_config, name, value % (1 << 64) if name == "seed" else value)
         except OverflowError as error:
             raise ValueError(f"node {index}: {config}: {error}") from error
-        if lib.swn_host_start(self._host, index, c_config, now_us) != 0:
+        keys = [ffi.NULL if key is None else key for key in (config.signer, config.block_key)]
+        lib.swn_host_trust(self._host, index, *keys)
+        made.mask = ffi.NULL if mask is None else mask
+        if lib.swn_host_start(self._host, index, made, now_us) != 0:
             raise ValueError(f"node {index}: {config} is out of range")
 
     # Views into the C structs (read-only, always current) ---------------------------------------------

@@ -148,6 +148,11 @@ class Registry:
     def by_addr(self, dev_addr: int) -> list[Entry]:
         return self._by_addr.get(dev_addr, [])
 
+    def versions(self) -> list[int]:
+        """The model versions that nodes reported last, of those that did."""
+        said = (entry.status.model_version for entry in self)
+        return [version for version in said if version is not None]
+
     def choices(self, version: int, contexts: Collection[int]) -> list[int]:
         """What the nodes of these contexts answer with, of those whose last STATUS speaks of this version."""
         return [

@@ -48,6 +48,7 @@ from swarm.model.versions import Versions
 from swarm.node import Model
 from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
 from swarm.registry import Entry, Refused, Registry
+from swarm.security.signatures import Signer
 from swarm.wire import app
 from swarm.wire.app import Fragment, LearningMessage, RoundMode
 
@@ -72,6 +73,7 @@ class Rounds:
         region: Region,
         rows: Mapping[str, Mapping[str, Row]],
         model: bytes,
+        signer: Signer | None = None,
     ) -> None:
         self._learning = config.learning
         self.budgets = Budgets(config.learning.privacy, rows.get("privacy", {}))
@@ -82,7 +84,7 @@ class Rounds:
         self.replica = Model(model)
         shipped = np.stack([self.replica.base_head(context) for context in range(len(CONTEXTS))])
         base = Mirror(0, self.replica.adapter(), shipped)
-        self._versions = Versions(base, rows.get("model", {}))
+        self._versions = Versions(base, rows.get("model", {}), signer)
         self.strategies = Strategies(config.learning, self.replica.shape, rows.get("strategy", {}))
         self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
@@ -295,6 +297,7 @@ class Rounds:
         effects = self._judge_newest(now_us)
         handed = self._handed_in
         effects += self._take_up(now_us, number)
+        effects += self._versions.catch_up(self._registry.versions(), now_us, number)
         gather, close_s = False, learning.close_s
         if handed is not None:
             gather, close_s = handed.gather, handed.close_s or close_s
@@ -504,7 +507,8 @@ class Rounds:
         stale = entry.status.model_version != current.model_version
         announce = partial(self._announce, current)
         size = len(announce(current.opened_us))
-        return window.to_one(acks, self._pieces(room) if stale else [], announce, size, current.close_us)
+        pieces = self._versions.frames(room) if stale else []
+        return window.to_one(acks, pieces, announce, size, current.close_us)
 
     def _programme(self, current: Round, now_us: int, not_before_us: int) -> None:
         """Queue this window's frames."""
@@ -513,17 +517,14 @@ class Rounds:
         room = self._room()
         acks = self._last.ack_frames(room) if self._last is not None else []
         announce = partial(self._announce, current)
-        frames = window.to_all(acks, self._pieces(room), announce, len(announce(now_us)), self._repeats)
+        pieces = self._versions.frames(room)
+        frames = window.to_all(acks, pieces, announce, len(announce(now_us)), self._repeats)
         seconds = self._downlinks.programme_airtime_us(frames) / SECOND_US
         # The next window must hold a programme like this one, with as much again for waiting and repairs.
         self._window_s = min(self._learning.window_s, math.ceil(2 * seconds) + window.WINDOW_MARGIN_S)
         until_us = current.opened_us + self._learning.window_s * SECOND_US
         queued = self._downlinks.programme(frames, not_before_us, until_us)
         self._announce_us = None if queued else now_us + POSTPONE_US
-
-    def _pieces(self, room: int) -> list[bytes]:
-        block = self._versions.block
-        return block.frames(room) if block is not None else []
 
     def _announce(self, current: Round, at_us: int) -> bytes:
         next_us, window_s = self.next_open_us, self._window_s

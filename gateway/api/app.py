@@ -28,6 +28,7 @@ from gateway.api.blocks import add_blocks
 from gateway.api.bodies import AskIn, Eui, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
+from gateway.data_dir import DataDirError
 from gateway.store.sqlite import LoggedEvent
 from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel, TellLabel
 from swarm.coordinator import Coordinator
@@ -76,6 +77,7 @@ class DaemonLike(Protocol):
     async def command(self, command: Command) -> Refused | None: ...
     async def ask(self, query: Query) -> Asked | Refused: ...
     async def hand_in(self, model: SetModel) -> int | Refused: ...
+    async def take_signing_key(self) -> str | None: ...
 
 
 def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
@@ -216,6 +218,14 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         return {
             "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
         }  # fmt: skip
+
+    @api.post("/signing-key")
+    async def take_signing_key() -> dict[str, Any]:
+        """Sign with the key that lies in the data directory now; says its public half."""
+        try:
+            return {"signing_key": await daemon.take_signing_key()}
+        except DataDirError as error:
+            raise HTTPException(409, str(error)) from None
 
     @api.post("/nodes/{dev_eui}/labels")
     async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:

@@ -33,12 +33,15 @@ class Client:
 
     def __init__(self, config_file: Path) -> None:
         self.url, data_dir = os.environ.get("SWARM_URL", ""), None
+        is_here = not self.url
         token = os.environ.get("SWARM_TOKEN")
         if not self.url or token is None:
             url, data_dir = _from_config(config_file)
             self.url = self.url or url
         if token is None and data_dir is not None:
             token = _token(data_dir, self.url, config_file)
+        self.data_dir: Path | None = data_dir if is_here else None
+        """The daemon's data directory, where it is known to be on this machine."""
         self._headers = {"Authorization": f"Bearer {token}"}
 
     def get(self, path: str) -> Any:

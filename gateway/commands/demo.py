@@ -141,7 +141,10 @@ async def _demo(settings: GatewayConfig, source: str, chosen: Scenario, once: bo
 
 async def _register(daemon: Daemon, chosen: Scenario) -> None:
     from simulations import provisioning
+    from swarm.commands import SetSigningKey
+    from swarm.security.signatures import SigningKey
 
+    await daemon.command(SetSigningKey(SigningKey(provisioning.signing_seed(chosen))))
     await daemon.command(provisioning.group(chosen))
     # All at once: they share one transaction.
     await asyncio.gather(*(daemon.command(node.add_node()) for node in provisioning.identities(chosen)))

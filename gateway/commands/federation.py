@@ -146,13 +146,17 @@ def _provision(cell: CellSite, nodes: int, seed: int) -> None:
     """Tell the daemon of its simulated nodes."""
     from gateway.commands.client import Client
     from gateway.commands.node_files import read_nodes
+    from gateway.commands.signing import bring_key
     from simulations import provisioning
 
     file = cell.folder / "nodes.json"
     provisioning.export(_scenario(nodes, seed), file)
     table = read_nodes(file)
     body = {"nodes": [node for _, node in table.nodes], "multicast": table.multicast}
-    Client(cell.settings).post("/api/nodes", body)
+    client = Client(cell.settings)
+    if table.signing_seed is not None:
+        bring_key(client, table.signing_seed, file)
+    client.post("/api/nodes", body)
 
 
 def _play(made: Federation, cell: CellSite, nodes: int, seed: int) -> list[str]:

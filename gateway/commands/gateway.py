@@ -48,13 +48,19 @@ def check(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False)
     Example: swarm gateway check -c swarm.toml
     """
     from gateway import config
+    from gateway.signing_file import read_signing_key
 
     settings = config.read(config_file, judge=_strategy_mistakes)
     _beside(config_file, settings)
+    key = read_signing_key(settings.data_dir)
+    public_key = None if key is None else key.public_key.hex()
     if as_json:
-        show_json({"file": str(config_file), "settings": settings.model_dump()})
-    else:
-        typer.echo(f"{config_file}: no mistakes")
+        what = {"file": str(config_file), "settings": settings.model_dump(), "signing_key": public_key}
+        show_json(what)
+        return
+    typer.echo(f"{config_file}: no mistakes")
+    if public_key is not None:
+        typer.echo(f"{settings.data_dir}: models are signed, public key {public_key}")
 
 
 @app.command()

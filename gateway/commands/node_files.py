@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ WORDS = {
     "mc_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
 }
+JSON_KEYS = ("nodes", "multicast", "signing_key")
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
 FILE_SIZE_MAX = 50_000_000
 Row = tuple[str, dict[str, Any]]
@@ -61,6 +63,8 @@ class NodesFile:
     multicast: dict[str, Any] | None
     channel: MulticastChannel | None = None
     """Where the nodes of the file listen for the group, if it says so."""
+    signing_seed: bytes | None = field(default=None, repr=False)
+    """What their models are signed with."""
 
 
 def is_eui(digits: str) -> bool:
@@ -71,9 +75,12 @@ def is_eui(digits: str) -> bool:
 def read_nodes(file: Path) -> NodesFile:
     """The nodes of a file; CommandError where it cannot be read as a whole."""
     from gateway.pilot import channel as channels
+    from gateway.signing_file import SIGNING_FILE
 
     multicast: dict[str, Any] | None = None
+    seed: bytes | None = None
     if file.is_dir():
+        seed = _seed(file / SIGNING_FILE)
         group_file, file = file / "multicast.csv", file / "keys.csv"
         group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, "mc_key", *channels.COLUMNS))
         if wrong:
@@ -81,7 +88,7 @@ def read_nodes(file: Path) -> NodesFile:
         multicast = group[0][1] if group else None
         rows, mistakes = _from_csv(file, _text(file))
     elif (text := _text(file)).lstrip().startswith(("{", "[")):
-        rows, multicast = _from_json(file, text)
+        rows, multicast, seed = _from_json(file, text)
         mistakes = []
     else:
         rows, mistakes = _from_csv(file, text)
@@ -106,7 +113,7 @@ def read_nodes(file: Path) -> NodesFile:
         else:
             first[dev_eui] = where
             good.append((where, node))
-    return NodesFile(good, mistakes, multicast, channel)
+    return NodesFile(good, mistakes, multicast, channel, seed)
 
 
 def mistake_of(said: dict[str, Any], *, group: bool = False) -> str | None:
@@ -149,15 +156,26 @@ def _text(file: Path) -> str:
         raise CommandError(f"{file}: is not UTF-8 text; save it as UTF-8") from None
 
 
-def _from_json(file: Path, text: str) -> tuple[list[Row], dict[str, Any] | None]:
+def _seed(path: Path) -> bytes | None:
+    """The signing key of a provisioned directory; None: it has none."""
+    from gateway.data_dir import DataDirError
+    from gateway.signing_file import read_seed
+
+    try:
+        return read_seed(path)
+    except DataDirError as error:
+        raise CommandError(str(error)) from error
+
+
+def _from_json(file: Path, text: str) -> tuple[list[Row], dict[str, Any] | None, bytes | None]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CommandError(f"{file}: is not JSON ({error}); see `swarm nodes import --help`") from None
     if isinstance(document, dict):
         for key in document:
-            if key not in ("nodes", "multicast"):
-                known = meant(key, ("nodes", "multicast"), "the keys")
+            if key not in JSON_KEYS:
+                known = meant(key, JSON_KEYS, "the keys")
                 named = "what may be a node's key" if may_be_key(key) else repr(key[:40])
                 raise CommandError(f"{file}: {named} is no key of such a file; {known}")
         if "nodes" not in document:
@@ -168,7 +186,11 @@ def _from_json(file: Path, text: str) -> tuple[list[Row], dict[str, Any] | None]
     multicast = document.get("multicast") if isinstance(document, dict) else None
     if multicast is not None and not isinstance(multicast, dict):
         raise CommandError(f"{file}: multicast: must be an object; see `swarm nodes import --help`")
-    return [(f"{file}: nodes[{row}]", _renamed(node)) for row, node in enumerate(nodes)], multicast
+    digits = document.get("signing_key") if isinstance(document, dict) else None
+    if digits is not None and not (isinstance(digits, str) and re.fullmatch("[0-9a-f]{64}", digits)):
+        raise CommandError(f"{file}: signing_key: must be 64 hexadecimal digits")
+    seed = None if digits is None else bytes.fromhex(digits)
+    return [(f"{file}: nodes[{row}]", _renamed(node)) for row, node in enumerate(nodes)], multicast, seed
 
 
 def _renamed(node: dict[str, Any]) -> dict[str, Any]:

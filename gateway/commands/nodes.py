@@ -13,6 +13,7 @@ from gateway.commands.client import Client, ConfigFile
 from gateway.commands.keys import read_keys
 from gateway.commands.node_files import is_eui, mistake_of, read_nodes
 from gateway.commands.output import AsJson, CommandError, ago, finite, local_time, show_json, show_table
+from gateway.commands.signing import bring_key, warning_without_key
 
 if TYPE_CHECKING:
     from swarm.config import MulticastChannel
@@ -196,13 +197,18 @@ def import_nodes(
         bool,
         typer.Option("--replace-multicast", help="Take the file's multicast group instead of the cell's."),
     ] = False,
+    replace_signing_key: Annotated[
+        bool,
+        typer.Option("--replace-signing-key", help="Sign models with the file's key, not the daemon's."),
+    ] = False,
     config_file: Config = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Register nodes; doing it again changes nothing and resets no counter.
 
     FILE is a directory that `swarm pilot provision` made, a CSV file (columns dev_eui, name, crop,
-    activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...}}.
+    activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...},
+    "signing_key": "..."}.
     Bad rows are named, one line each, and the others are taken.
 
     Example: swarm nodes import pilot-keys
@@ -210,6 +216,11 @@ def import_nodes(
     table = read_nodes(file)
     client = Client(config_file)
     group = {**table.multicast, "replace": replace_multicast} if table.multicast else None
+    is_new_key = False
+    if table.signing_seed is not None:
+        is_new_key = bring_key(client, table.signing_seed, file, replace=replace_signing_key)
+    elif group is not None and (warning := warning_without_key(client, file)) is not None:
+        typer.echo(f"swarm: {warning}", err=True)
     counts: Counter[str] = Counter()
     refused, multicast = list(table.mistakes), None
     for start in range(0, max(len(table.nodes), 1), BATCH):
@@ -221,24 +232,26 @@ def import_nodes(
             f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}" for each in answer["refused"]
         ]
     if as_json:
-        show_json({**counts, "refused": refused, "multicast": multicast})
+        show_json({**counts, "refused": refused, "multicast": multicast, "new_signing_key": is_new_key})
     else:
-        typer.echo(f"{file}: {_imported(counts, len(refused), multicast)}")
+        typer.echo(f"{file}: {_imported(counts, len(refused), multicast, is_new_key=is_new_key)}")
     if table.channel is not None:
         _warn_of_channel(file, table.channel, client.get("/api/state"))
     if refused:
         raise CommandError("\n".join(refused))
 
 
-def _imported(counts: Counter[str], refused: int, multicast: str | None) -> str:
+def _imported(counts: Counter[str], refused: int, multicast: str | None, *, is_new_key: bool) -> str:
     """What an import came to, in one line."""
-    if counts["unchanged"] and not (counts["added"] or counts["changed"] or refused or multicast == "set"):
+    news = counts["added"] or counts["changed"] or refused or multicast == "set" or is_new_key
+    if counts["unchanged"] and not news:
         return f"{_nodes(counts['unchanged'])} known already, nothing changed"
     parts = [f"{_nodes(counts['added'])} added"]
     parts += [f"{counts['changed']} changed"] if counts["changed"] else []
     parts += [f"{counts['unchanged']} known already"] if counts["unchanged"] else []
     parts += [f"{refused} refused"] if refused else []
     parts += ["the multicast group set"] if multicast == "set" else []
+    parts += ["models are signed from now on"] if is_new_key else []
     return ", ".join(parts)
 
 

@@ -64,6 +64,10 @@ def provision(
         int | None,
         typer.Option(min=4, max=16, help="Put nodes of a crop into masking groups, for mode masked_sums."),
     ] = None,
+    sign: Annotated[
+        bool,
+        typer.Option("--sign", help="Make a signing key for an OUT_DIR from before models were signed."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
@@ -78,7 +82,7 @@ def provision(
     try:
         channel = pilot.ChannelOptions(region, multicast_data_rate, multicast_frequency_hz)
         report = pilot.provision(
-            nodes, out_dir, options=channel, mask_group_size=mask_group_size, dry_run=dry_run
+            nodes, out_dir, options=channel, mask_group_size=mask_group_size, sign=sign, dry_run=dry_run
         )
     except (pilot.CsvErrors, ValueError) as error:
         raise CommandError(str(error)) from error

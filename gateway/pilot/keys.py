@@ -2,10 +2,11 @@
 
 The output directory holds `keys.csv` (what the gateway has to know), `masks.csv` (what it must not know,
 `gateway.pilot.masking`), `multicast.csv` (the group that
-all nodes listen to, and where) and `headers/<id>.h` (what one node's firmware has to know).  Running again
-keeps every existing key, gives new nodes theirs, and writes only what changed.  All new files are complete
-on disk under other names before the first is renamed, `keys.csv` first: whatever interrupts, a second
-run continues from the keys that exist.  Files are mode 0600, the directory 0700.
+all nodes listen to, and where), `signing.key` (with which the gateway signs models, `gateway.pilot.signing`)
+and `headers/<id>.h` (what one node's firmware has to know).  Running again keeps every existing key, gives
+new nodes theirs, and writes only what changed.  All new files are complete on disk under other names before
+the first is renamed, `signing.key` and `keys.csv` first: whatever interrupts, a second run continues from the
+keys that exist.  Files are mode 0600, the directory 0700.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.pilot import channel as channels
-from gateway.pilot import masking
+from gateway.pilot import masking, signing
 from gateway.pilot.channel import ChannelOptions
 from gateway.pilot.tables import NODES_MAX, CsvErrors, NodeLine, Problems, read_nodes, read_table
 from swarm.commands import AddNode, SetMulticast
@@ -109,13 +110,15 @@ def provision(
     *,
     options: ChannelOptions | None = None,
     mask_group_size: int | None = None,
+    sign: bool = False,
     dry_run: bool = False,
     random_bytes: RandomBytes = secrets.token_bytes,
 ) -> ProvisionReport:
     """Give every node of NODES.csv its keys; CsvErrors lists everything that is wrong, and nothing changes.
 
     ValueError: `options` ask for a channel that cannot be, or not for this directory.  `random_bytes` is the
-    source of all keys; replace it in tests only.
+    source of all keys; replace it in tests only.  `sign`: make a signing key for a directory that has none;
+    a new one always gets it.
     """
     out = Path(out_dir)
     problems = Problems()
@@ -131,10 +134,11 @@ def provision(
         what = f"{out / MULTICAST_FILE}: does not say where its nodes listen: {channel} is taken and kept"
         warnings = [*warnings, f"! {what}; provision again with what they were built with if that is not so"]
     problems.warnings += warnings
+    wanted = (mask_group_size, sign)
     if dry_run:
-        return _provision(nodes, out, channel, mask_group_size, problems, random_bytes, dry_run=True)
+        return _provision(nodes, out, channel, wanted, problems, random_bytes, dry_run=True)
     with _locked(out):
-        return _provision(nodes, out, channel, mask_group_size, problems, random_bytes, dry_run=False)
+        return _provision(nodes, out, channel, wanted, problems, random_bytes, dry_run=False)
 
 
 def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
@@ -174,16 +178,18 @@ def _provision(
     nodes: list[NodeLine],
     out: Path,
     channel: MulticastChannel,
-    mask_group_size: int | None,
+    wanted: tuple[int | None, bool],
     problems: Problems,
     random_bytes: RandomBytes,
     *,
     dry_run: bool,
 ) -> ProvisionReport:
+    mask_group_size, sign = wanted
     stored = _read_keys(out / KEYS_FILE, problems)
     group = _read_multicast(out / MULTICAST_FILE, problems)
     masks = _read_masks(out / masking.MASKS_FILE, problems)
     _check_against(nodes, stored, out, problems)
+    seed = signing.choose(out, sign=sign, is_new=not stored, problems=problems, random_bytes=random_bytes)
     problems.raise_if_any()
     rows, created = _with_keys(nodes, stored, random_bytes)
     if group is None:
@@ -195,7 +201,8 @@ def _provision(
         group["mc_key"] = mc_key.hex()
     group |= {name: str(getattr(channel, name)) for name in channels.COLUMNS}
     in_order = sorted(rows.values(), key=lambda keys: int(keys["node_index"]))
-    files = {
+    files = {} if seed is None else {signing.SIGNING_FILE: seed.hex() + "\n"}
+    files |= {
         KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
         MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + _MULTICAST_OPTIONAL, [group]),
     }
@@ -210,7 +217,7 @@ def _provision(
         files[masking.MASKS_FILE] = _csv(masking.COLUMNS, list(masks.values()))
     for node in nodes:
         own = node.site.id.lower()
-        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[own], group, channel, masks.get(own))
+        files[f"{HEADERS}/{node.site.id}.h"] = _header(node, rows[own], group, channel, masks.get(own), seed)
     changed = {name: text for name, text in files.items() if not _same(out / name, text)}
     if not dry_run:
         _write_all(out, changed)
@@ -358,7 +365,12 @@ def _csv(columns: tuple[str, ...], rows: list[Keys]) -> str:
 
 
 def _header(
-    node: NodeLine, keys: Keys, group: Keys, channel: MulticastChannel, mask: Keys | None = None
+    node: NodeLine,
+    keys: Keys,
+    group: Keys,
+    channel: MulticastChannel,
+    mask: Keys | None = None,
+    signing_seed: bytes | None = None,
 ) -> str:
     """What the firmware of one node is compiled with."""
     site, rules = node.site, region_of(channel.region)
@@ -404,6 +416,7 @@ def _header(
         f"#define SWN_MC_FREQUENCY_HZ {channel.frequency_hz}ul",
         f"#define SWN_MC_DATA_RATE {channel.data_rate}u",
         *(masking.header_lines(mask) if mask is not None else []),
+        *(signing.header_lines(signing_seed) if signing_seed is not None else []),
         "",
         "#endif",
         "",

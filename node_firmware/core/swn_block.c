@@ -166,13 +166,44 @@ static void open_block(swn_block_t *block, const swn_piece_t *piece)
     memset(block->seen, 0, sizeof block->seen);
 }
 
-swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, swn_parameters_t *parameters)
+/* Whether the node may go from its version to this one. */
+static uint8_t is_news(uint16_t own, uint16_t version, const swn_signer_t *signer)
+{
+    const uint32_t ahead = ((uint32_t)version + SWN_VERSIONS - own) % SWN_VERSIONS;
+
+    return (uint8_t)(signer->public_key == NULL ? version != own : ahead != 0 && ahead <= SWN_VERSIONS / 2);
+}
+
+/* Whether the signer made the whole block; its contents end at *length. */
+static uint8_t is_genuine(const swn_block_t *block, const swn_signer_t *signer, uint16_t *length)
+{
+    const uint8_t head[] = {'S', 'W', 'N', 'B', block->kind, (uint8_t)(block->version & 255u), (uint8_t)(block->version >> 8),
+                            (uint8_t)(block->base_version & 255u), (uint8_t)(block->base_version >> 8)};
+    swn_ed25519_t check;
+
+    *length = block->length;
+    if (signer->public_key == NULL) {
+        return 1;
+    }
+    if (block->length < SWN_SIGNATURE_SIZE) {
+        return 0;
+    }
+    *length = (uint16_t)(block->length - SWN_SIGNATURE_SIZE);
+    swn_ed25519_init(&check, block->data + *length, signer->public_key);
+    swn_ed25519_update(&check, head, sizeof head);
+    swn_ed25519_update(&check, block->data, *length);
+    return signer->verify != NULL ? signer->verify(signer->ctx, &check) : swn_ed25519_final(&check);
+}
+
+swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, swn_parameters_t *parameters,
+                                  const swn_signer_t *signer)
 {
     const unsigned byte = piece->index / 8u;
     const unsigned bit = 1u << (piece->index % 8u);
+    uint16_t length;
     uint8_t applied;
 
-    if (piece->version == parameters->model_version ||
+    if (!is_news(parameters->model_version, piece->version, signer) ||
         (piece->kind == SWN_BLOCK_DELTA && piece->base_version != parameters->model_version)) {
         return SWN_PIECE_IGNORED;
     }
@@ -190,8 +221,9 @@ swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, 
         return SWN_PIECE_STORED;
     }
     applied = (uint8_t)(swn_crc32(0, block->data, block->length) == block->crc32 &&
+                        is_genuine(block, signer, &length) &&
                         swn_parameters_apply(parameters, block->version, block->base_version, block->kind,
-                                             block->data, block->length));
+                                             block->data, length));
     block->count = 0;
     return applied ? SWN_BLOCK_APPLIED : SWN_BLOCK_REFUSED;
 }

@@ -4,16 +4,24 @@
  * any piece can open it, in any order, with duplicates.  One block is assembled at a time: a piece of
  * another block replaces what is there.  Pieces of the version that the node has, and DELTAs on a base
  * that it does not have, open nothing.  When all pieces are there the CRC-32 of the whole decides, then
- * the contents are checked completely before the first parameter changes: a block applies whole or not.
+ * the signature, then the contents are checked completely before the first parameter changes: a block applies
+ * whole or not.
+ *
+ * With a signer the last 64 bytes of a block are his signature of "SWNB", kind, version, base version and
+ * the bytes before it, and only versions ahead of the node's open anything, so that no old block comes again.
+ * Whoever has the group's key may spoil a block that is being put together, and no more.  Without a signer (benches
+ * and rigs) blocks have no signature, and any other version is taken.
  */
 #ifndef SWN_BLOCK_H
 #define SWN_BLOCK_H
 
 #include <stdint.h>
 
+#include "swn_ed25519.h"
 #include "swn_frame.h"
 #include "swn_model.h"
 
+enum { SWN_VERSIONS = 65535 }; /* they count modulo this */
 enum { SWN_SHIFT_INT8_MAX = 8, SWN_SHIFT_INT4_MAX = 12, SWN_BLOCK_PIECES_MAX = 255 };
 
 /* What federated rounds change: 1.0 = 4096 in the adapter, 256 in the heads. */
@@ -41,14 +49,22 @@ typedef enum swn_block_result {
     SWN_PIECE_IGNORED = 0, /* duplicate, or of a block that the node has or cannot use */
     SWN_PIECE_STORED,
     SWN_BLOCK_APPLIED,
-    SWN_BLOCK_REFUSED /* all pieces came, but the CRC or the contents are wrong */
+    SWN_BLOCK_REFUSED /* all pieces came, but the CRC, the signature or the contents are wrong */
 } swn_block_result_t;
+
+/* Whose blocks are taken. */
+typedef struct swn_signer {
+    const uint8_t *public_key; /* 32 B; NULL: blocks are not signed */
+    swn_verify_t verify;       /* NULL: swn_ed25519_final() */
+    void *ctx;
+} swn_signer_t;
 
 /* The parameters as shipped. */
 void swn_parameters_init(swn_parameters_t *parameters, const swn_model_t *model);
 
 /* Takes one piece (valid by swn_frame_read) and applies the block when it was the last one. */
-swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, swn_parameters_t *parameters);
+swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, swn_parameters_t *parameters,
+                                  const swn_signer_t *signer);
 
 /* Applies a whole block's contents; 0 (and nothing changed) when it must be refused. */
 uint8_t swn_parameters_apply(swn_parameters_t *parameters, uint16_t version, uint16_t base_version, uint8_t kind,

@@ -59,6 +59,11 @@ void swn_erasure_init(swn_erasure_t *erasure, const swn_flash_t *flash, uint8_t 
     erasure->version = version;
 }
 
+void swn_erasure_complete(swn_erasure_t *erasure)
+{
+    erasure->stored = erasure->count;
+}
+
 uint16_t swn_erasure_missing(const swn_erasure_t *erasure)
 {
     if (erasure->rank < erasure->lost) {

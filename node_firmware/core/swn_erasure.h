@@ -39,6 +39,8 @@ typedef struct swn_flash {
     swn_open_t (*open)(void *user, const uint8_t descriptor[4], uint32_t size);
     uint8_t (*write)(void *user, uint32_t offset, const uint8_t *data, size_t size);
     uint8_t (*read)(void *user, uint32_t offset, uint8_t *data, size_t size);
+    /* The first byte, aligned to 4, where the flash can be read as memory, else NULL; may be NULL itself. */
+    const uint8_t *(*map)(void *user);
 } swn_flash_t;
 
 typedef struct swn_erasure {
@@ -62,6 +64,9 @@ void swn_parity_row(uint16_t n, uint16_t count, uint8_t version, uint8_t *row);
 /* Begins a block of 1..SWN_PIECES_MAX pieces of 1..SWN_PIECE_MAX bytes in a flash that is open for it. */
 void swn_erasure_init(swn_erasure_t *erasure, const swn_flash_t *flash, uint8_t *memory, size_t memory_size,
                       uint16_t count, uint8_t piece_size, uint8_t version);
+
+/* All pieces are in flash from the outset. */
+void swn_erasure_complete(swn_erasure_t *erasure);
 
 /* Takes fragment n = 1..SWN_PARITY_MAX, of piece_size bytes; 1 when the block is whole. */
 uint8_t swn_erasure_take(swn_erasure_t *erasure, uint16_t n, const uint8_t *data);

@@ -11,6 +11,7 @@ enum {
     ROUND_SIZE = 19,
     SUMS_PLAN_SIZE = 13,
     REPAIR_SIZE = 7,
+    OFFER_SIZE = 15,
     ACK_HEADER = 5,
     BLOCK_HEADER = 14,
     QUERY_HEADER = 6,
@@ -330,6 +331,25 @@ static swn_downlink_kind_t read_repair(const uint8_t *data, size_t size, swn_rep
     return SWN_DOWNLINK_REPAIR;
 }
 
+/* What exceeds the receiver is its own affair; what can be nobody's session is refused. */
+static swn_downlink_kind_t read_offer(const uint8_t *data, size_t size, swn_offer_t *out)
+{
+    if (size != OFFER_SIZE) {
+        return SWN_DOWNLINK_MALFORMED;
+    }
+    out->index = data[1] & 3u;
+    out->ack_delay = data[1] >> 2 & 7u;
+    out->version = (uint8_t)(1u + (data[1] >> 5 & 1u));
+    out->count = swn_get16(data + 2);
+    out->piece_size = data[4];
+    out->padding = data[5];
+    memcpy(out->descriptor, data + 6, sizeof out->descriptor);
+    out->start_in_s = swn_get16(data + 10);
+    out->length_s = swn_get16(data + 12);
+    return out->count > 0 && out->padding < out->piece_size && out->length_s > 0 ? SWN_DOWNLINK_OFFER
+                                                                                 : SWN_DOWNLINK_MALFORMED;
+}
+
 uint16_t swn_piece_size(uint16_t length, uint8_t count)
 {
     return (uint16_t)(((uint32_t)length + count - 1u) / count);
@@ -463,6 +483,8 @@ swn_downlink_kind_t swn_frame_read(uint8_t f_port, const uint8_t *data, size_t s
             return read_block(data, size, &out->block);
         case 4:
             return read_repair(data, size, &out->repair);
+        case 5:
+            return read_offer(data, size, &out->offer);
         default:
             return SWN_DOWNLINK_MALFORMED;
         }

@@ -15,13 +15,14 @@
 #include "swn_expert.h"
 #include "swn_model.h"
 #include "swn_readings.h"
+#include "swn_transport.h"
 
 enum { SWN_PORT_LEARNING = 10, SWN_PORT_ASKING = 11, SWN_PORT_STATUS = 12 };
 enum { SWN_PROTOCOL = 1 };
 
 enum {
     SWN_PAYLOAD_MAX = 222,
-    SWN_BLOCK_SIZE_MAX = 3200, /* FULL with 8 heads of 10 classes: 3162 */
+    SWN_BLOCK_SIZE_MAX = 3264, /* FULL with 8 heads of 10 classes, 3162, and its signature */
     SWN_PROTOTYPES_HEADER = 9,  /* one byte more when a class above 6 is among them */
     SWN_MASK_CLASSES = 7,       /* classes in the first byte of a class mask */
     SWN_TOP_K_HEADER = 11,
@@ -284,6 +285,7 @@ typedef enum swn_downlink_kind {
     SWN_DOWNLINK_ACK,
     SWN_DOWNLINK_BLOCK,
     SWN_DOWNLINK_REPAIR,
+    SWN_DOWNLINK_OFFER,
     SWN_DOWNLINK_QUERY,
     SWN_DOWNLINK_SCHEDULE,
     SWN_DOWNLINK_REPLY,
@@ -298,6 +300,7 @@ typedef union swn_downlink {
     swn_ack_t ack;
     swn_piece_t block;
     swn_repair_t repair;
+    swn_offer_t offer;
     swn_query_t query;
     swn_schedule_t schedule;
     swn_reply_t reply;

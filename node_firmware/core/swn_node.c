@@ -27,7 +27,7 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     memset(node, 0, sizeof *node);
     if (config->model == NULL || config->context >= SWN_CONTEXT_MAX || config->payload_max < SWN_STATUS_SIZE ||
         config->payload_max > SWN_PAYLOAD_MAX || (config->mask != NULL && !swn_mask_valid(config->mask)) ||
-        config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL || port->listen == NULL) {
+        (config->receive != NULL && !swn_receive_is_set(config->receive)) || config->status_period_s < STATUS_PERIOD_MIN_S || port->tx == NULL || port->listen == NULL) {
         return -1;
     }
     node->config = *config;
@@ -41,8 +41,8 @@ int swn_init(swn_node_t *node, const swn_config_t *config, const swn_port_t *por
     node->battery = 255;
     node->update_due_us = SWN_NEVER_US;
     node->busy_until_us = now_us;
-    node->window_from_us = now_us;
-    node->window_until_us = now_us;
+    swn_listen_init(node, now_us);
+    swn_receive_init(node, now_us);
     node->status_due_us = now_us + swn_status_delay_us(node);
     swn_history_init(&node->history);
     swn_borrow_init(&node->borrow);
@@ -67,6 +67,9 @@ uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size)
     if (key == SWN_NVM_MASKED && size == sizeof node->masked) {
         memcpy(&node->masked, data, size);
         return 1;
+    }
+    if (key == SWN_NVM_STORED) {
+        return swn_receive_recall(node, data, size);
     }
     if (key == SWN_NVM_RESIDUAL && size == sizeof node->learner.residual) {
         memcpy(node->learner.residual, data, size);
@@ -93,24 +96,6 @@ void swn_set_payload_max(swn_node_t *node, uint8_t payload_max)
 
 /* Downlinks ---------------------------------------------------------------------------------------- */
 
-static void plan_window(swn_node_t *node, int64_t now_us, uint32_t next_window_s, uint16_t window_s)
-{
-    const int64_t from_us = now_us + (int64_t)next_window_s * SECOND_US;
-    const int64_t until_us = from_us + (int64_t)window_s * SECOND_US;
-    const int64_t moved_us = from_us - node->window_from_us;
-
-    if (window_s == 0) {
-        return;
-    }
-    /* Repeated announcements say the same within their own rounding to seconds. */
-    if (until_us - node->window_until_us == moved_us && moved_us > -2 * SECOND_US && moved_us < 2 * SECOND_US) {
-        return;
-    }
-    node->window_from_us = from_us;
-    node->window_until_us = until_us;
-    node->port->listen(node->port->ctx, from_us - node->config.guard_us, until_us);
-}
-
 static void forget_update(swn_node_t *node)
 {
     if (node->update_due_us != SWN_NEVER_US) {
@@ -123,21 +108,13 @@ static void forget_update(swn_node_t *node)
     node->update_size = 0;
 }
 
-/* ROUND is the last frame of a window's programme: the receiver need not wait for the window's end. */
-static void close_window(swn_node_t *node, int64_t now_us)
-{
-    if (node->window_from_us - node->config.guard_us <= now_us && now_us < node->window_until_us) {
-        node->window_until_us = now_us;
-        node->port->listen(node->port->ctx, now_us, now_us);
-    }
-}
-
 static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
 {
     uint32_t spread_s = round->spread_s;
 
-    close_window(node, now_us);
-    plan_window(node, now_us, round->next_window_s, round->window_s);
+    /* ROUND is the last frame of a window's programme: the receiver need not wait for the window's end. */
+    swn_close_window(node, now_us);
+    swn_plan_window(node, now_us, round->next_window_s, round->window_s);
     if (node->round_known && node->round == round->round) {
         return;
     }
@@ -175,9 +152,10 @@ static void on_ack(swn_node_t *node, const swn_ack_t *ack)
 
 static void on_block(swn_node_t *node, const swn_piece_t *piece)
 {
+    const swn_signer_t signer = {node->config.signer, node->port->verify, node->port->ctx};
     swn_own_t own;
 
-    switch (swn_block_take(&node->block, piece, &node->parameters)) {
+    switch (swn_block_take(&node->block, piece, &node->parameters, &signer)) {
     case SWN_BLOCK_APPLIED:
         own = swn_node_own(node);
         swn_serve_block(&node->serve, &own);
@@ -256,7 +234,7 @@ static void on_query(swn_node_t *node, int64_t now_us, const swn_query_t *query)
 
 static void on_schedule(swn_node_t *node, int64_t now_us, const swn_schedule_t *schedule)
 {
-    plan_window(node, now_us, schedule->next_window_s, schedule->window_s);
+    swn_plan_window(node, now_us, schedule->next_window_s, schedule->window_s);
     if (schedule->status_period_min > 0 && schedule->status_period_min * 60u != node->config.status_period_s) {
         node->config.status_period_s = schedule->status_period_min * 60u;
         node->status_due_us = now_us + swn_status_delay_us(node);
@@ -270,6 +248,9 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
 
     node->snr_db = snr_db;
     node->multicast_received = (uint8_t)(node->multicast_received + (multicast ? 1u : 0u));
+    if (f_port == SWN_PORT_TRANSPORT && swn_on_transport(node, now_us, data, size, multicast)) {
+        return;
+    }
     switch (swn_frame_read(f_port, data, size, &message)) {
     case SWN_DOWNLINK_ROUND:
         on_round(node, now_us, &message.round);
@@ -285,6 +266,9 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
             forget_update(node);
             swn_learner_drop(&node->learner);
         }
+        break;
+    case SWN_DOWNLINK_OFFER:
+        swn_on_offer(node, now_us, &message.offer);
         break;
     case SWN_DOWNLINK_QUERY:
         on_query(node, now_us, &message.query);
@@ -486,6 +470,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
         swn_send_status(node, now_us);
     }
     swn_send_experts(node, now_us);
+    swn_send_transport(node, now_us);
     next_us = earlier(earlier(node->status_due_us, node->update_due_us), node->experience.due_us);
     if (node->ask.state == SWN_JUDGED_ASKING) {
         next_us = earlier(next_us, node->ask.due_us);
@@ -499,6 +484,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->repair_missing != 0) {
         next_us = earlier(next_us, node->repair_due_us);
     }
+    next_us = earlier(next_us, swn_receive_due_us(node, now_us));
     next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
     return next_us > now_us ? next_us : now_us + 1;
 }

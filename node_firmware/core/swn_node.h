@@ -20,6 +20,8 @@
  * Lending: a SHARE makes it send its day's readings after noon, or ask for a neighbour's (swn_borrow.h).
  * Listening: each ROUND or SCHEDULE says when the next multicast window opens; port->listen is told once.
  * ROUND is the last frame of a window's programme: the first one that is heard closes the open window.
+ * Large blocks: where the board gives a flash and the signer's key, OFFER opens a session in which a model
+ * container is put together; the receiver stays on for it (swn_receive.h, swn_listen.h).
  *
  * Time is int64 microseconds of any clock that never goes back.  All chance comes from config.seed (and
  * port->random32, where there is one): the same calls give the same bytes.
@@ -36,7 +38,9 @@
 #include "swn_features.h"
 #include "swn_frame.h"
 #include "swn_learn.h"
+#include "swn_listen.h"
 #include "swn_model.h"
+#include "swn_receive.h"
 #include "swn_rules.h"
 #include "swn_serve.h"
 
@@ -60,25 +64,31 @@ enum {
  * which experts it holds even when it lacks none. */
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2, SWN_ALWAYS_ON = 4, SWN_HOLDER = 8 };
 /* Keys of port->nvm_write. */
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3, SWN_NVM_MASKED = 4 };
+enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3, SWN_NVM_MASKED = 4, SWN_NVM_STORED = 5 };
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {
     void *ctx;
     /* 0: taken. Otherwise busy (duty cycle, join, radio): try again, after that many seconds if > 0. */
     int (*tx)(void *ctx, uint8_t f_port, const uint8_t *data, size_t size);
-    /* Open the multicast receiver from .. until; a later call replaces a window that has not begun. An empty
-     * window (until <= from) closes the one that is open now: its programme is over. */
+    /* Open the multicast receiver from .. until; a later call replaces a window that has not begun, and one that begins
+     * at once the one that is open. An empty window (until <= from) closes the one that is open now: nothing more is
+     * wanted of it. */
     void (*listen)(void *ctx, int64_t from_us, int64_t until_us);
     /* True randomness, mixed into the seed once. */
     uint32_t (*random32)(void *ctx);
     /* Keep these bytes over a reset; hand them back to swn_recall() after swn_init(). */
     void (*nvm_write)(void *ctx, uint8_t key, const void *data, size_t size);
+    /* The last step of checking a signature, by an engine for the curve; NULL: swn_ed25519_final() does it. */
+    swn_verify_t verify;
 } swn_port_t;
 
 typedef struct swn_config {
     const swn_model_t *model;  /* opened by swn_model_open(); shared by any number of nodes */
     const swn_mask_t *mask;    /* its masking group, or NULL: no part in masked sums */
+    swn_receive_t *receive;    /* the board's flash for large blocks, and the state beside it; NULL: none are taken */
+    const uint8_t *signer;     /* Ed25519 key (32 B) whose blocks are taken; NULL: blocks come unsigned (benches and rigs
+                                * only), and no large ones are taken */
     uint64_t seed;
     uint32_t status_period_s;  /* 60 .. */
     uint32_t guard_us;         /* how long before a window the receiver opens: the clock's error */
@@ -170,6 +180,7 @@ typedef struct swn_node {
     swn_parameters_t parameters;
     swn_block_t block;
     swn_borrow_t borrow;
+    swn_listen_t listen;
 } swn_node_t;
 
 /* 0, or -1 when a field of the config is out of its range or the port lacks tx or listen. */
@@ -256,6 +267,21 @@ int64_t swn_random_us(swn_node_t *node, uint32_t range_ms);
 uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x);
 void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
                       uint8_t *probabilities);
+
+/* swn_listen.c: a window is announced, or over; what the node wants to hear changed. */
+void swn_listen_init(swn_node_t *node, int64_t now_us);
+void swn_plan_window(swn_node_t *node, int64_t now_us, uint32_t next_window_s, uint16_t window_s);
+void swn_close_window(swn_node_t *node, int64_t now_us);
+void swn_listen_update(swn_node_t *node, int64_t now_us);
+
+/* swn_receive.c: whether the board's part is there; an OFFER came; a payload of FPort 201 (0: the node takes none); what is due to be said, and when. */
+uint8_t swn_receive_is_set(const swn_receive_t *receive);
+void swn_receive_init(swn_node_t *node, int64_t now_us);
+uint8_t swn_receive_recall(swn_node_t *node, const void *data, size_t size);
+void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer);
+uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, size_t size, uint8_t multicast);
+void swn_send_transport(swn_node_t *node, int64_t now_us);
+int64_t swn_receive_due_us(const swn_node_t *node, int64_t now_us);
 
 /* swn_sense.c: somebody told the true class of a day or an observation over the radio. */
 void swn_on_label(swn_node_t *node, const swn_told_t *told);

@@ -15,6 +15,7 @@ enum {
     CID_FRAGMENT = 8,
     FRAGMENT_HEADER = 3,
     SETUP_SIZE_V1 = 10,
+    CELL_GROUP = 1, /* the mask of group 0 */
     /* Offsets in a FragSessionSetupReq behind its CID. */
     AT_COUNT = 1,
     AT_SIZE = 3,
@@ -34,6 +35,7 @@ enum {
     STATUS_MEMORY = 1,
     STATUS_FORGED = 2,
     STATUS_NO_SESSION = 4,
+    RECEIVED_FORGED = 4,
     KEY_LABEL = 0x30,
     MIC_LABEL = 0x49,
     READ_SIZE = 64,
@@ -78,6 +80,17 @@ uint32_t swn_transport_size(const swn_transport_t *transport)
     return transport->is_open ? size_of(transport->setup) : 0;
 }
 
+const uint8_t *swn_transport_descriptor(const swn_transport_t *transport)
+{
+    return transport->setup + AT_DESCRIPTOR;
+}
+
+/* An offer says which version its session is in. */
+static uint8_t version_of(const swn_transport_t *transport)
+{
+    return transport->is_open ? transport->erasure.version : transport->config.version;
+}
+
 static uint8_t is_session(const swn_transport_t *transport, uint8_t index)
 {
     return (uint8_t)(transport->is_open && index_of(transport->setup) == index);
@@ -91,12 +104,15 @@ static void put(swn_transport_answer_t *answer, const uint8_t *data, uint8_t siz
     }
 }
 
+uint32_t swn_transport_span_us(const swn_transport_t *transport)
+{
+    return ((uint32_t)16 << (transport->setup[AT_CONTROL] & 7u)) * 1000000u;
+}
+
 /* Many nodes hear a multicast request, and all hear the last fragment: they answer at random times. */
 static void delay(swn_transport_t *transport, swn_transport_answer_t *answer)
 {
-    const uint32_t span_s = (uint32_t)16 << (transport->setup[AT_CONTROL] & 7u);
-
-    answer->delay_us = (uint32_t)((uint64_t)swn_xorshift32(&transport->prng) * (span_s * 1000000u) >> 32);
+    answer->delay_us = (uint32_t)((uint64_t)swn_xorshift32(&transport->prng) * swn_transport_span_us(transport) >> 32);
 }
 
 /* Whether the block in flash has the MIC that the request promised. */
@@ -136,8 +152,14 @@ static uint8_t setup_size(const swn_transport_t *transport)
     return transport->config.version < 2 ? SETUP_SIZE_V1 : SWN_TRANSPORT_SETUP_MAX;
 }
 
-/* Why a request cannot be served, as its answer says it; 0 when the flash is open for the block. */
-static uint8_t refusal(swn_transport_t *transport, const uint8_t *setup)
+static uint8_t is_kept(const swn_transport_t *transport, const uint8_t *setup)
+{
+    return (uint8_t)(transport->kept_size > 0 && transport->kept_size == size_of(setup) &&
+                     memcmp(transport->kept, setup + AT_DESCRIPTOR, DESCRIPTOR_SIZE) == 0);
+}
+
+/* Why a request cannot be served, as its answer says it; 0 when the flash is open for the block, or has it. */
+static uint8_t refusal(swn_transport_t *transport, const uint8_t *setup, uint8_t counted)
 {
     const swn_flash_t *flash = transport->config.flash;
     const uint16_t count = swn_get16(setup + AT_COUNT);
@@ -149,13 +171,13 @@ static uint8_t refusal(swn_transport_t *transport, const uint8_t *setup)
     if (count > SWN_PIECES_MAX || setup[AT_SIZE] > SWN_PIECE_MAX || size_of(setup) == 0) {
         why |= NO_MEMORY;
     }
-    if (transport->config.version >= 2 &&
-        swn_get16(setup + AT_SESSION_CNT) < transport->session_cnt_next[index_of(setup)]) {
+    if (counted && swn_get16(setup + AT_SESSION_CNT) < transport->session_cnt_next[index_of(setup)]) {
         why |= REPLAY;
     }
-    if (why == 0) {
+    if (why == 0 && !is_kept(transport, setup)) {
         switch (flash->open(flash->user, setup + AT_DESCRIPTOR, (uint32_t)count * setup[AT_SIZE])) {
         case SWN_OPEN_YES:
+            transport->kept_size = 0;
             break;
         case SWN_OPEN_UNWANTED:
             why = WRONG_DESCRIPTOR;
@@ -169,38 +191,102 @@ static uint8_t refusal(swn_transport_t *transport, const uint8_t *setup)
     return why;
 }
 
-static swn_transport_event_t set_up(swn_transport_t *transport, const uint8_t *setup, swn_transport_answer_t *answer)
+/* Opens the session that `setup` asks for; why not, as its answer says it, or 0. */
+static uint8_t open_session(swn_transport_t *transport, const uint8_t *setup, uint8_t version, uint8_t by_offer)
 {
     const swn_transport_config_t *config = &transport->config;
-    const uint8_t size = setup_size(transport);
-    uint8_t said[2] = {CID_SETUP, (uint8_t)(index_of(setup) << 6)};
+    const uint8_t counted = (uint8_t)(version >= 2 && !by_offer);
+    const uint8_t why = refusal(transport, setup, counted);
 
-    /* Without a SessionCnt the same request may be about another block. */
-    if (transport->is_open && config->version >= 2 && memcmp(setup, transport->setup, size) == 0) {
-        put(answer, said, sizeof said);
-        return SWN_TRANSPORT_NOTHING;
+    if (why != 0) {
+        return why;
     }
-    said[1] = (uint8_t)(said[1] | refusal(transport, setup));
-    put(answer, said, sizeof said);
-    if (said[1] & 0x3Fu) {
-        return SWN_TRANSPORT_NOTHING;
-    }
-    memcpy(transport->setup, setup, size);
+    memcpy(transport->setup, setup, SWN_TRANSPORT_SETUP_MAX);
     transport->is_open = 1;
     transport->is_forged = 0;
+    transport->by_offer = by_offer;
     transport->received = 0;
-    if (config->version >= 2) {
+    if (counted) {
         transport->session_cnt_next[index_of(setup)] = swn_get16(setup + AT_SESSION_CNT) + 1u;
     }
     swn_erasure_init(&transport->erasure, config->flash, config->memory, config->memory_size,
-                     swn_get16(setup + AT_COUNT), setup[AT_SIZE], config->version);
-    return SWN_TRANSPORT_OPENED;
+                     swn_get16(setup + AT_COUNT), setup[AT_SIZE], version);
+    if (is_kept(transport, setup)) {
+        swn_erasure_complete(&transport->erasure);
+        transport->received = transport->erasure.count;
+    }
+    return 0;
+}
+
+static swn_transport_event_t set_up(swn_transport_t *transport, const uint8_t *request, swn_transport_answer_t *answer)
+{
+    const uint8_t version = transport->config.version;
+    uint8_t setup[SWN_TRANSPORT_SETUP_MAX] = {0};
+    uint8_t said[2] = {CID_SETUP, (uint8_t)(index_of(request) << 6)};
+
+    memcpy(setup, request, setup_size(transport));
+    /* Without a SessionCnt the same request may be about another block. */
+    if (transport->is_open && !transport->by_offer && version >= 2 &&
+        memcmp(setup, transport->setup, sizeof setup) == 0) {
+        put(answer, said, sizeof said);
+        return SWN_TRANSPORT_NOTHING;
+    }
+    said[1] = (uint8_t)(said[1] | open_session(transport, setup, version, 0));
+    put(answer, said, sizeof said);
+    return said[1] & 0x3Fu ? SWN_TRANSPORT_NOTHING : SWN_TRANSPORT_OPENED;
+}
+
+static void setup_of(const swn_offer_t *offer, uint8_t setup[SWN_TRANSPORT_SETUP_MAX])
+{
+    memset(setup, 0, SWN_TRANSPORT_SETUP_MAX);
+    setup[0] = (uint8_t)((offer->index & 3u) << 4 | CELL_GROUP);
+    setup[AT_COUNT] = (uint8_t)(offer->count & 0xFFu);
+    setup[AT_COUNT + 1] = (uint8_t)(offer->count >> 8);
+    setup[AT_SIZE] = offer->piece_size;
+    setup[AT_CONTROL] = offer->ack_delay & 7u;
+    setup[AT_PADDING] = offer->padding;
+    memcpy(setup + AT_DESCRIPTOR, offer->descriptor, DESCRIPTOR_SIZE);
+}
+
+uint8_t swn_transport_offer(swn_transport_t *transport, const swn_offer_t *offer)
+{
+    uint8_t setup[SWN_TRANSPORT_SETUP_MAX];
+
+    setup_of(offer, setup);
+    return (uint8_t)(open_session(transport, setup, offer->version, 1) == 0);
+}
+
+uint8_t swn_transport_is_offered(const swn_transport_t *transport, const swn_offer_t *offer)
+{
+    const uint8_t *setup = transport->setup;
+    uint8_t offered[SWN_TRANSPORT_SETUP_MAX];
+
+    setup_of(offer, offered);
+    return (uint8_t)(is_session(transport, offer->index) && transport->erasure.version == offer->version &&
+                     (setup[0] & CELL_GROUP) && setup[AT_PADDING] == offer->padding &&
+                     memcmp(setup + AT_COUNT, offered + AT_COUNT, AT_CONTROL - AT_COUNT) == 0 &&
+                     memcmp(setup + AT_DESCRIPTOR, offered + AT_DESCRIPTOR, DESCRIPTOR_SIZE) == 0);
+}
+
+void swn_transport_keep(swn_transport_t *transport, const uint8_t descriptor[4], uint32_t size)
+{
+    memcpy(transport->kept, descriptor, DESCRIPTOR_SIZE);
+    transport->kept_size = size;
+}
+
+void swn_transport_disown(swn_transport_t *transport, swn_transport_answer_t *answer)
+{
+    transport->is_forged = 1;
+    if (answer->size == 2 && answer->data[0] == CID_BLOCK_RECEIVED) {
+        answer->data[1] |= RECEIVED_FORGED;
+    }
 }
 
 /* Without a session only version 2 has an answer, and a group hears none of it. */
 static void tell_status(swn_transport_t *transport, uint8_t param, uint8_t group, swn_transport_answer_t *answer)
 {
     const uint8_t index = (uint8_t)(param >> 1 & 3u);
+    const uint8_t version = version_of(transport);
     const uint8_t exists = is_session(transport, index);
     const uint16_t missing = exists ? swn_erasure_missing(&transport->erasure) : 0;
     const unsigned received = exists ? transport->received : 0u;
@@ -212,12 +298,12 @@ static void tell_status(swn_transport_t *transport, uint8_t param, uint8_t group
     uint8_t said[5];
     uint8_t status = 0;
 
-    if ((!exists && (transport->config.version < 2 || group != SWN_UNICAST)) || (!(param & 1u) && missing == 0)) {
+    if ((!exists && (version < 2 || group != SWN_UNICAST)) || (!(param & 1u) && missing == 0)) {
         return;
     }
     status = (uint8_t)(exists ? transport->erasure.memory_error && missing > 0 : STATUS_NO_SESSION);
     said[0] = CID_STATUS;
-    if (transport->config.version < 2) {
+    if (version < 2) {
         memcpy(said + 1, counted, sizeof counted);
         said[4] = status & STATUS_MEMORY;
     } else {
@@ -227,6 +313,15 @@ static void tell_status(swn_transport_t *transport, uint8_t param, uint8_t group
     put(answer, said, sizeof said);
     if (group != SWN_UNICAST) {
         delay(transport, answer);
+    }
+}
+
+void swn_transport_tell(swn_transport_t *transport, swn_transport_answer_t *answer)
+{
+    answer->size = 0;
+    answer->delay_us = 0;
+    if (transport->is_open) {
+        tell_status(transport, (uint8_t)((unsigned)index_of(transport->setup) << 1 | 1u), 0, answer);
     }
 }
 
@@ -262,9 +357,10 @@ static swn_transport_event_t take_fragment(swn_transport_t *transport, const uin
     if (!swn_erasure_take(&transport->erasure, counted & SWN_PARITY_MAX, payload + FRAGMENT_HEADER)) {
         return SWN_TRANSPORT_PIECE;
     }
-    transport->is_forged = (uint8_t)(transport->config.version >= 2 && !is_genuine(transport));
-    if (transport->config.version >= 2 && transport->setup[AT_CONTROL] & ACK_RECEPTION) {
-        said[1] = (uint8_t)(counted >> 14 | (transport->is_forged ? 4u : 0u));
+    transport->is_forged = (uint8_t)(version_of(transport) >= 2 && !transport->by_offer && !transport->config.no_key &&
+                                     !is_genuine(transport));
+    if (version_of(transport) >= 2 && transport->setup[AT_CONTROL] & ACK_RECEPTION) {
+        said[1] = (uint8_t)(counted >> 14 | (transport->is_forged ? RECEIVED_FORGED : 0u));
         put(answer, said, sizeof said);
         delay(transport, answer);
     }

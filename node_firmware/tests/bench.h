@@ -91,6 +91,7 @@ static inline void start(bench_t *bench, uint8_t context, uint64_t seed)
     bench->port.tx = world_tx;
     bench->port.listen = world_listen;
     bench->port.nvm_write = world_nvm;
+    bench->port.verify = NULL;
     EXPECT_EQ(swn_init(&bench->node, &bench->config, &bench->port, 0), 0);
 }
 

@@ -2,10 +2,10 @@
 #include "swn_clock.h"
 #include "swn_groups.h"
 #include "swn_node.h"
-#include "swn_transport.h"
+#include "swn_receive.h"
 
 typedef struct packages {
-    swn_transport_t transport;
+    swn_receive_t receive;
     swn_groups_t groups;
     swn_clock_t clock;
     uint8_t lost_pieces[SWN_ERASURE_MEMORY];

@@ -191,6 +191,19 @@ static void test_rounds_and_acks(void)
         EXPECT_EQ(got.repair.group, VECTORS_REPAIR[i].value.group);
         EXPECT_EQ(got.repair.received, VECTORS_REPAIR[i].value.received);
     }
+    for (i = 0; i < COUNT(VECTORS_OFFER); i++) {
+        const swn_offer_t *wanted = &VECTORS_OFFER[i].value;
+        EXPECT_EQ(read_vector(&VECTORS_OFFER[i].raw, &got), SWN_DOWNLINK_OFFER);
+        EXPECT_EQ(got.offer.index, wanted->index);
+        EXPECT_EQ(got.offer.ack_delay, wanted->ack_delay);
+        EXPECT_EQ(got.offer.version, wanted->version);
+        EXPECT_EQ(got.offer.count, wanted->count);
+        EXPECT_EQ(got.offer.piece_size, wanted->piece_size);
+        EXPECT_EQ(got.offer.padding, wanted->padding);
+        EXPECT_EQ(got.offer.start_in_s, wanted->start_in_s);
+        EXPECT_EQ(got.offer.length_s, wanted->length_s);
+        EXPECT_EQ(memcmp(got.offer.descriptor, wanted->descriptor, sizeof got.offer.descriptor), 0);
+    }
     for (i = 0; i < COUNT(VECTORS_ROUND_ACK); i++) {
         EXPECT_EQ(read_vector(&VECTORS_ROUND_ACK[i].raw, &got), SWN_DOWNLINK_ACK);
         EXPECT_EQ(got.ack.round, VECTORS_ROUND_ACK[i].value.round);

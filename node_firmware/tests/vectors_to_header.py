@@ -151,6 +151,19 @@ def share(fields: Case) -> str:
     return f".id = {fields['share_id']}, {designated(fields, ['send', 'use', 'offset_half', 'days'])}"
 
 
+def offer(fields: Case) -> str:
+    """`swn_offer_t`."""
+    names = {
+        "count": "nb_frag",
+        "piece_size": "frag_size",
+        "ack_delay": "block_ack_delay",
+        **{name: name for name in ("index", "version", "padding", "start_in_s", "length_s")},
+    }
+    plain_fields = {name: fields[theirs] for name, theirs in names.items()}
+    descriptor = braces(list(bytes.fromhex(fields["descriptor"])))
+    return f"{designated(plain_fields, list(names))}, .descriptor = {descriptor}"
+
+
 STATUS = ("model_version", "model_id", "battery", "labelled", "flags", "temperature_centi", "humidity_half")
 DENSE = ("round", "model_version", "context", "num_examples", "scale_adapter", "scale_head")
 SEEN = ("round", "model_version", "context", "num_examples", "scale")
@@ -166,6 +179,7 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "masked_sums": ("swn_masked_vector_t", masked_sums),
     "seeds": ("swn_seeds_t", plain("round", "group", "position", "missing")),
     "repair": ("swn_repair_t", plain("round", "group", "received")),
+    "offer": ("swn_offer_t", offer),
     "answer": ("swn_answer_t", answer),
     "status": ("swn_report_t", plain(*STATUS)),
     "round_announce": ("swn_round_t", announcement),

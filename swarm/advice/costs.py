@@ -25,6 +25,7 @@ from swarm.phy.airtime import FRAME_OVERHEAD, symbol_time_us
 from swarm.phy.energy import Currents
 from swarm.pilot.energy import EnergyModel
 from swarm.pilot.plan import COLLISION_LOAD
+from swarm.security.signatures import SIGNATURE_SIZE
 from swarm.wire.app import BLOCK_HEADER_SIZE, RoundMode
 from swarm.wire.sums import SUMS_PLAN_SIZE
 
@@ -185,13 +186,13 @@ def _window(mode: RoundMode, fleet: Fleet, crowd: _Crowd) -> _Window:
 
 
 def _blocks(mode: RoundMode, fleet: Fleet) -> list[int]:
-    """Bytes of the model blocks of `FULL_EVERY` windows one after another."""
+    """Bytes of the model blocks, signed, of `FULL_EVERY` windows one after another."""
     heads, size = len(fleet.contexts), fleet.shape.head_size
     full = 2 + ADAPTER_SIZE + heads * (1 + size)
     if MODES[mode].additive or fleet.heads_only:
-        return [full if fleet.adapter_moved else heads * (2 + size)]
+        return [SIGNATURE_SIZE + (full if fleet.adapter_moved else heads * (2 + size))]
     delta = 3 + (ADAPTER_SIZE + heads * size + 1) // 2
-    return [delta] * (FULL_EVERY - 1) + [full]
+    return [SIGNATURE_SIZE + kind for kind in [delta] * (FULL_EVERY - 1) + [full]]
 
 
 def _pieces(length: int, room: int) -> list[int]:

@@ -7,11 +7,14 @@ the node's C code does with the same bytes.  Each value travels as q << shift; t
 the least squared error over the values it serves, the smaller one on a tie.
 
     made = encode(mirror, master, BlockKind.DELTA)      # made.mirror is what nodes have afterwards
-    frames = made.frames(payload_max=115)               # FPort 10 payloads, any of them opens the block
+    frames = made.frames(payload_max=115, signer=signer) # FPort 10 payloads, any of them opens the block
+
+The signature is made here and nowhere else, when the block is cut: what is stored is the block without it.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 from swarm.effects import Malformed
 from swarm.model.layout import ADAPTER_SIZE, CONTEXT_MAX
 from swarm.model.vector import Float64, Int16, Mirror, next_version, quantise
+from swarm.security.signatures import SIGNATURE_SIZE, Signer
 from swarm.wire import app
 from swarm.wire.app import BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, NO_BASE, BlockKind
 
@@ -45,13 +49,13 @@ class Encoded:
     data: bytes
     mirror: Mirror
 
-    @property
-    def crc32(self) -> int:
-        """CRC-32 (the zlib polynomial) of the whole block."""
-        return zlib.crc32(self.data)
+    def signed(self, signer: Signer) -> bytes:
+        """The block as it travels, with its signature if the signer has a key."""
+        header = struct.pack("<HH", self.version, self.base_version)
+        return signer.block(self.data, kind=int(self.kind), header=header)
 
-    def frames(self, payload_max: int) -> list[bytes]:
-        """The block as FPort 10 payloads of at most `payload_max` B.
+    def frames(self, payload_max: int, signer: Signer | None = None) -> list[bytes]:
+        """The block as FPort 10 payloads of at most `payload_max` B; None: for nodes that want no signature.
 
         ValueError below 15 B or above 255 pieces.  All pieces but the last have the size
         ceil(length / count), as the node expects.
@@ -61,13 +65,14 @@ class Encoded:
             raise ValueError(
                 f"a BLOCK frame needs {BLOCK_HEADER_SIZE + 1} B, there is room for {payload_max}"
             )
-        length = len(self.data)
+        data = self.data if signer is None else self.signed(signer)
+        length = len(data)
         count = -(-length // room)
         # Rounding the piece size up may leave no byte for the last piece: then fewer pieces do.
         while (fewer := -(-length // -(-length // count))) < count:
             count = fewer
         head = (self.version, self.base_version, self.kind)
-        pieces = app.block_pieces(*head, self.data, crc32=self.crc32, count=count)
+        pieces = app.block_pieces(*head, data, crc32=zlib.crc32(data), count=count)
         return [app.encode(piece) for piece in pieces]
 
 
@@ -114,7 +119,7 @@ def encode(
             data = bytes([_mask(chosen)]) + _int8_plane(goal[:ADAPTER_SIZE]) + planes
         case BlockKind.DELTA:
             data = _encode_delta(mirror, goal, chosen)
-    assert len(data) <= BLOCK_SIZE_MAX
+    assert len(data) <= BLOCK_SIZE_MAX - SIGNATURE_SIZE
     base = mirror.version if kind is BlockKind.DELTA else NO_BASE
     after = apply(mirror, version, base, kind, data)
     assert isinstance(after, Mirror), after

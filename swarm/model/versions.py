@@ -2,25 +2,30 @@
 
 Theory of operation.  `master` is the vector that strategies work on; `move_to` makes the next version of it:
 `mirror`, the integers that nodes will have, and `block`, which every window sends until the version after.
-`sent` is told of each window, because only what a window sent may be the base of a block.
+`sent` is told of each window, because only what a window sent may be the base of a block.  `frames` are
+the block's, signed: a version that was stored under one key goes out under the key of today.
 
 What is sent again and what is not: HEADS are sent whole in every window, so a node that missed a window
 is whole after the next; DELTA blocks need their base, so every `FULL_EVERY`-th version is a FULL one.
 
-An earlier version comes back as the next one (`earlier`, then `move_to`): numbers never go back.
+An earlier version comes back as the next one (`earlier`, then `move_to`): numbers never go back, and nodes
+take no signed block whose number is behind theirs.  A gateway that lost its rows, or got old ones from a
+backup, would be refused by all: `catch_up` goes on from the number that its nodes report.
 
 Rows: table `model`, one row a version, the last `KEPT` of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from swarm.effects import Row, Store
+from swarm.effects import Event, Row, Store
 from swarm.model import block, stored
-from swarm.model.vector import Float64, Mirror
+from swarm.model.vector import VERSIONS, Float64, Mirror
+from swarm.security.signatures import Signer
 from swarm.wire.app import BlockKind
 
 __all__ = ["FULL_EVERY", "KEPT", "Versions"]
@@ -37,9 +42,10 @@ class Versions:
     `block`: what takes the nodes to the mirror; None while they have what was shipped.
     """
 
-    def __init__(self, base: Mirror, rows: Mapping[str, Row]) -> None:
+    def __init__(self, base: Mirror, rows: Mapping[str, Row], signer: Signer | None = None) -> None:
         """ValueError for rows that are damaged or hold a model of another shape."""
         self._base = base
+        self._signer = signer
         self._rows = rows
         self.mirror, self.master = base, base.master()
         self.block: block.Encoded | None = None
@@ -57,6 +63,10 @@ class Versions:
                 f"{base.classes}; use the model that this data directory began with, "
                 "or a new directory"
             )
+
+    def frames(self, payload_max: int) -> list[bytes]:
+        """The block's FPort 10 payloads; none while nodes have what was shipped."""
+        return [] if self.block is None else self.block.frames(payload_max, self._signer)
 
     def restore_sent(self, version: int) -> None:
         """The last window before the restart sent this version."""
@@ -148,6 +158,27 @@ class Versions:
         self._remember()
         obsolete = str(self.mirror.version - KEPT)
         return [self._row(now_us, number), Store(TABLE, obsolete, None)]
+
+    def catch_up(self, told: Sequence[int], now_us: int, number: int) -> list[Store | Event]:
+        """If a quarter of the nodes that said theirs have versions ahead, a whole block goes out above them.
+
+        A quarter: few that lie, or that somebody took apart, cannot use the numbers up.
+        """
+        ahead = sorted(((version - self.mirror.version) % VERSIONS for version in told), reverse=True)
+        ahead = [steps for steps in ahead if 0 < steps <= VERSIONS // 2]
+        needed = -(-len(told) // 4)
+        if self._signer is None or self._signer.key is None or not ahead or len(ahead) < needed:
+            return []
+        before = self.mirror
+        theirs = (before.version + ahead[needed - 1]) % VERSIONS
+        kept = [version for version in self._past if version != self._base.version]
+        obsolete = [Store(TABLE, str(version), None) for version in kept]
+        self._past = {self._base.version: (self._base, self._base.master())}
+        self.block = block.encode(replace(before, version=theirs), self.master, BlockKind.FULL)
+        self.mirror = self.block.mirror
+        self._remember()
+        data = {"from_version": before.version, "to_version": self.mirror.version, "nodes": len(ahead)}
+        return [*obsolete, self._row(now_us, number), Event("versions_skipped", now_us, data)]
 
     def _row(self, now_us: int, number: int) -> Store:
         row = stored.to_row(self.mirror, self.master, self.block, made_us=now_us, number=number)

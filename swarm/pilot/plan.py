@@ -31,8 +31,8 @@ UPDATE_SIZE = 45
 """A prototype update of three classes at 20 dimensions; cut to what the data rate carries."""
 ROUND_SIZE = 19
 BLOCK_HEADER = 14
-HEADS_SIZE = 4 * 101
-"""The heads of four crops, as a multicast block."""
+HEADS_SIZE = 4 * 101 + 64
+"""The heads of four crops, as a multicast block with its signature."""
 ACK_HEADER = 5
 MULTICAST_REPEATS = 2
 GATEWAY_POWER_DBM = 29.15

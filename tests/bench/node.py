@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from swarm._node import ffi, lib
 
 from swarm.node import NodeConfig, Nodes
+from swarm.security.signatures import SigningKey, sign_block
 from tests.bench.measure import Measured, cpu_s
 from tests.swarm.cell import MODEL
 
@@ -59,11 +61,21 @@ def measure() -> list[Measured]:
         for _ in range(20):
             nodes.infer(x)
 
+    key = SigningKey(bytes(32))
+    signed = sign_block(key, body=bytes(200))
+    held = ffi.from_buffer("uint8_t[]", b"SWNB\xff" + signed[:-64])
+    message = ffi.new("swn_span_t[1]", [(held, len(held))])
+
+    def checks() -> None:
+        for _ in range(20):
+            assert lib.swn_ed25519_verify(signed[-64:], message, 1, key.public_key)
+
     rows = (
         ("poll of a node that has nothing to send, all in one call", polls, TURNS * COUNT),
         ("the same, a call from Python each", single_polls, COUNT),
         ("hourly reading of a node (mean of a day, its closing included)", day, 24 * COUNT),
         ("inference", inferences, 20 * COUNT),
+        ("check of the signature of a block of 200 B", checks, 20),
     )
     made = []
     for name, run, count in rows:

@@ -25,7 +25,9 @@ from gateway.config import GatewayConfig
 from gateway.daemon import Daemon
 from simulations import live, provisioning
 from simulations.scenario import Scenario, parse
+from swarm.commands import SetSigningKey
 from swarm.inference.combine import LABELS
+from swarm.security.signatures import SigningKey
 from swarm.wire import app
 from tests.gateway.broker import Broker, Person, needs_mosquitto
 
@@ -214,6 +216,7 @@ async def test_all_three_ways_give_answers_whose_provenance_is_the_truth(
         daemon = Daemon(config)
         serving = asyncio.create_task(daemon.run(create_app, beside=mqtt_faces(config)))
         await daemon.started.wait()
+        await daemon.command(SetSigningKey(SigningKey(provisioning.signing_seed(chosen))))
         await daemon.command(provisioning.group(chosen))
         # The same question again would be answered from what is known: each way asks its own place and node.
         nodes = identities[5:8]

@@ -17,6 +17,8 @@ from gateway.daemon import Daemon
 from simulations import live, provisioning
 from simulations.scenario import Scenario, parse
 from simulations.world import World
+from swarm.commands import SetSigningKey
+from swarm.security.signatures import SigningKey
 
 ROUNDS = 2
 SPEED = 12.0
@@ -89,6 +91,7 @@ async def over_udp(data_dir: Path) -> list[tuple[int, int, str]]:
     daemon = Daemon(config)
     serving = asyncio.create_task(daemon.run())
     await daemon.started.wait()
+    await daemon.command(SetSigningKey(SigningKey(provisioning.signing_seed(chosen))))
     await daemon.command(provisioning.group(chosen))
     for identity in provisioning.identities(chosen):
         await daemon.command(identity.add_node())

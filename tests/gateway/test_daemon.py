@@ -29,8 +29,10 @@ WITHIN_S = 10
 class SmallCore:
     """Counts frames in one row, answers each with one downlink, and notes everything it is told."""
 
-    def __init__(self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes) -> None:
-        self.config, self.rows, self.model = config, rows, model
+    def __init__(
+        self, config: SwarmConfig, rows: Mapping[str, Mapping[str, Row]], model: bytes, signing_key: object
+    ) -> None:
+        self.config, self.rows, self.model, self.signing_key = config, rows, model, signing_key
         stored = rows["meta"].get("frames")
         self.frames = int(str(stored["value"])) if stored else 0
         self.acks: list[TxAck] = []

@@ -227,6 +227,7 @@ def test_provisioning_makes_private_files_and_shows_no_key(tables: tuple[Path, P
     report = provision(tables[0], out)
     assert report.created == ("a1", "t1", "p1")
     assert set(report.written) == {
+        "signing.key",
         "keys.csv",
         "multicast.csv",
         "headers/a1.h",
@@ -416,7 +417,7 @@ def test_a_dry_run_and_errors_leave_no_trace(tables: tuple[Path, Path], tmp_path
     report = provision(tables[0], out, dry_run=True)
     assert report.created == ("a1", "t1", "p1")
     assert "would be" in report.text()
-    assert "files that would be written: keys.csv" in report.text()
+    assert "files that would be written: signing.key, keys.csv" in report.text()
     assert not out.exists()
     tables[0].write_text(NODES.replace("apple", "pear").replace("clay", "clay,"), encoding="utf-8")
     with pytest.raises(CsvErrors) as caught:

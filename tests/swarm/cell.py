@@ -33,6 +33,7 @@ from swarm.model.layout import WEATHER
 from swarm.phy.regions import Region, region
 from swarm.prng import Prng
 from swarm.registry import Refused
+from swarm.security.signatures import SigningKey
 from swarm.wire import app, lorawan
 
 SECOND_US = 1_000_000
@@ -157,6 +158,7 @@ class Cell:
     gateways: Sequence[str] = (GATEWAY,)
     activation: Literal["abp", "otaa"] = "abp"
     verdict: Callable[[Transmit], str | None] = lambda transmit: None
+    signing_key: SigningKey | None = None
     now_us: int = START_US
     rows: dict[str, dict[str, Row]] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
@@ -186,7 +188,7 @@ class Cell:
 
     def _build(self) -> None:
         rows = {table: {name: dict(row) for name, row in kept.items()} for table, kept in self.rows.items()}
-        self.core = Coordinator(self.config, rows, MODEL)
+        self.core = Coordinator(self.config, rows, MODEL, self.signing_key)
 
     def perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

@@ -54,7 +54,7 @@ def test_a_round_of_class_means_by_hand() -> None:
     """One node at SF12: 45 + 13 B of its 1 %; down, of 10 %: ACK, a head in pieces, ROUND, all twice."""
     cost = cost_of(RoundMode.PROTOTYPES, fleet(0))
     up_s = airtime_us(12, 125_000, 58) / 1e6
-    pieces = [6 + 13, *[34 + 14 + 13] * 2, 33 + 14 + 13, 19 + 13]  # a head: 101 B in three frames
+    pieces = [6 + 13, *[33 + 14 + 13] * 5, 19 + 13]  # a head and its signature: 165 B in five frames
     down_s = 2 * sum(airtime_us(12, 125_000, size, crc=False) for size in pieces) / 1e6
     assert (cost.frames, cost.bytes) == (1, 58)
     assert cost.airtime_s == pytest.approx(up_s)

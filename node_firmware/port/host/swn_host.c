@@ -20,12 +20,18 @@ static uint32_t listens_max(uint32_t count)
     return count * SWN_LISTENS_PER_NODE + SWN_HOST_SPARE;
 }
 
-uint64_t swn_host_size(uint32_t count, uint64_t image_size)
+static uint64_t lost_size(uint32_t flash_size)
+{
+    return flash_size > 0 ? SWN_ERASURE_MEMORY : 0;
+}
+
+uint64_t swn_host_size(uint32_t count, uint64_t image_size, uint32_t flash_size)
 {
     return aligned(sizeof(swn_host_t)) + aligned(image_size) + aligned(count * (uint64_t)sizeof(swn_node_t)) +
            aligned(count * (uint64_t)sizeof(swn_host_slot_t)) + aligned(count) +
            aligned(outbox_max(count) * (uint64_t)sizeof(swn_sent_t)) +
-           aligned(listens_max(count) * (uint64_t)sizeof(swn_listening_t));
+           aligned(listens_max(count) * (uint64_t)sizeof(swn_listening_t)) + aligned(count * aligned(flash_size)) +
+           aligned(count * lost_size(flash_size));
 }
 
 /* The port's callbacks ----------------------------------------------------------------------------- */
@@ -66,6 +72,40 @@ static void host_listen(void *ctx, int64_t from_us, int64_t until_us)
     listening->index = slot->index;
 }
 
+static void host_nvm(void *ctx, uint8_t key, const void *data, size_t size)
+{
+    swn_host_slot_t *slot = ctx;
+
+    if (key == SWN_NVM_STORED && size == sizeof slot->stored) {
+        memcpy(&slot->stored, data, size);
+    }
+}
+
+/* The core's check, once for each signature: what it said is remembered while few others come between. */
+static uint8_t host_verify(void *ctx, swn_ed25519_t *check)
+{
+    swn_host_t *host = ((const swn_host_slot_t *)ctx)->host;
+    swn_ed25519_t again = *check;
+    swn_checked_t *slot;
+    uint8_t digest[SWN_SHA512_SIZE];
+    const uint8_t *scalar = check->signature + SWN_SIGNATURE_SIZE / 2;
+    unsigned i;
+
+    swn_sha512_final(&again.hash, digest);
+    for (i = 0; i < SWN_CHECKED_MAX; i++) {
+        slot = &host->checked[i];
+        if (slot->state != 0 && memcmp(slot->digest, digest, sizeof slot->digest) == 0 &&
+            memcmp(slot->scalar, scalar, sizeof slot->scalar) == 0) {
+            return (uint8_t)(slot->state - 1u);
+        }
+    }
+    slot = &host->checked[host->checks++ % SWN_CHECKED_MAX];
+    memcpy(slot->digest, digest, sizeof slot->digest);
+    memcpy(slot->scalar, scalar, sizeof slot->scalar);
+    slot->state = (uint8_t)(1u + swn_ed25519_final(check));
+    return (uint8_t)(slot->state - 1u);
+}
+
 /* Life --------------------------------------------------------------------------------------------- */
 
 static void *take(uint8_t **next, uint64_t size)
@@ -74,6 +114,42 @@ static void *take(uint8_t **next, uint64_t size)
 
     *next += aligned(size);
     return start;
+}
+
+/* The pointers of a node and of what it has of the board. */
+static void link_node(swn_host_t *host, uint32_t index)
+{
+    swn_host_slot_t *slot = &host->slots[index];
+    swn_node_t *node = &host->nodes[index];
+    swn_transport_t *transport = &slot->receive.transport;
+
+    slot->host = host;
+    slot->index = index;
+    slot->port.ctx = slot;
+    slot->port.tx = host_tx;
+    slot->port.listen = host_listen;
+    slot->port.random32 = NULL;
+    slot->port.nvm_write = host_nvm;
+    slot->port.verify = host_verify;
+    node->port = &slot->port;
+    node->config.model = &slot->model;
+    node->config.mask = slot->mask.size > 0 ? &slot->mask : NULL;
+    node->config.signer = slot->has_signer ? slot->signer : NULL;
+    node->config.receive = host->flash_size > 0 ? &slot->receive : NULL;
+    if (host->flash_size > 0) {
+        const uint32_t opened = slot->flash.opened;
+        const uint32_t rewritten = slot->flash.rewritten;
+
+        swn_host_flash_init(&slot->flash, host->flash + index * aligned(host->flash_size), host->flash_size);
+        slot->flash.opened = opened;
+        slot->flash.rewritten = rewritten;
+        slot->receive.config.flash = &slot->flash.port;
+        slot->receive.config.lost_pieces = host->lost_pieces + index * lost_size(host->flash_size);
+        slot->receive.config.lost_pieces_size = (size_t)lost_size(host->flash_size);
+        slot->receive.config.block_key = slot->has_block_key ? slot->block_key : NULL;
+        transport->config.flash = transport->erasure.flash = slot->receive.config.flash;
+        transport->config.memory = transport->erasure.memory = slot->receive.config.lost_pieces;
+    }
 }
 
 static void lay_out(swn_host_t *host)
@@ -87,19 +163,26 @@ static void lay_out(swn_host_t *host)
     host->busy = take(&next, host->count);
     host->outbox = take(&next, host->outbox_max * (uint64_t)sizeof(swn_sent_t));
     host->listens = take(&next, host->listens_max * (uint64_t)sizeof(swn_listening_t));
+    host->flash = take(&next, host->count * aligned(host->flash_size));
+    host->lost_pieces = take(&next, host->count * lost_size(host->flash_size));
     for (i = 0; i < host->count; i++) {
-        swn_host_slot_t *slot = &host->slots[i];
-        slot->host = host;
-        slot->index = i;
-        slot->port.ctx = slot;
-        slot->port.tx = host_tx;
-        slot->port.listen = host_listen;
-        slot->port.random32 = NULL;
-        slot->port.nvm_write = NULL;
-        host->nodes[i].port = &slot->port;
-        host->nodes[i].config.model = &slot->model;
-        host->nodes[i].config.mask = slot->mask.size > 0 ? &slot->mask : NULL;
+        link_node(host, i);
     }
+}
+
+void swn_host_trust(swn_host_t *host, uint32_t index, const uint8_t *signer, const uint8_t *block_key)
+{
+    swn_host_slot_t *slot = &host->slots[index];
+
+    slot->has_signer = (uint8_t)(signer != NULL);
+    slot->has_block_key = (uint8_t)(block_key != NULL);
+    if (signer != NULL) {
+        memcpy(slot->signer, signer, sizeof slot->signer);
+    }
+    if (block_key != NULL) {
+        memcpy(slot->block_key, block_key, sizeof slot->block_key);
+    }
+    link_node(host, index);
 }
 
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts)
@@ -120,13 +203,15 @@ static swn_status_t open_model(swn_host_t *host)
     return status;
 }
 
-swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size)
+swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size,
+                           uint32_t flash_size)
 {
-    const uint64_t size = swn_host_size(count, image_size);
+    const uint64_t size = swn_host_size(count, image_size, flash_size);
 
     memset(host, 0, size);
     host->memory_size = size;
     host->image_size = image_size;
+    host->flash_size = flash_size;
     host->count = count;
     host->outbox_max = outbox_max(count);
     host->listens_max = listens_max(count);
@@ -137,7 +222,7 @@ swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *imag
 
 int swn_host_link(swn_host_t *host)
 {
-    if (host->memory_size != swn_host_size(host->count, host->image_size) ||
+    if (host->memory_size != swn_host_size(host->count, host->image_size, host->flash_size) ||
         host->outbox_max != outbox_max(host->count) || host->listens_max != listens_max(host->count)) {
         return -1;
     }
@@ -155,6 +240,8 @@ int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config,
         full.mask = &host->slots[index].mask;
     }
     full.model = &host->slots[index].model;
+    full.receive = host->flash_size > 0 ? &host->slots[index].receive : NULL;
+    full.signer = host->slots[index].has_signer ? host->slots[index].signer : NULL;
     return swn_init(&host->nodes[index], &full, &host->slots[index].port, now_us);
 }
 
@@ -175,6 +262,7 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     (void)swn_recall(node, SWN_NVM_RESIDUAL, residual, sizeof residual);
     (void)swn_recall(node, SWN_NVM_SERVE, &serve, sizeof serve);
     (void)swn_recall(node, SWN_NVM_MASKED, &masked, sizeof masked);
+    (void)swn_recall(node, SWN_NVM_STORED, &host->slots[index].stored, sizeof host->slots[index].stored);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* The host port: an array of nodes in one block of the caller's memory, driven in batches by Python or a test.
  *
  * The memory holds, in this order: swn_host_t, the model image, the nodes, their ports, the busy bytes,
- * the outbox and the listening windows.  There is no clock and no chance here: what a node sends lies in
+ * the outbox, the listening windows and, where nodes take large blocks, each one's flash with its memory.  There is no clock and no chance here: what a node sends lies in
  * the outbox until it is cleared, and `busy` says for each node what its tx answers (0: taken, n: busy, try
  * again in n seconds).  A full outbox answers busy, too.  Copying the block away and back (then
  * swn_host_link()) is a complete snapshot.
@@ -12,9 +12,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "swn_host_flash.h"
 #include "swn_node.h"
 
-enum { SWN_OUTBOX_PER_NODE = 4, SWN_LISTENS_PER_NODE = 2, SWN_HOST_SPARE = 64 };
+enum { SWN_OUTBOX_PER_NODE = 4, SWN_LISTENS_PER_NODE = 2, SWN_HOST_SPARE = 64, SWN_CHECKED_MAX = 8 };
 
 typedef struct swn_sent {
     uint32_t index; /* of the node in the array */
@@ -31,6 +32,13 @@ typedef struct swn_listening {
 
 typedef struct swn_host swn_host_t;
 
+/* A signature that was checked: all nodes of an array check the same ones. */
+typedef struct swn_checked {
+    uint8_t digest[SWN_SHA512_SIZE]; /* of R, key and message */
+    uint8_t scalar[SWN_SIGNATURE_SIZE / 2];
+    uint8_t state; /* 0: none, 1: it is wrong, 2: it is right */
+} swn_checked_t;
+
 /* What the port's callbacks know of their node. */
 typedef struct swn_host_slot {
     swn_port_t port;
@@ -38,17 +46,27 @@ typedef struct swn_host_slot {
     swn_host_t *host;
     uint32_t index;
     swn_mask_t mask; /* size 0: none */
+    swn_receive_t receive;
+    swn_host_flash_t flash;
+    swn_stored_t stored; /* as nvm_write was given it */
+    uint8_t signer[SWN_PUBLIC_KEY_SIZE];
+    uint8_t block_key[SWN_AES_BLOCK];
+    uint8_t has_signer;
+    uint8_t has_block_key;
 } swn_host_slot_t;
 
 struct swn_host {
     uint64_t memory_size;
     uint64_t image_size;
+    uint32_t flash_size; /* of each node, for large blocks; 0: they take none */
     uint32_t count;
     uint32_t outbox_used;
     uint32_t outbox_max;
     uint32_t listens_used;
     uint32_t listens_max;
     uint32_t listens_lost; /* windows that found no room */
+    uint32_t checks;       /* signatures that were computed, not remembered */
+    swn_checked_t checked[SWN_CHECKED_MAX];
     swn_model_t model;
     uint8_t *image;
     swn_node_t *nodes;
@@ -56,26 +74,32 @@ struct swn_host {
     uint8_t *busy;
     swn_sent_t *outbox;
     swn_listening_t *listens;
+    uint8_t *flash;       /* flash_size for each node */
+    uint8_t *lost_pieces; /* SWN_ERASURE_MEMORY for each node that has a flash */
 };
 
-/* Bytes of memory that `count` nodes and an image of this size need. */
-uint64_t swn_host_size(uint32_t count, uint64_t image_size);
+/* Bytes of memory that `count` nodes and an image of this size need, each node with so much flash for large blocks. */
+uint64_t swn_host_size(uint32_t count, uint64_t image_size, uint32_t flash_size);
 
 /* Lays out the block (aligned to 16) and opens the model; the nodes are still to be started.
  * Returns the model's status. */
-swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size);
+swn_status_t swn_host_init(swn_host_t *host, uint32_t count, const uint8_t *image, uint64_t image_size,
+                            uint32_t flash_size);
 
 /* Sets all pointers again after the block was copied; 0, or -1 when the block is not one of this build. */
 int swn_host_link(swn_host_t *host);
 
-/* Starts one node (config->model is set here, config->mask copied); -1 when the config is out of range. */
+/* Before its start: the key that a node may take large blocks of (32 B), and its DataBlockIntKey (16 B); NULL: none. */
+void swn_host_trust(swn_host_t *host, uint32_t index, const uint8_t *signer, const uint8_t *block_key);
+
+/* Starts one node (config->model, receive and signer are set here, config->mask copied); -1 when the config is out of range. */
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
 
 /* Before its start: experts (bit e) that the node does not hold, though the image does, as if its own image had
  * them remote. */
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
 
-/* Power fails and returns: parameters, residual and the last masked round survive (NVM), all
+/* Power fails and returns: parameters, residual, the last masked round and what lies in flash survive (NVM), all
  * else is lost. */
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 

@@ -56,6 +56,13 @@ static uint8_t read_flash(void *user, uint32_t offset, uint8_t *data, size_t siz
     return 1;
 }
 
+static const uint8_t *map_flash(void *user)
+{
+    const swn_host_flash_t *flash = user;
+
+    return flash->bytes;
+}
+
 void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
 {
     memset(flash, 0, sizeof *flash);
@@ -63,6 +70,7 @@ void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
     flash->port.open = open_flash;
     flash->port.write = write_flash;
     flash->port.read = read_flash;
+    flash->port.map = map_flash;
     flash->bytes = bytes;
     flash->size = size;
 }
