@@ -113,7 +113,9 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
-        self.blocks = Blocks(config, self.registry, self.downlinks, self.region, rows)
+        self.blocks = Blocks(
+            config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
+        )
         self._packages = PackagePorts(self.downlinks, self.blocks)
         self._dedup = Deduplicator(config.dedup_us)
         self._in_class_b: set[str] = set()
