@@ -11,6 +11,7 @@ __all__ = [
     "OpenRound",
     "RemoveNode",
     "RollBack",
+    "SendFrame",
     "SetModel",
     "SetMulticast",
     "TellLabel",
@@ -40,6 +41,8 @@ class AddNode:
     join_eui: str = "0000000000000000"
     app_key: bytes | None = field(default=None, repr=False)
     rx1_delay_s: int | None = None
+    device_class: Literal["a", "c"] = "a"
+    """c: its receiver is always on, on the channel of RX2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,17 @@ class RemoveNode:
     """Forget a node, its session and its keys; its past updates stay in the model."""
 
     dev_eui: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a payload to a node by hand; it waits `within_s` at most for the node to be heard."""
+
+    dev_eui: str
+    f_port: int
+    payload: bytes
+    confirmed: bool = False
+    within_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +116,4 @@ class TellLabel:
     observation: int | None = None
 
 
-Command = AddNode | RemoveNode | RollBack | SetMulticast | OpenRound | SetModel | TellLabel
+Command = AddNode | RemoveNode | RollBack | SendFrame | SetMulticast | OpenRound | SetModel | TellLabel

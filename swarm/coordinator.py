@@ -33,6 +33,7 @@ from swarm.commands import (
     OpenRound,
     RemoveNode,
     RollBack,
+    SendFrame,
     SetModel,
     SetMulticast,
     TellLabel,
@@ -53,10 +54,13 @@ from swarm.effects import (
 from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
 from swarm.labels import Labels
+from swarm.mac import commands as mac_commands
 from swarm.mac import session as mac_session
+from swarm.mac.commands import NetworkMac, answer_room
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
 from swarm.mac.session import Accepted, MulticastGroup
+from swarm.operator_frames import OperatorFrames
 from swarm.phy.link import SNR_LIMIT_DB
 from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
@@ -82,7 +86,14 @@ class Coordinator:
         self.counters: Counter[str] = Counter()
         self._retired = Retired(rows)
         self.registry = Registry(self.region, rows, config.rx1_delay_s, self._retired)
-        self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
+        self.mac = NetworkMac(config.mac, self.region, rows)
+        self.downlinks = Downlinks(
+            self.region,
+            config.downlink_lead_us,
+            rows,
+            dwell=config.mac.dwell,
+            confirmed_tries=config.mac.confirmed_tries,
+        )
         if self.downlinks.group is not None:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
@@ -94,6 +105,9 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
+        for entry in self.registry:
+            self._listens(entry)
+        self.operator_frames = OperatorFrames(self.region, self.registry, self.downlinks, rows)
         self._dedup = Deduplicator(config.dedup_us)
         self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
 
@@ -150,12 +164,17 @@ class Coordinator:
                     return stores
                 if not stores:
                     return []  # known with just these values
+                added = self.registry.get(command.dev_eui)
+                assert added is not None
+                self._listens(added)
                 return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
                     return removed
                 self.downlinks.forget(command.dev_eui)
+                removed += self.operator_frames.forget(command.dev_eui)
+                removed += self.mac.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
                 removed += self.labels.forget(command.dev_eui)
@@ -167,6 +186,8 @@ class Coordinator:
                 return self.rounds.open_now(now_us)
             case RollBack():
                 return self.rounds.roll_back(now_us, command.to_version)
+            case SendFrame():
+                return self.operator_frames.send(now_us, command)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
             case TellLabel():
@@ -175,6 +196,7 @@ class Coordinator:
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
         effects = self._drain(now_us)
+        effects += self.operator_frames.poll(now_us)
         effects += self.rounds.poll(now_us)
         effects += self.asking.poll(now_us)
         effects += self.expert_asking.poll(now_us)
@@ -185,7 +207,10 @@ class Coordinator:
 
     def poll_at(self) -> int | None:
         """When `poll` has to be called next (us); None: only after another input."""
-        parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.downlinks)
+        parts = (
+            *(self._dedup, self.rounds, self.asking, self.expert_asking),
+            *(self.downlinks, self.operator_frames),
+        )
         times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
         return min(times) if times else None
 
@@ -203,20 +228,38 @@ class Coordinator:
             return self._dropped(now_us, heard.best, frame)
         if isinstance(frame, lorawan.JoinRequest):
             return self._join(now_us, heard, frame)
-        entries = [entry for entry in self.registry.by_addr(frame.dev_addr) if entry.session is not None]
         refusal = Malformed("unknown_device", f"DevAddr {frame.dev_addr:08x}")
-        for entry in entries:
-            assert entry.session is not None
-            before = entry.session.f_cnt_up
-            accepted = mac_session.accept(entry.session, frame)
+        sessions = [(e, session) for e in self.registry.by_addr(frame.dev_addr) for session in e.sessions]
+        for entry, session in sessions:
+            before, lost = session.f_cnt_up, 0
+            accepted = mac_session.accept(session, frame)
             if isinstance(accepted, Accepted):
+                begun = self._begun(now_us, entry) if session is entry.joining else []
                 if before is not None and not accepted.retransmission:
-                    entry.status.lost += accepted.f_cnt - before - 1
-                return self._accepted(now_us, heard, entry, accepted)
-            refusal = accepted
+                    lost = accepted.f_cnt - before - 1
+                    entry.status.lost += lost
+                return begun + self._accepted(now_us, heard, entry, accepted, lost)
+            if refusal.reason != "replay":
+                refusal = accepted
         return self._dropped(now_us, heard.best, refusal)
 
-    def _accepted(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+    def _begun(self, now_us: int, entry: Entry) -> list[Effect]:
+        """A node uses the session of its last join."""
+        stores = [*self.registry.promote(entry), *self.mac.forget(entry.record.dev_eui)]
+        self._listens(entry)
+        assert entry.session is not None
+        data = {"dev_eui": entry.record.dev_eui, "dev_addr": f"{entry.session.dev_addr:08x}"}
+        return [*stores, Event("rejoined", now_us, data)]
+
+    def _listens(self, entry: Entry) -> None:
+        """Tell the downlinks whether this node can be sent to at once."""
+        self.downlinks.listens(
+            entry.record.dev_eui, entry.session if entry.record.device_class == "c" else None
+        )
+
+    def _accepted(
+        self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted, lost: int
+    ) -> list[Effect]:
         rx, session, status = heard.best, entry.session, entry.status
         assert session is not None
         dev_eui = entry.record.dev_eui
@@ -227,6 +270,10 @@ class Coordinator:
             status.last_seen_us, status.data_rate = now_us, rx.data_rate
             status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
             effects += self._proof(now_us, heard)
+            effects += self.mac.on_uplink(
+                now_us, session, accepted, data_rate=rx.data_rate, snr_db=rx.snr_db, lost=lost
+            )
+            effects += self.downlinks.on_heard(now_us, dev_eui, accepted.ack)
         effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
@@ -242,6 +289,7 @@ class Coordinator:
                     "snr_db": rx.snr_db,
                     "gateway_id": rx.gateway_id,
                     "size": len(rx.payload),
+                    **({"again": True} if accepted.retransmission else {}),
                 },
             ),
         ]
@@ -253,11 +301,39 @@ class Coordinator:
                 self.rounds.on_heard(now_us, entry)
         elif not self.downlinks.genuine(rx.gateway_id):
             return effects  # no answer through strangers to what may be a recording
+        return effects + self._answer(now_us, heard, entry, accepted)
+
+    def _answer(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+        """The receive windows of this uplink: acknowledgement, MAC commands, and the frame that waits."""
+        rx, session = heard.best, entry.session
+        assert session is not None
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
-        return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
+        room = answer_room(self.region, rx, session)
+        size = self.downlinks.next_size(now_us, session.dev_eui)
+        if size is not None:
+            room = min(lorawan.FOPTS_MAX, room - size)
+        requests, effects = self.mac.requests(
+            now_us,
+            session,
+            accepted,
+            room - len(f_opts),
+            ask_status=entry.status.reported_us is None
+            and entry.status.uplinks >= mac_commands.UPLINKS_BEFORE_STATUS,
+            cf_list=entry.record.activation == "otaa",
+        )
+        repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
+        return effects + self.downlinks.answer(
+            now_us,
+            rx,
+            session,
+            ack=accepted.confirmed,
+            f_opts=f_opts + requests,
+            adr=self.config.mac.adr and accepted.adr,
+            must=accepted.adr_ack_req or repeats,
+        )
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh
@@ -367,7 +443,7 @@ class Coordinator:
         entry = self.registry.get(request.dev_eui)
         if entry is None or entry.record.app_key is None:
             return self._dropped(now_us, rx, Malformed("unknown_device", f"DevEUI {request.dev_eui}"))
-        record = entry.record
+        record, mac = entry.record, self.config.mac
         assert record.app_key is not None
         answer = answer_join(
             Device(record.dev_eui, record.join_eui, record.app_key, record.dev_nonce, record.join_nonce),
@@ -375,17 +451,23 @@ class Coordinator:
             dev_addr=self.registry.free_address(self.config.net_id, record.node_index),
             net_id=self.config.net_id,
             region=self.region,
-            rx1_delay_s=self.config.rx1_delay_s,
+            rx1_delay_s=mac.rx1_delay_s or self.config.rx1_delay_s,
+            rx1_dr_offset=mac.rx1_dr_offset or 0,
+            rx2_data_rate=mac.rx2_data_rate,
+            channels=self.mac.channels,
         )
         if isinstance(answer, Malformed):
             return self._dropped(now_us, rx, answer)
         session, accept, device = answer
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
-        self.registry.set_session(entry, session)
+        stores = self.registry.set_session(entry, session)
+        if entry.session is session:
+            stores += self.mac.forget(record.dev_eui)
+            self._listens(entry)
         return [
             *self._proof(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
-            Store("session", record.dev_eui, session.to_row()),
+            *stores,
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),
             *self.downlinks.join_accept(now_us, rx, accept, session),
         ]

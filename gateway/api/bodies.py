@@ -9,13 +9,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from swarm.commands import AddNode, SetModel, SetMulticast
+from swarm.commands import AddNode, SendFrame, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
 __all__ = [
     "BATCH_MAX",
     "AskIn",
     "Eui",
+    "FrameIn",
     "ImportIn",
     "LabelIn",
     "ModelIn",
@@ -63,6 +64,7 @@ class NodeIn(_Strict):
     join_eui: Eui = "0000000000000000"
     app_key: Key | None = None
     rx1_delay_s: Annotated[int, Field(ge=1, le=15)] | None = None
+    device_class: Literal["a", "c"] = "a"
 
     def command(self) -> AddNode:
         """The core's command for it."""
@@ -81,7 +83,21 @@ class NodeIn(_Strict):
             join_eui=self.join_eui.lower(),
             app_key=_key(self.app_key),
             rx1_delay_s=self.rx1_delay_s,
+            device_class=self.device_class,
         )
+
+
+class FrameIn(_Strict):
+    """A frame to send to a node by hand: the payload in hexadecimal digits."""
+
+    f_port: Annotated[int, Field(ge=1, le=223)]
+    payload: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2}){0,222}$", description="hexadecimal digits")]
+    confirmed: bool = False
+    within_s: Annotated[int, Field(ge=1, le=2_592_000)] = 86_400
+
+    def command(self, dev_eui: str) -> SendFrame:
+        """The core's command for it."""
+        return SendFrame(dev_eui, self.f_port, bytes.fromhex(self.payload), self.confirmed, self.within_s)
 
 
 class MulticastIn(_Strict):

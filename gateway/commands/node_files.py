@@ -18,9 +18,9 @@ __all__ = ["NodesFile", "Row", "is_eui", "mistake_of", "read_nodes"]
 
 COLUMNS = (
     "dev_eui", "name", "crop", "activation", "plot", "lat", "lon", "node_index", "dev_addr",
-    "nwk_s_key", "app_s_key", "join_eui", "app_key", "rx1_delay_s",
+    "nwk_s_key", "app_s_key", "join_eui", "app_key", "rx1_delay_s", "device_class",
 )  # fmt: skip
-ALIASES = {"id": "name", "context": "crop"}
+ALIASES = {"id": "name", "context": "crop", "class": "device_class"}
 NUMBERS: dict[str, type[int] | type[float]] = {
     "lat": float,
     "lon": float,
@@ -43,6 +43,7 @@ WORDS = {
     "join_eui": "16 hexadecimal digits",
     "app_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
+    "device_class": "a or c",
 }
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
 FILE_SIZE_MAX = 50_000_000
