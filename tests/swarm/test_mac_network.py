@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarm.config import Mac
 from swarm.mac.commands import TRIES_MAX
@@ -235,3 +237,42 @@ def test_a_retransmitted_confirmed_uplink_is_acknowledged_again_with_the_same_re
     assert len(pair.cell.on_air) == 4
     assert len(pair.told("uplink")) == 3
     assert pair.cell.core.registry.by_index(0).status.uplinks == 1  # type: ignore[union-attr]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.binary(max_size=15), st.binary(max_size=40)), min_size=1, max_size=12
+    ),
+    st.sampled_from(("eu868", "us915", "as923")),
+)
+def test_a_device_that_answers_anything_does_no_harm(
+    uplinks: list[tuple[bool, bytes, bytes]], name: str
+) -> None:
+    """Goal: hostile FOpts and FPort 0 payloads of a genuine device are values; its row stays small.
+
+    Method: any bytes as answers, while the network has something to ask; the session stays in the region.
+    """
+    wishes = Mac(rx1_delay_s=2, rx1_dr_offset=1, max_duty_cycle=1, sub_band=2 if name == "us915" else 0)
+    pair = MacCell(name, wishes)
+    while not isinstance(pair.join(), Joined):
+        pass
+    for in_payload, f_opts, payload in uplinks:
+        cell, device = pair.cell, pair.device
+        device.mac.sticky.clear()
+        device.mac.answers.clear()
+        room = device.payload_max()
+        if in_payload:
+            frame = device.uplink(cell.now_us, 0, payload[:room])
+        else:
+            frame = device.uplink(cell.now_us, None, f_opts=f_opts[:room])
+        cell.run_until(frame.end_us)
+        cell.hear(frame.payload, frame)
+        cell.run_for(3)
+        session: Any = pair.session()
+        assert 1 <= session.rx1_delay_us // 1_000_000 <= 15
+        assert session.rx2_data_rate in pair.rules.downlink_data_rates
+        pair.rules.sub_band(session.rx2_frequency_hz)
+        row = cell.rows.get("mac", {}).get("70b3d57ed0000000")
+        assert row is None or sum(len(str(value)) for value in row.values()) < 1200
+    counters_never_repeat(pair.cell.on_air)
