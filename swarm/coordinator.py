@@ -270,9 +270,7 @@ class Coordinator:
             status.last_seen_us, status.data_rate = now_us, rx.data_rate
             status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
             effects += self._proof(now_us, heard)
-            effects += self.mac.on_uplink(
-                now_us, session, accepted, data_rate=rx.data_rate, snr_db=rx.snr_db, lost=lost
-            )
+            effects += self.mac.on_uplink(now_us, session, accepted, rx, lost=lost)
             effects += self.downlinks.on_heard(now_us, dev_eui, accepted.ack)
         effects += [
             Store("session", dev_eui, session.to_row()),

@@ -22,6 +22,7 @@ __all__ = [
     "is_fixed",
     "masks_of",
     "sub_band",
+    "sub_band_of",
 ]
 
 DYNAMIC_CHANNELS = 16
@@ -51,6 +52,14 @@ def sub_band(region: Region, number: int) -> int:
         raise ValueError(f"{region.name} has no sub-band {number}")
     channels = 0xFF << 8 * (number - 1)
     return channels | 1 << WIDE + number - 1 if count > WIDE else channels
+
+
+def sub_band_of(region: Region, frequency_hz: int) -> int | None:
+    """The sub-band (from 1) of an uplink channel of a fixed plan; None: there is no such channel, or plan."""
+    for index, channel in enumerate(region.uplink_channels if is_fixed(region) else ()):
+        if channel.frequency_hz == frequency_hz:
+            return index - WIDE + 1 if index >= WIDE else index // 8 + 1
+    return None
 
 
 def masks_of(region: Region, channels: int) -> tuple[tuple[int, int], ...]:

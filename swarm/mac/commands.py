@@ -24,7 +24,7 @@ from swarm.config import Mac
 from swarm.effects import Effect, Event, Malformed, Row, RxFrame, Store, integers
 from swarm.mac import adr
 from swarm.mac.adr import HISTORY, Limits, Setting
-from swarm.mac.channel_plan import all_channels, is_fixed, masks_of, sub_band
+from swarm.mac.channel_plan import all_channels, is_fixed, masks_of, sub_band, sub_band_of
 from swarm.mac.session import Accepted, Session
 from swarm.phy.regions import Region
 from swarm.wire.lorawan import FOPTS_MAX, mac_commands
@@ -74,6 +74,8 @@ class NodeMac:
     lost: int = 0
     snr_db: str = ""
     """The last 20, with spaces between."""
+    sub_bands: int = 0
+    """Of a fixed plan, those on which it was heard: a bit for each, bit 0 for the first."""
     masked: int = 0
     """1: the device has the operator's channels."""
     max_duty_cycle: int = 0
@@ -99,7 +101,7 @@ class NodeMac:
     @classmethod
     def from_row(cls, row: Row) -> NodeMac:
         """What `to_row` described; ValueError names a column of the wrong type."""
-        integers(row, "tx_power", "nb_trans", "heard", "lost", "tries")
+        integers(row, "sub_bands", "tx_power", "nb_trans", "heard", "lost", "tries")
         return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]
 
     def history(self) -> list[float]:
@@ -135,7 +137,7 @@ class NetworkMac:
     # -- uplinks ----------------------------------------------------------------------------------
 
     def on_uplink(
-        self, now_us: int, session: Session, accepted: Accepted, *, data_rate: int, snr_db: float, lost: int
+        self, now_us: int, session: Session, accepted: Accepted, rx: RxFrame, *, lost: int
     ) -> list[Effect]:
         """A new uplink, with the answers to what the device was asked; the session may change with them."""
         node = self._nodes.get(session.dev_eui)
@@ -148,13 +150,15 @@ class NetworkMac:
         if node.asked:
             effects = self._judge(now_us, session, node, accepted)
         if self._config.adr and accepted.adr:
-            if node.data_rate != data_rate:
-                if node.data_rate is not None and data_rate < node.data_rate:
+            if node.data_rate != rx.data_rate:
+                if node.data_rate is not None and rx.data_rate < node.data_rate:
                     node.tx_power = 0  # it stepped back by itself, and power comes first
-                node.start_over(data_rate)
+                node.start_over(rx.data_rate)
+            number = sub_band_of(self._region, rx.frequency_hz)
+            node.sub_bands |= 0 if number is None else 1 << number - 1
             node.heard += 1
             node.lost += min(lost, GAP_MAX) if node.heard > 1 else 0
-            node.snr_db = " ".join([*node.snr_db.split(), f"{snr_db:g}"][-HISTORY:])
+            node.snr_db = " ".join([*node.snr_db.split(), f"{rx.snr_db:g}"][-HISTORY:])
         if node.to_row() != before:
             effects.append(Store(TABLE, session.dev_eui, node.to_row()))
         return effects
@@ -365,7 +369,7 @@ class NetworkMac:
         """The LinkADRReq that the device lacks; empty: none."""
         config, region = self._config, self._region
         adapts = config.adr and accepted.adr and node.data_rate is not None
-        channels = all_channels(region) if self.channels is None else self.channels
+        channels = self._channels_of(node)
         lacks_channels = self.channels is not None and not node.masked
         setting = Setting(KEEP, KEEP, node.nb_trans)
         if adapts:
@@ -388,6 +392,16 @@ class NetworkMac:
             encode(LinkAdrReq(setting.data_rate, setting.tx_power, mask, cntl, setting.nb_trans))
             for cntl, mask in masks_of(region, channels)
         )
+
+    def _channels_of(self, node: NodeMac) -> int:
+        """The channels that a device is told: the operator's, else those of the sub-bands it was heard on (a
+        gateway hears one, seldom two; whoever hears three hears all)."""
+        if self.channels is not None:
+            return self.channels
+        if not 0 < node.sub_bands.bit_count() <= 2:
+            return all_channels(self._region)
+        numbers = [bit + 1 for bit in range(8) if node.sub_bands >> bit & 1]
+        return sum(sub_band(self._region, number) for number in numbers)
 
     def _limits(self, node: NodeMac) -> Limits:
         config, region = self._config, self._region

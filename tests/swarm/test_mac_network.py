@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from swarm.config import Mac
 from swarm.mac.commands import TRIES_MAX
-from swarm.mac.device import Joined
+from swarm.mac.device import EndDevice, Joined, OtaaIdentity
 from swarm.mac.device_commands import DeviceMac
 from swarm.phy.regions import REGION_NAMES
-from tests.swarm.cell import air_is_legal, counters_never_repeat
-from tests.swarm.mac_cell import MacCell
+from swarm.prng import Prng
+from tests.swarm.cell import air_is_legal, counters_never_repeat, dev_eui, key
+from tests.swarm.mac_cell import JOIN_EUI, MacCell
+
+QUIET = Mac(dev_status_h=0)
 
 SLOWEST = {"us915": 0, "au915": 2, "as923": 2, "cn470": 1}
 FASTEST = {"us915": 3}
@@ -193,6 +196,26 @@ def test_a_device_that_lost_its_power_steps_is_told_again() -> None:
         pair.up()
     assert pair.told("adr")[-1]["before"] == "DR4, power 0, 1x"
     assert (pair.device.data_rate, pair.device.mac.tx_power) == (5, 3)
+
+
+def test_adr_leaves_a_device_on_the_sub_band_where_it_is_heard() -> None:
+    """Goal: an operator who set no sub_band does not lose devices that were set to one by hand."""
+    pair = MacCell("us915", QUIET)
+    plan = pair.rules.uplink_channels
+    pair.device = EndDevice(
+        pair.rules,
+        OtaaIdentity(dev_eui(0), JOIN_EUI, key(5, 0)),
+        Prng(4),
+        data_rate=0,
+        adr=True,
+        channels=(*plan[8:16], plan[65]),
+    )
+    while not isinstance(pair.join(), Joined):
+        pass
+    for _ in range(24):
+        pair.up()
+    assert pair.device.data_rate == 3 and len(pair.told("adr")) == 1
+    assert pair.device.mac.channels == 0xFF00 | 1 << 65
 
 
 def test_adr_ack_req_is_answered_and_only_devices_with_the_bit_are_adapted() -> None:

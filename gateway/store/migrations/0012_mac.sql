@@ -10,6 +10,7 @@ CREATE TABLE mac (
     heard INTEGER,
     lost INTEGER,
     snr_db TEXT,
+    sub_bands INTEGER,
     masked INTEGER,
     max_duty_cycle INTEGER,
     tx_param INTEGER,
