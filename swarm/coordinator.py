@@ -38,6 +38,7 @@ from swarm.commands import (
     RemoveNode,
     RollBack,
     SendBlock,
+    SendFrame,
     SetModel,
     SetMulticast,
     SetSigningKey,
@@ -57,19 +58,22 @@ from swarm.effects import (
     TxAck,
 )
 from swarm.expert_asking import ExpertAsking
+from swarm.group_keys import set_multicast
 from swarm.inference.plan import Query
 from swarm.labels import Labels
+from swarm.mac import commands as mac_commands
 from swarm.mac import session as mac_session
+from swarm.mac.commands import NetworkMac, answer_room
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
-from swarm.mac.session import Accepted, MulticastGroup
+from swarm.mac.session import Accepted
+from swarm.operator_frames import OperatorFrames
 from swarm.packages import PORTS, PackagePorts
 from swarm.phy.link import SNR_LIMIT_DB
 from swarm.phy.regions import region
 from swarm.registry import Entry, Refused, Registry
-from swarm.retired import Counters, Retired, fingerprint
+from swarm.retired import Retired
 from swarm.rounds import Rounds
-from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
@@ -100,7 +104,14 @@ class Coordinator:
         self.counters: Counter[str] = Counter()
         self._retired = Retired(rows)
         self.registry = Registry(self.region, rows, config.rx1_delay_s, self._retired)
-        self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
+        self.mac = NetworkMac(config.mac, self.region, rows)
+        self.downlinks = Downlinks(
+            self.region,
+            config.downlink_lead_us,
+            rows,
+            dwell=config.mac.dwell,
+            confirmed_tries=config.mac.confirmed_tries,
+        )
         if self.downlinks.group is not None:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
@@ -117,6 +128,9 @@ class Coordinator:
             config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
         )
         self._packages = PackagePorts(self.downlinks, self.blocks)
+        for entry in self.registry:
+            self._listens(entry)
+        self.operator_frames = OperatorFrames(self.region, self.registry, self.downlinks, rows)
         self._dedup = Deduplicator(config.dedup_us)
         self._in_class_b: set[str] = set()
         """Nodes of which an event told; as many as there are nodes at most."""
@@ -173,15 +187,20 @@ class Coordinator:
                 stores = self.registry.add(now_us, command)
                 if isinstance(stores, Refused):
                     return stores
-                # Without stores it is known with just these values.
-                added = Event("node_added", now_us, {"dev_eui": command.dev_eui})
-                return [*stores, added] if stores else []
+                if not stores:
+                    return []  # known with just these values
+                known = self.registry.get(command.dev_eui)
+                assert known is not None
+                self._listens(known)
+                return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
                     return removed
                 self._in_class_b.discard(command.dev_eui)
                 self.downlinks.forget(command.dev_eui)
+                removed += self.operator_frames.forget(command.dev_eui)
+                removed += self.mac.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
                 removed += self.labels.forget(command.dev_eui)
@@ -196,6 +215,16 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
+            case SendFrame() | TellLabel() | SendBlock() | CancelBlock():
+                return self._to_nodes(now_us, command)
+
+    def _to_nodes(
+        self, now_us: int, command: SendFrame | TellLabel | SendBlock | CancelBlock
+    ) -> list[Effect] | Refused:
+        """What an operator has for nodes."""
+        match command:
+            case SendFrame():
+                return self.operator_frames.send(now_us, command)
             case TellLabel():
                 return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
             case SendBlock():
@@ -206,6 +235,7 @@ class Coordinator:
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
         effects = self._drain(now_us)
+        effects += self.operator_frames.poll(now_us)
         effects += self.rounds.poll(now_us)
         effects += self.asking.poll(now_us)
         effects += self.expert_asking.poll(now_us)
@@ -217,7 +247,10 @@ class Coordinator:
 
     def poll_at(self) -> int | None:
         """When `poll` has to be called next (us); None: only after another input."""
-        parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.blocks, self.downlinks)
+        parts = (
+            *(self._dedup, self.rounds, self.asking, self.expert_asking, self.blocks),
+            *(self.downlinks, self.operator_frames),
+        )
         times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
         return min(times) if times else None
 
@@ -235,19 +268,24 @@ class Coordinator:
             return self._dropped(now_us, heard.best, frame)
         if isinstance(frame, lorawan.JoinRequest):
             return self._join(now_us, heard, frame)
-        entries = [entry for entry in self.registry.by_addr(frame.dev_addr) if entry.session is not None]
         refusal = Malformed("unknown_device", f"DevAddr {frame.dev_addr:08x}")
-        for entry in entries:
-            assert entry.session is not None
-            before = entry.session.f_cnt_up
-            accepted = mac_session.accept(entry.session, frame)
+        sessions = [(e, session) for e in self.registry.by_addr(frame.dev_addr) for session in e.sessions]
+        for entry, session in sessions:
+            before, lost = session.f_cnt_up, 0
+            accepted = mac_session.accept(session, frame)
             if isinstance(accepted, Accepted):
+                begun = self._begun(now_us, entry) if session is entry.joining else []
                 if before is not None and not accepted.retransmission:
-                    entry.status.lost += accepted.f_cnt - before - 1
+                    lost = accepted.f_cnt - before - 1
+                    entry.status.lost += lost
                 class_b = self._class_b(now_us, entry) if frame.bit4 else []
-                return class_b + self._accepted(now_us, heard, entry, accepted)
-            refusal = accepted
-        return self._dropped(now_us, heard.best, refusal, entries[0] if len(entries) == 1 else None)
+                return begun + class_b + self._accepted(now_us, heard, entry, accepted, lost)
+            if refusal.reason != "replay":
+                refusal = accepted
+        owners = {entry.record.dev_eui: entry for entry, _ in sessions}
+        return self._dropped(
+            now_us, heard.best, refusal, next(iter(owners.values())) if len(owners) == 1 else None
+        )
 
     def _class_b(self, now_us: int, entry: Entry) -> list[Effect]:
         """Say once that a node waits for beacons in vain; its frames count as those of class A."""
@@ -259,7 +297,23 @@ class Coordinator:
         data = {"dev_eui": dev_eui, "node": entry.record.name, "reason": "class_b", "detail": detail}
         return [Event("class_refused", now_us, data)]
 
-    def _accepted(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+    def _begun(self, now_us: int, entry: Entry) -> list[Effect]:
+        """A node uses the session of its last join."""
+        stores = [*self.registry.promote(entry), *self.mac.forget(entry.record.dev_eui)]
+        self._listens(entry)
+        assert entry.session is not None
+        data = {"dev_eui": entry.record.dev_eui, "dev_addr": f"{entry.session.dev_addr:08x}"}
+        return [*stores, Event("rejoined", now_us, data)]
+
+    def _listens(self, entry: Entry) -> None:
+        """Tell the downlinks whether this node can be sent to at once."""
+        self.downlinks.listens(
+            entry.record.dev_eui, entry.session if entry.record.device_class == "c" else None
+        )
+
+    def _accepted(
+        self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted, lost: int
+    ) -> list[Effect]:
         rx, session, status = heard.best, entry.session, entry.status
         assert session is not None
         dev_eui = entry.record.dev_eui
@@ -270,6 +324,8 @@ class Coordinator:
             status.last_seen_us, status.data_rate = now_us, rx.data_rate
             status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
             effects += self._proof(now_us, heard)
+            effects += self.mac.on_uplink(now_us, session, accepted, rx, lost=lost)
+            effects += self.downlinks.on_heard(now_us, dev_eui, accepted.ack)
         effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
@@ -285,6 +341,7 @@ class Coordinator:
                     "snr_db": rx.snr_db,
                     "gateway_id": rx.gateway_id,
                     "size": len(rx.payload),
+                    **({"again": True} if accepted.retransmission else {}),
                 },
             ),
         ]
@@ -296,12 +353,40 @@ class Coordinator:
                 self.rounds.on_heard(now_us, entry)
         elif not self.downlinks.genuine(rx.gateway_id):
             return effects  # no answer through strangers to what may be a recording
+        return effects + self._answer(now_us, heard, entry, accepted)
+
+    def _answer(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+        """The receive windows of this uplink: acknowledgement, MAC commands, and the frame that waits."""
+        rx, session = heard.best, entry.session
+        assert session is not None
         self.blocks.reach(now_us, entry)
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
-        return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
+        room = answer_room(self.region, rx, session)
+        size = self.downlinks.next_size(now_us, session.dev_eui)
+        if size is not None:
+            room = min(lorawan.FOPTS_MAX, room - size)
+        requests, effects = self.mac.requests(
+            now_us,
+            session,
+            accepted,
+            room - len(f_opts),
+            ask_status=entry.status.reported_us is None
+            and entry.status.uplinks >= mac_commands.UPLINKS_BEFORE_STATUS,
+            cf_list=entry.record.activation == "otaa",
+        )
+        repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
+        return effects + self.downlinks.answer(
+            now_us,
+            rx,
+            session,
+            ack=accepted.confirmed,
+            f_opts=f_opts + requests,
+            adr=self.config.mac.adr and accepted.adr,
+            must=accepted.adr_ack_req or repeats,
+        )
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh
@@ -424,7 +509,7 @@ class Coordinator:
         entry = self.registry.get(request.dev_eui)
         if entry is None or entry.record.app_key is None:
             return self._dropped(now_us, rx, Malformed("unknown_device", f"DevEUI {request.dev_eui}"))
-        record = entry.record
+        record, mac = entry.record, self.config.mac
         assert record.app_key is not None
         answer = answer_join(
             Device(record.dev_eui, record.join_eui, record.app_key, record.dev_nonce, record.join_nonce),
@@ -432,17 +517,23 @@ class Coordinator:
             dev_addr=self.registry.free_address(self.config.net_id, record.node_index),
             net_id=self.config.net_id,
             region=self.region,
-            rx1_delay_s=self.config.rx1_delay_s,
+            rx1_delay_s=mac.rx1_delay_s or self.config.rx1_delay_s,
+            rx1_dr_offset=mac.rx1_dr_offset or 0,
+            rx2_data_rate=mac.rx2_data_rate,
+            channels=self.mac.channels,
         )
         if isinstance(answer, Malformed):
             return self._dropped(now_us, rx, answer, entry)
         session, accept, device = answer
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
-        self.registry.set_session(entry, session)
+        stores = self.registry.set_session(entry, session)
+        if entry.session is session:
+            stores += self.mac.forget(record.dev_eui)
+            self._listens(entry)
         return [
             *self._proof(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
-            Store("session", record.dev_eui, session.to_row()),
+            *stores,
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),
             *self.downlinks.join_accept(now_us, rx, accept, session),
         ]
@@ -452,46 +543,9 @@ class Coordinator:
     def _set_keys(self, now_us: int, command: SetMulticast | SetSigningKey) -> list[Effect] | Refused:
         """Take over what all nodes were provisioned with."""
         if isinstance(command, SetMulticast):
-            return self._set_multicast(now_us, command)
+            return set_multicast(now_us, command, self.channel, self.downlinks, self._retired)
         self.signer.key = command.key
         return [Event("signing_key_set", now_us, {"public_key": command.key.public_key.hex()})]
-
-    def _set_multicast(self, now_us: int, command: SetMulticast) -> list[Effect] | Refused:
-        """Take the group session over.  Every group that ever was keeps its counter."""
-        if command.mc_key is not None:
-            derived = multicast_keys(AesKey(command.mc_key), command.mc_addr)
-            if derived != (command.nwk_s_key, command.app_s_key):
-                return Refused("the group's mc_key does not give its nwk_s_key and app_s_key; leave it out")
-        group = MulticastGroup(
-            mc_addr=command.mc_addr,
-            nwk_s_key=command.nwk_s_key,
-            app_s_key=command.app_s_key,
-            f_cnt=0,
-            frequency_hz=self.channel.frequency_hz,
-            data_rate=self.channel.data_rate,
-            mc_key=command.mc_key,
-        )
-        known = self.downlinks.group
-        if known is not None and _fingerprint(known) == _fingerprint(group):
-            if group.mc_key in (None, known.mc_key):
-                return []
-            known.mc_key = group.mc_key  # the same group, of which more is known now
-            return [Store("multicast", "cell", known.to_row())]
-        effects: list[Effect] = []
-        if known is not None:
-            if not command.replace:
-                return Refused(
-                    f"the cell has another multicast group ({known.mc_addr:08x}), and its nodes would hear"
-                    " nothing any more; replace it with --replace-multicast, or use another data_dir"
-                )
-            if self._retired.is_full:
-                return Refused("too many keys went out of use here; use another data_dir")
-            effects.append(self._retired.keep(_fingerprint(known), Counters(f_cnt_down=known.f_cnt)))
-        counters, stores = self._retired.take(_fingerprint(group))
-        group.f_cnt = counters.f_cnt_down
-        self.downlinks.group = group
-        effects += [*stores, Store("multicast", "cell", group.to_row())]
-        return [*effects, Event("multicast_set", now_us, {"mc_addr": f"{group.mc_addr:08x}"})]
 
     def _dropped(
         self, now_us: int, rx: RxFrame | ApplicationUplink, why: Malformed, said: Entry | None = None
@@ -510,7 +564,3 @@ class Coordinator:
                 if effect.kind == "dropped":
                     self.counters[f"dropped:{effect.data['reason']}"] += 1
         return effects
-
-
-def _fingerprint(group: MulticastGroup) -> str:
-    return fingerprint("group", group.mc_addr, group.nwk_s_key, group.app_s_key)

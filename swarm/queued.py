@@ -26,6 +26,10 @@ class Pending:
     sent: Callable[[int, int], list[Effect]] | None = None
     """Called with start and airtime (us) when the frame has its slot; airtime is negative when it was given
     back."""
+    acked: Callable[[int, bool], list[Effect]] | None = None
+    """Makes it a confirmed frame; called when the node has acknowledged it, or with False when it was given
+    up."""
+    tries: int = 0
     taken: Callable[[int, int], list[Effect]] | None = None
     """Called with end and airtime (us) when a gateway took the frame, or may have."""
     more: bool = False

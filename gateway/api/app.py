@@ -25,7 +25,7 @@ from pydantic import Field
 from gateway.api import views
 from gateway.api.advice import advice
 from gateway.api.blocks import add_blocks
-from gateway.api.bodies import AskIn, Eui, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
+from gateway.api.bodies import AskIn, Eui, FrameIn, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.daemon import Asked, SubscribersFull
 from gateway.data_dir import DataDirError
@@ -235,6 +235,14 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return {"waiting": core.labels.waiting(told.dev_eui)}
+
+    @api.post("/nodes/{dev_eui}/downlink")
+    async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
+        """Send a node a frame; event `operator_frame` tells its fate."""
+        answer = await daemon.command(what.command(dev_eui.lower()))
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"queued": dev_eui.lower()}
 
     @api.delete("/nodes/{dev_eui}")
     async def remove(dev_eui: Eui) -> dict[str, Any]:
