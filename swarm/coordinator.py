@@ -70,7 +70,7 @@ from swarm.registry import Entry, Refused, Registry
 from swarm.retired import Counters, Retired, fingerprint
 from swarm.rounds import Rounds
 from swarm.security.lorawan import AesKey, multicast_keys
-from swarm.security.signatures import LARGE_BLOCK, Signer, SigningKey
+from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
 
@@ -113,7 +113,9 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
-        self.blocks = Blocks(config, self.registry, self.downlinks, self.region, rows, self._signed)
+        self.blocks = Blocks(
+            config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
+        )
         self._packages = PackagePorts(self.downlinks, self.blocks)
         self._dedup = Deduplicator(config.dedup_us)
         self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
@@ -323,10 +325,6 @@ class Coordinator:
         effects += self.labels.on_heard(now_us, dev_eui)
         self.blocks.reach(now_us, entry)
         return effects + self.server_nodes.answer(now_us, entry, uplink)
-
-    def _signed(self, body: bytes) -> bytes:
-        """A large block as nodes take it."""
-        return self.signer.block(body, kind=LARGE_BLOCK, header=b"")
 
     def _proof(self, now_us: int, heard: Heard) -> list[Effect]:
         """Who brought a genuine new frame first has heard it; the others may have copied it."""

@@ -232,7 +232,8 @@ def import_nodes(
             f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}" for each in answer["refused"]
         ]
     if as_json:
-        show_json({**counts, "refused": refused, "multicast": multicast, "new_signing_key": is_new_key})
+        news = {"new_signing_key": is_new_key} if table.signing_seed is not None else {}
+        show_json({**counts, "refused": refused, "multicast": multicast, **news})
     else:
         typer.echo(f"{file}: {_imported(counts, len(refused), multicast, is_new_key=is_new_key)}")
     if table.channel is not None:

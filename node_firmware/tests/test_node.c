@@ -280,6 +280,49 @@ static void test_blocks(bench_t *bench)
     EXPECT_EQ(bench->world.nvm_writes, 3);
 }
 
+/* The case "heads" of tests/vectors/signed_blocks.json: HEADS of context 0 as version 7. */
+static void test_signed_blocks(bench_t *bench)
+{
+    static const uint8_t SIGNER[SWN_PUBLIC_KEY_SIZE] = {
+        0x03, 0xa1, 0x07, 0xbf, 0xf3, 0xce, 0x10, 0xbe, 0x1d, 0x70, 0xdd, 0x18, 0xe7, 0x4b, 0xc0, 0x99, 0x67,
+        0xe4, 0xd6, 0x30, 0x9b, 0xa5, 0x0d, 0x5f, 0x1d, 0xdc, 0x86, 0x64, 0x12, 0x55, 0x31, 0xb8,
+    };
+    static const uint8_t SIGNATURE[SWN_SIGNATURE_SIZE] = {
+        0xcb, 0xae, 0x40, 0x27, 0x83, 0x54, 0xc6, 0xfe, 0xb9, 0x88, 0x83, 0xa0, 0x65, 0xb4, 0x73, 0x63, 0x7f,
+        0xd6, 0xd9, 0x3d, 0x06, 0xdb, 0x4c, 0xc4, 0x37, 0x83, 0xd2, 0xf2, 0x28, 0x43, 0x4c, 0xc7, 0x3f, 0x16,
+        0x1a, 0xf4, 0x92, 0xbf, 0x24, 0xfe, 0x88, 0x38, 0xa7, 0x34, 0xe8, 0xe5, 0x46, 0x61, 0xdc, 0xa9, 0x06,
+        0xd2, 0x70, 0x84, 0x88, 0xd4, 0x59, 0xa4, 0x8b, 0xed, 0x89, 0xd2, 0xf3, 0x07,
+    };
+    uint8_t block[101 + SWN_SIGNATURE_SIZE];
+    unsigned size;
+    unsigned i;
+
+    start(bench, 0, 1);
+    bench->config.signer = SIGNER;
+    EXPECT_EQ(swn_init(&bench->node, &bench->config, &bench->port, 0), 0);
+    block[0] = 0;
+    block[1] = 1;
+    for (i = 0; i < 99; i++) {
+        block[2 + i] = (uint8_t)i;
+    }
+    memcpy(block + 101, SIGNATURE, sizeof SIGNATURE);
+    for (size = 1; size < sizeof block; size += size < 60 ? 20 : 1) { /* cut anywhere, without any signature too */
+        EXPECT_EQ(send_whole(bench, 7, SWN_NO_BASE, SWN_BLOCK_HEADS, block, size), 0);
+    }
+    EXPECT_EQ(send_whole(bench, 8, SWN_NO_BASE, SWN_BLOCK_HEADS, block, sizeof block), 0);
+    EXPECT_EQ(send_whole(bench, 7, 0, SWN_BLOCK_HEADS, block, sizeof block), 0);
+    EXPECT_EQ(send_whole(bench, 7, SWN_NO_BASE, SWN_BLOCK_FULL, block, sizeof block), 0);
+    block[50] ^= 1;
+    EXPECT_EQ(send_whole(bench, 7, SWN_NO_BASE, SWN_BLOCK_HEADS, block, sizeof block), 0);
+    block[50] ^= 1;
+    EXPECT_EQ(bench->world.nvm_writes, 0);
+    EXPECT_EQ(send_whole(bench, 7, SWN_NO_BASE, SWN_BLOCK_HEADS, block, sizeof block), 7);
+    EXPECT_EQ(bench->world.nvm_writes, 1);
+    EXPECT_EQ(bench->node.parameters.heads[0][98], 98 * 2);
+    EXPECT_EQ(send_whole(bench, 7, SWN_NO_BASE, SWN_BLOCK_HEADS, block, sizeof block), 7);
+    EXPECT_EQ(bench->world.nvm_writes, 1);
+}
+
 static void test_queries(bench_t *bench)
 {
     uint8_t query[6 + SWN_WEATHER_FEATURES] = {1, 9, 0, SWN_QUERY_FEATURES, SWN_CONTEXT_OWN, 10};
@@ -391,6 +434,7 @@ int main(int argc, char **argv)
     test_rounds_that_pass_by(&bench);
     test_top_k(&bench);
     test_blocks(&bench);
+    test_signed_blocks(&bench);
     test_queries(&bench);
     test_determinism(&bench);
     return expect_done("test_node");

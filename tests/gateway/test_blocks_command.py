@@ -12,8 +12,10 @@ import pytest
 
 from gateway.cli import run
 from gateway.pilot.keys import commands, provision
+from gateway.signing_file import install
 from swarm.commands import SetMulticast
 from swarm.security.lorawan import AesKey, multicast_keys
+from swarm.security.signatures import SIGNATURE_SIZE, SigningKey, is_genuine, sign_block
 from tests.web.served import Cell, Served
 
 BLOCK = bytes(range(256)) * 8
@@ -61,6 +63,24 @@ def test_a_block_is_sent_listed_shown_and_cancelled(
     assert "cancelled" in said(capsys, "show", name)[1]
     (ended,) = served.daemon.past_events(kind="block_ended")
     assert ended.event.data["descriptor"] == name
+
+
+def test_a_daemon_with_a_key_signs_what_it_sends_once(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: no block leaves a signing cell without its signature, and none has two of them."""
+    key = SigningKey(bytes(range(32)))
+    install(served.daemon.config.data_dir, bytes(range(32)))
+    assert served.http.post("/api/signing-key").json() == {"signing_key": key.public_key.hex()}
+    file = tmp_path / "model.swm"
+    file.write_bytes(BLOCK)
+    made = json.loads(said(capsys, "send", str(file), "--json")[1])
+    assert made["size"] == len(BLOCK) + SIGNATURE_SIZE
+    whole = sign_block(key, body=BLOCK)
+    assert is_genuine(key.public_key, whole)
+    assert made["descriptor"] == hashlib.sha512(whole).hexdigest()[:8]
+    file.write_bytes(whole)
+    assert "is on its way already" in said(capsys, "send", str(file))[2][0]
 
 
 def test_what_cannot_be_sent_is_refused_in_one_line(

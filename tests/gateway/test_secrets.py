@@ -94,6 +94,7 @@ def test_what_a_killed_provisioning_left_is_swept(tmp_path: Path) -> None:
         "headers",
         "keys.csv",
         "multicast.csv",
+        "signing.key",
     ]
 
 
