@@ -37,7 +37,7 @@ from swarm.phy.regions import region as region_of
 from swarm.prng import Prng
 from swarm.receiver import Receivers
 from swarm.registry import Refused
-from swarm.security.signatures import SigningKey, sign_block
+from swarm.security.signatures import SigningKey
 
 __all__ = ["Progress", "World", "run"]
 
@@ -186,10 +186,9 @@ class World:
         return DeliveryWatch(body, session, self.checkers.violations)
 
     def _send_block(self, now_us: int) -> None:
-        """The operator hands the gateway a container, signed."""
+        """The operator hands the gateway a container."""
         assert self.watch is not None
-        key = SigningKey(signing_seed(self.scenario))
-        result = self.command(SendBlock(sign_block(key, body=self.watch.body)))
+        result = self.command(SendBlock(self.coordinator.blocks.signed(self.watch.body)))
         assert not isinstance(result, Refused), result.reason
 
     def delivered(self) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulations.provisioning import signing_seed
 from simulations.scenario import Scenario, load
 from simulations.world import World, run
 from swarm.commands import SendBlock
@@ -15,7 +14,6 @@ from swarm.node import Nodes
 from swarm.prng import Prng
 from swarm.receiver import BlockState, Receivers
 from swarm.registry import Refused
-from swarm.security.signatures import SigningKey, sign_block
 from swarm.wire import fragmentation as ts004
 
 SECOND_US = 1_000_000
@@ -125,8 +123,8 @@ def test_who_has_the_groups_key_installs_nothing() -> None:
     assert np.array_equal(firmware(world).refused, refused + 1)
 
     assert world.watch is not None
-    again = sign_block(SigningKey(signing_seed(world.scenario)), body=world.watch.body)
-    assert not isinstance(world.command(SendBlock(again)), Refused)
+    again = SendBlock(world.coordinator.blocks.signed(world.watch.body))
+    assert not isinstance(world.command(again), Refused)
     world.run_until(world.end_us)
     assert world.watch.check(world.cell.now_us, receivers) == 12
     assert receivers.block(0) == world.watch.body
