@@ -20,6 +20,8 @@ from swarm.phy.airtime import HOUR_US
 __all__ = ["SelfBlocking"]
 
 FRAMES_MAX = 4096
+LOOKAHEAD_US = 24 * HOUR_US
+"""A slot may be asked for so far ahead, and given back; what blocks until then is remembered."""
 _PER_FREQUENCY = {"kr920": 50, "as923": 10}
 _EUROPE = (
     (869_400_000, 869_650_000, 10),
@@ -55,7 +57,7 @@ class SelfBlocking:
         if not rate:
             return
         frames = self._pools.setdefault(pool, deque(maxlen=FRAMES_MAX))
-        while frames and frames[0][0] < at_us - HOUR_US - rate * frames[0][1]:
+        while frames and frames[0][0] + rate * frames[0][1] < at_us - LOOKAHEAD_US:
             frames.popleft()
         frames.append((at_us, airtime_us))
 

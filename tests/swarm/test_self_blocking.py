@@ -40,6 +40,9 @@ def ledger(*, blocking: bool) -> AirtimeLedger:
     return made
 
 
+@example(
+    [(867_100_000, length_us, 0, length_us > 50_000) for length_us in (50_001, 1_632_534, 1_967_467, 50_000)]
+)
 @example([(868_100_000, 50_000, 0, True), (867_100_000, 50_000, 0, False), (868_100_000, 50_000, 0, True)])
 @given(
     st.lists(
