@@ -24,7 +24,7 @@ test-all: setup web system  ## the slow suites too
 	@$(MAKE) --no-print-directory -C node_firmware test symbols size
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
-bench: setup  ## measured tables: uplinks/s, a simulated month, microseconds per node poll, cost per Flower message
+bench: setup  ## measured tables: uplinks/s, a daemon under load, a simulated month, microseconds per node poll, cost per Flower message
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 bench-ask: setup  ## asking for experts: score, frames, airtime, latency (pip install -e .[bench] for the digits)
@@ -65,7 +65,7 @@ $(WEB_DIR)/.ready: gateway/web/package.json gateway/web/package-lock.json
 
 # Peers that tests run against; absent ones make their tests skip and say so.
 system:
-	@for tool in chromium chromedriver node mosquitto espeak-ng; do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
+	@for tool in chromium chromedriver node mosquitto espeak-ng qemu-system-arm; do PATH=$$PATH:/usr/sbin command -v $$tool >/dev/null || echo "note: $$tool is missing, its tests will skip (apt-get install $$tool)"; done
 
 clean:  ## remove what set-up and builds made
 	@rm -rf $(VENV) build *.egg-info $(WEB_DIR) swarm/_node*.so swarm/_node.c

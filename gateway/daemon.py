@@ -20,12 +20,11 @@ import errno
 import logging
 import os
 import signal
-import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import resources
@@ -37,6 +36,7 @@ from gateway.data_dir import DataDirLock, forget_url, make_token, write_url
 from gateway.http_server import HttpServer
 from gateway.radios.packet_forwarder import Address, PacketForwarder
 from gateway.radios.radio import Output, Radio
+from gateway.radios.refusals import Refusals
 from gateway.radios.udp import UdpEndpoint
 from gateway.signing_file import read_signing_key
 from gateway.store.sqlite import LoggedEvent, SqliteStore, StoreError
@@ -71,8 +71,6 @@ BATCH_MAX = 256
 SUBSCRIBERS_MAX = 64
 SUBSCRIBER_EVENTS_MAX = 1000
 WAIT_MAX_S = 3600.0
-RECEIVE_BYTES = 4 << 20
-"""What the kernel is asked to hold of a burst of datagrams; it gives at most net.core.rmem_max."""
 AHEAD_MAX_US = 366 * 86_400_000_000
 """Stored time that lies further ahead of the system's is a wrong clock's."""
 _ANSWERS = frozenset({"query_answered", "query_refused"})
@@ -172,6 +170,7 @@ class Daemon:
         self._udp = UdpEndpoint(self._on_datagram)
         self._attached = [_Attached("udp", self.radio, self._send_datagram)]
         """The last one takes what no other one serves."""
+        self._refusals = Refusals()
         self._disk = ThreadPoolExecutor(1, "disk")
         self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
@@ -271,6 +270,14 @@ class Daemon:
             radio.accepted(gateway_id)
         return partial(self._append, attached)
 
+    def tell(self, event: Event) -> None:
+        """Log an event from beside the core, with the time of this call, and tell whoever follows them."""
+        now_us = self.clock.now_us()
+        if not self._stopping and len(self._inbox) < INBOX_MAX:
+            answer: asyncio.Future[list[Effect] | Refused] = asyncio.get_running_loop().create_future()
+            self._inbox.append((now_us, _Request(lambda at_us: [replace(event, at_us=at_us)], answer)))
+            self._wake.set()
+
     async def application_uplink(self, uplink: ApplicationUplink) -> bool:
         """A network server received a frame; True when that is on the disk, False: ask again later."""
         done = await self._request(lambda now_us: self.core.on_application_uplink(now_us, uplink))
@@ -302,7 +309,7 @@ class Daemon:
                     loop.add_signal_handler(number, self.stop)
                     running.callback(loop.remove_signal_handler, number)
             self._failed_to_start = True
-            await self._open_udp(loop)
+            await self._open_udp()
             if make_app is not None and self.config.http.enabled:
                 server = HttpServer(make_app(self), self.config.http.host, self.config.http.port, self.stop)
                 self.http_url = await running.enter_async_context(server)
@@ -328,22 +335,17 @@ class Daemon:
         self._stopping = True
         self._wake.set()
 
-    async def _open_udp(self, loop: asyncio.AbstractEventLoop) -> None:
-        address = (self.config.udp.host, self.config.udp.port)
+    async def _open_udp(self) -> None:
+        host, port = self.config.udp.host, self.config.udp.port
         try:
-            transport, _ = await loop.create_datagram_endpoint(lambda: self._udp, local_addr=address)
+            self.udp_address = await self._udp.open(host, port)
         except (UnicodeError, TypeError) as error:  # a label of more than 63 letters
-            what = f"UDP {address[0]!r}: is no host name or address; set [udp] host and port"
+            what = f"UDP {host!r}: is no host name or address; set [udp] host and port"
             raise OSError(errno.EINVAL, what) from error
         except OSError as error:
             raise OSError(
-                error.errno,
-                f"UDP {address[0]}:{address[1]}: {error.strerror or error}; set [udp] host and port",
+                error.errno, f"UDP {host}:{port}: {error.strerror or error}; set [udp] host and port"
             ) from error
-        with contextlib.suppress(OSError):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        name = transport.get_extra_info("sockname")
-        self.udp_address = (name[0], name[1])
 
     def close(self) -> None:
         """Give the data directory back; `run` does it by itself."""
@@ -459,7 +461,8 @@ class Daemon:
                     effects += self.core.on_gateway(now_us, what.gateway_id, blocks=True)
                 case _:
                     effects += self.core.on_gateway(now_us, what.gateway_id)
-        return effects
+        told = (self._refusals.event(now_us, refusal) for refusal in output.refused)
+        return effects + [event for event in told if event is not None]
 
     async def _perform(self, now_us: int, effects: list[Effect]) -> None:
         stores = [effect for effect in effects if isinstance(effect, Store)]
@@ -491,9 +494,9 @@ class Daemon:
         return next(serving, self.radio)
 
     def _publish(self, event: Event) -> None:
-        log.log(
-            logging.DEBUG if event.kind in _QUIET else logging.INFO, "%s %s", event.kind, dict(event.data)
-        )
+        level = logging.DEBUG if event.kind in _QUIET else logging.INFO
+        if log.isEnabledFor(level):
+            log.log(level, "%s %s", event.kind, dict(event.data))
         if event.kind in _ANSWERS:
             self._resolve(int(str(event.data["query_id"])), event)
         for queue in self._subscribers:

@@ -118,6 +118,8 @@ class Coordinator:
         )
         self._packages = PackagePorts(self.downlinks, self.blocks)
         self._dedup = Deduplicator(config.dedup_us)
+        self._in_class_b: set[str] = set()
+        """Nodes of which an event told; as many as there are nodes at most."""
         self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
 
     # -- inputs -----------------------------------------------------------------------------------
@@ -178,6 +180,7 @@ class Coordinator:
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
                     return removed
+                self._in_class_b.discard(command.dev_eui)
                 self.downlinks.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
@@ -241,9 +244,20 @@ class Coordinator:
             if isinstance(accepted, Accepted):
                 if before is not None and not accepted.retransmission:
                     entry.status.lost += accepted.f_cnt - before - 1
-                return self._accepted(now_us, heard, entry, accepted)
+                class_b = self._class_b(now_us, entry) if frame.bit4 else []
+                return class_b + self._accepted(now_us, heard, entry, accepted)
             refusal = accepted
-        return self._dropped(now_us, heard.best, refusal)
+        return self._dropped(now_us, heard.best, refusal, entries[0] if len(entries) == 1 else None)
+
+    def _class_b(self, now_us: int, entry: Entry) -> list[Effect]:
+        """Say once that a node waits for beacons in vain; its frames count as those of class A."""
+        dev_eui = entry.record.dev_eui
+        if dev_eui in self._in_class_b:
+            return []
+        self._in_class_b.add(dev_eui)
+        detail = "class B is not offered: no beacons, no ping slots; it is answered as in class A"
+        data = {"dev_eui": dev_eui, "node": entry.record.name, "reason": "class_b", "detail": detail}
+        return [Event("class_refused", now_us, data)]
 
     def _accepted(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
         rx, session, status = heard.best, entry.session, entry.status
@@ -359,7 +373,7 @@ class Coordinator:
         """One of our own frames."""
         match message:
             case Malformed():
-                return self._dropped(now_us, rx, message)
+                return self._dropped(now_us, rx, message, entry)
             case app.Fragment():
                 return self.rounds.on_fragment(now_us, entry, message)
             case app.Seeds():
@@ -421,7 +435,7 @@ class Coordinator:
             rx1_delay_s=self.config.rx1_delay_s,
         )
         if isinstance(answer, Malformed):
-            return self._dropped(now_us, rx, answer)
+            return self._dropped(now_us, rx, answer, entry)
         session, accept, device = answer
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
         self.registry.set_session(entry, session)
@@ -479,8 +493,13 @@ class Coordinator:
         effects += [*stores, Store("multicast", "cell", group.to_row())]
         return [*effects, Event("multicast_set", now_us, {"mc_addr": f"{group.mc_addr:08x}"})]
 
-    def _dropped(self, now_us: int, rx: RxFrame | ApplicationUplink, why: Malformed) -> list[Effect]:
-        data = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}
+    def _dropped(
+        self, now_us: int, rx: RxFrame | ApplicationUplink, why: Malformed, said: Entry | None = None
+    ) -> list[Effect]:
+        """`said`: the node that the frame says it is of."""
+        data: dict[str, object] = {"reason": why.reason, "detail": why.detail, "gateway_id": rx.gateway_id}
+        if said is not None:
+            data["node"] = said.record.name
         return [Event("dropped", now_us, data)]
 
     def _count(self, effects: list[Effect]) -> list[Effect]:

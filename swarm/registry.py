@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TypeVar
 
 from swarm.commands import AddNode
@@ -75,12 +76,16 @@ class NodeStatus:
     lost: int = 0
 
     def to_row(self) -> Row:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return dict(zip(_STATUS_COLUMNS, _status_values(self), strict=True))
 
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> NodeStatus:
         integers(row, "uplinks", "lost")
         return cls(**{name: row[name] for name in cls.__slots__})  # type: ignore[arg-type]
+
+
+_STATUS_COLUMNS = NodeStatus.__slots__
+_status_values = attrgetter(*_STATUS_COLUMNS)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gateway.api.advice import verdicts
+from gateway.radios.refusals import meaning
 from swarm.coordinator import Coordinator
 from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
@@ -229,5 +230,7 @@ def airtime(core: Coordinator, now_us: int) -> list[dict[str, Any]]:
 
 
 def event(what: Event) -> dict[str, Any]:
-    """An event as it goes over the stream."""
-    return {"kind": what.kind, "at_us": what.at_us, "data": dict(what.data)}
+    """An event as it goes over the stream; a refused frame's says what its reason means."""
+    told: dict[str, Any] = {"kind": what.kind, "at_us": what.at_us, "data": dict(what.data)}
+    explained = meaning(what.kind, what.data.get("reason"))
+    return told if explained is None else {**told, "meaning": explained}

@@ -320,4 +320,5 @@ def _show_event(event: dict[str, Any], as_json: bool) -> None:
         typer.echo(json.dumps(event, ensure_ascii=False))
         return
     data = " ".join(f"{name}={value}" for name, value in event["data"].items() if value is not None)
-    typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}")
+    explained = f"\n    {event['meaning']}" if "meaning" in event else ""
+    typer.echo(f"{local_time(event['at_us'])} {event['kind']:<14} {data}{explained}")

@@ -21,17 +21,8 @@ def _group() -> None:
     """Look into model containers."""
 
 
-@app.command()
-def inspect(
-    file: Annotated[
-        Path | None, typer.Argument(help="A .swm file; without it, the model that is shipped.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Header, program, tensors and fragments of a container, after checking it.
-
-    Example: swarm model inspect swarm/model/base_model.swm
-    """
+def _read(file: Path | None) -> tuple[bytes, dict[str, object]]:
+    """A container's bytes and what is in it."""
     from swarm.model import container
 
     if file is None:
@@ -45,6 +36,47 @@ def inspect(
         raise CommandError(
             f"{file}: is no sound container ({found['error']}: {found['detail']}); get the file again"
         )
+    return image, found
+
+
+@app.command()
+def header(
+    file: Annotated[
+        Path | None, typer.Argument(help="A .swm file; without it, the model that is shipped.")
+    ] = None,
+) -> None:
+    """The container as an array for a firmware's flash, in C or C++: SWN_MODEL.
+
+    Example: swarm model header > model.h
+    """
+    image, found = _read(file)
+    lines = [
+        f"/* {file.name if file is not None else 'The model that is shipped'}, {len(image)} bytes,"
+        f" model {found['model_id']}; made by `swarm model header`. */",
+        "#ifndef SWN_MODEL_ARRAY_H",
+        "#define SWN_MODEL_ARRAY_H",
+        "",
+        "__attribute__((aligned(16))) static const unsigned char SWN_MODEL[] = {",
+        *(f"    {', '.join(map(str, image[at : at + 24]))}," for at in range(0, len(image), 24)),
+        "};",
+        "",
+        "#endif",
+    ]
+    typer.echo("\n".join(lines))
+
+
+@app.command()
+def inspect(
+    file: Annotated[
+        Path | None, typer.Argument(help="A .swm file; without it, the model that is shipped.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Header, program, tensors and fragments of a container, after checking it.
+
+    Example: swarm model inspect swarm/model/base_model.swm
+    """
+    _, found = _read(file)
     if as_json:
         show_json(found)
         return

@@ -80,6 +80,7 @@ class MqttFace:
             payload_max=PAYLOAD_MAX,
             subscriptions=[*subscriptions, *([self._topics.home_assistant] if self._discovery else [])],
             counters=counters,
+            tell=daemon.tell,
             on_connected=self._on_connected,
         )
 

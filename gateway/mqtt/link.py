@@ -34,6 +34,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from gateway.config import BrokerSection
 from gateway.mqtt.access import Access
 from gateway.mqtt.topics import OFFLINE
+from swarm.effects import Event
 
 __all__ = ["Incoming", "Link"]
 
@@ -49,6 +50,8 @@ BROKEN_S = 5.0
 KEEPALIVE_S = 60
 QUIET_S = 600.0
 SAID_MAX = 50
+FAILURES = ("unreachable", "certificate", "no_tls", "refused", "no_answer", "lost", "broke_off")
+"""Why there is no connection; counted under the section's name."""
 GRACE_S = 3.0
 """How long the end waits for the broker."""
 
@@ -79,6 +82,7 @@ class Link:
         subscriptions: Sequence[str],
         payload_max: int,
         counters: dict[str, int],
+        tell: Callable[[Event], None],
         on_connected: Callable[[bool], None],
         will_topic: str | None = None,
     ) -> None:
@@ -87,6 +91,9 @@ class Link:
         self._where = f"{section} {settings.host}:{settings.port}"
         self._subscriptions = [(topic, 1) for topic in subscriptions]
         self._counters = counters
+        self._tell = tell
+        for reason in FAILURES:
+            counters.setdefault(f"{section}:{reason}", 0)
         self._connected = on_connected
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Incoming] = deque()
@@ -197,30 +204,30 @@ class Link:
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: Any, __: Any) -> None:
         if reason.is_failure:
             self._stage = "refused"
-            self._say(logging.WARNING, f"refused: {reason}; {_remedy(self._section, str(reason))}")
+            self._fail("refused", f"refused: {reason}; {_remedy(self._section, str(reason))}")
             return
         self._stage = "connected"
-        self._say(logging.INFO, "connected")
+        if self._say(logging.INFO, "connected"):
+            self._in_loop(self._tell, Event("broker_connected", 0, {"broker": self._where}))
         client.subscribe(self._subscriptions)
         self._in_loop(self._connected, not flags.session_present)
 
     def _on_connect_fail(self, client: paho.Client, _: Any) -> None:
-        self._say(
-            logging.WARNING, f"not reachable: {_why(self._section, self._client.failure)}; trying again"
-        )
+        reason, why = _why(self._section, self._client.failure)
+        self._fail(reason, f"not reachable: {why}; trying again")
 
     def _on_disconnect(self, client: paho.Client, _: Any, __: Any, reason: Any, ___: Any) -> None:
         stage, self._stage = self._stage, "connecting"
         if self._client.ending.is_set() or stage == "refused":
             return
         if stage == "connected":
-            self._say(logging.WARNING, "connection lost; trying again (is another client called the same?)")
+            self._fail("lost", "connection lost; trying again (is another client called the same?)")
         else:
             what = "closed the connection without an answer"
-            self._say(logging.WARNING, f"{what}; does it expect TLS, or a client certificate?")
+            self._fail("no_answer", f"{what}; does it expect TLS, or a client certificate?")
 
     def _broke(self, error: Exception) -> None:
-        self._say(logging.WARNING, f"broke off ({type(error).__name__}: {error}); trying again")
+        self._fail("broke_off", f"broke off ({type(error).__name__}: {error}); trying again")
 
     def _on_subscribe(self, client: paho.Client, _: Any, __: int, reasons: Sequence[Any], ___: Any) -> None:
         for (topic, _qos), reason in zip(self._subscriptions, reasons, strict=False):
@@ -255,15 +262,26 @@ class Link:
     def _inbox_lost(self) -> None:
         self._counters[self._inbox_full] += 1
 
-    def _say(self, level: int, text: str) -> None:
-        """Once in `QUIET_S`: a broker that is away for a week is not a week of lines."""
+    def _fail(self, reason: str, text: str) -> None:
+        """Count a failure, and tell of it."""
+        self._in_loop(self._count, f"{self._section}:{reason}")
+        if self._say(logging.WARNING, text):
+            data = {"broker": self._where, "reason": reason, "detail": text}
+            self._in_loop(self._tell, Event("broker_failed", 0, data))
+
+    def _count(self, name: str) -> None:
+        self._counters[name] += 1
+
+    def _say(self, level: int, text: str) -> bool:
+        """Once in `QUIET_S` (False: not now): a broker that is away for a week is not a week of lines."""
         now_s = time.monotonic()
         if now_s - self._said.get(text, float("-inf")) < QUIET_S:
-            return
+            return False
         if len(self._said) >= SAID_MAX:
             self._said.clear()
         self._said[text] = now_s
         log.log(level, "%s: %s", self._where, text)
+        return True
 
 
 class _Client(paho.Client):
@@ -301,16 +319,17 @@ class _Client(paho.Client):
             self.connect_async(self.host, self.port, self.keepalive)
 
 
-def _why(section: str, failure: OSError | None) -> str:
+def _why(section: str, failure: OSError | None) -> tuple[str, str]:
+    """One of `FAILURES`, and the words for it."""
     match failure:
         case ssl.SSLCertVerificationError():
             what = f"its certificate is not accepted ({failure.verify_message})"
-            return f"{what}; set [{section}] ca_file and host"
+            return "certificate", f"{what}; set [{section}] ca_file and host"
         case ssl.SSLError():
-            return f"no TLS there ({failure.reason or failure}); set [{section}] port and tls"
+            return "no_tls", f"no TLS there ({failure.reason or failure}); set [{section}] port and tls"
         case None:
-            return "unknown"
-    return failure.strerror or str(failure)
+            return "unreachable", "unknown"
+    return "unreachable", failure.strerror or str(failure)
 
 
 def _remedy(section: str, reason: str) -> str:

@@ -57,6 +57,7 @@ class NetworkLink:
             subscriptions=topics,
             payload_max=MESSAGE_SIZE_MAX,
             counters=daemon.counters,
+            tell=daemon.tell,
             on_connected=lambda fresh: None,
         )
 

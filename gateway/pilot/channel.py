@@ -15,10 +15,12 @@ from swarm.config import Multicast, MulticastChannel, SwarmConfig
 from swarm.phy.regions import REGION_NAMES, Region
 from swarm.phy.regions import region as region_of
 
-__all__ = ["COLUMNS", "ChannelOptions", "choose", "parse"]
+__all__ = ["COLUMNS", "ChannelOptions", "choose", "parse", "region_lines"]
 
 COLUMNS = ("region", "data_rate", "frequency_hz")
 """Of multicast.csv; a file from before they existed does without."""
+STATUS_SIZE_MIN = 16
+UPLINK_RATES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,25 @@ def choose(
             f" no round until they are flashed again; swarm.toml needs {', '.join(channel.settings(stored))}"
         ]
     return channel, notes
+
+
+def region_lines(rules: Region) -> list[str]:
+    """What a firmware header says of the region: its name, and how many bytes each uplink data rate carries.
+
+    A data rate is usable when a STATUS fits; the others, and those that are not LoRa, carry 0.
+    """
+    sizes = [0] * UPLINK_RATES
+    for index, rate in rules.uplink_data_rates.items():
+        size = rules.payload_max(index, uplink=True) if rate.kind == "lora" else 0
+        sizes[index] = size if size >= STATUS_SIZE_MIN else 0
+    slowest = min((index for index in range(UPLINK_RATES) if sizes[index]), key=lambda index: sizes[index])
+    return [
+        f"#define SWN_PAYLOAD_MAX_AT_SLOWEST {sizes[slowest]}u",
+        f"#define SWN_SLOWEST_DATA_RATE {slowest}u",
+        f"#define SWN_PAYLOAD_MAX_AT_RATE {{{', '.join(map(str, sizes))}}}",
+        f'#define SWN_REGION "{rules.name}"',
+        f"#define SWN_REGION_ID {rules.name.upper()}",
+    ]
 
 
 def _check(rules: Region, channel: MulticastChannel) -> None:

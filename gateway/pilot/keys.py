@@ -62,7 +62,6 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
 _RESTORE = "restore this file from a backup"
 NWK_ADDR_BITS = 25
 """Addresses of an experimental network: NwkID 0 above 25 free bits."""
-STATUS_SIZE_MIN = 16
 
 RandomBytes = Callable[[int], bytes]
 Keys = dict[str, str]
@@ -375,9 +374,6 @@ def _header(
     """What the firmware of one node is compiled with."""
     site, rules = node.site, region_of(channel.region)
     flags = ("humidity" not in site.sensors) | ("rain" not in site.sensors) << 1
-    rates = [index for index, rate in rules.uplink_data_rates.items() if rate.kind == "lora"]
-    payloads = (rules.payload_max(index, uplink=True) for index in rates)
-    smallest = min(size for size in payloads if size >= STATUS_SIZE_MIN)
     refused = masking.refused_modes(mask is not None, node.share_features)
     seed = hashlib.sha256(bytes.fromhex(keys["dev_eui"])).hexdigest()[:16]
     lines = [
@@ -391,9 +387,8 @@ def _header(
         f"#define SWN_FLAGS {flags}u",
         f"#define SWN_REFUSES {refused:#06x}u",
         f"#define SWN_STATUS_PERIOD_S {site.report_min * 60}ul",
-        f"#define SWN_PAYLOAD_MAX_AT_SLOWEST {smallest}u",
         f"#define SWN_SEED 0x{seed}ull",
-        f'#define SWN_REGION "{rules.name}"',
+        *channels.region_lines(rules),
         "",
         "/* All byte strings with the most significant byte first, as they are printed. */",
         f"#define SWN_DEV_EUI {_bytes(keys['dev_eui'])}",

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from gateway.radios import lns
 from gateway.radios.counter import COUNTER_MODULUS, CounterMap
 from gateway.radios.held import HeldDownlinks
-from gateway.radios.radio import GatewayHeard, Output
+from gateway.radios.radio import GatewayHeard, Output, Refusal
 from gateway.radios.router_config import channels_of, router_config
 from swarm.effects import Malformed, RxFrame, Transmit, TxAck
 from swarm.phy.regions import Region
@@ -157,7 +157,7 @@ class BasicsStations:
         self.counters["texts"] += 1
         message = lns.parse(text)
         if isinstance(message, Malformed):
-            self.counters[message.reason] += 1
+            self._refuse(connection.gateway_id, message, output)
             return output
         if isinstance(message, lns.Version):
             self._connected(now_us, connection, message, output)
@@ -228,6 +228,10 @@ class BasicsStations:
             for gateway_id, station in sorted(self._stations.items())
         ]
 
+    def _refuse(self, gateway_id: str, why: Malformed, output: Output[Connection]) -> None:
+        self.counters[why.reason] += 1
+        output.refused.append(Refusal(gateway_id, why.reason, why.detail))
+
     # -- connections ------------------------------------------------------------------------------
 
     def _connected(
@@ -235,7 +239,8 @@ class BasicsStations:
     ) -> None:
         gateway_id = connection.gateway_id
         if self._allowed and gateway_id not in self._allowed:
-            self.counters["not_allowed"] += 1
+            stranger = Malformed("not_allowed", f"station {gateway_id}")
+            self._refuse(gateway_id, stranger, output)
             output.datagrams.append((CLOSE, connection))
             return
         station = self._stations.get(gateway_id)
@@ -288,13 +293,15 @@ class BasicsStations:
 
     def _heard(self, now_us: int, station: _Station, heard: lns.Heard, output: Output[Connection]) -> None:
         if heard.data_rate not in self._region.uplink_data_rates:
-            self.counters["region_data_rate"] += 1
+            what = f"{self._region.name} has no uplink data rate {heard.data_rate}"
+            self._refuse(station.connection.gateway_id, Malformed("region_data_rate", what), output)
             return
         rate = self._region.uplink_data_rates[heard.data_rate]
         try:
             self._region.sub_band(heard.frequency_hz, rate.bandwidth_hz)
-        except ValueError:
-            self.counters["region_frequency"] += 1
+        except ValueError as error:
+            why = Malformed("region_frequency", str(error))
+            self._refuse(station.connection.gateway_id, why, output)
             return
         self.counters["packets"] += 1
         station.packets += 1

@@ -308,10 +308,15 @@ def _payload(entry: dict[str, object]) -> bytes:
     if not isinstance(data, str):
         raise _refuse("field_type", "data")
     text = data.rstrip("=")
-    if not 0 < len(text) <= (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
+    if not text:
         raise _refuse("field_range", "data")
+    if len(text) > (PAYLOAD_SIZE_MAX * 4 + 2) // 3:
+        what = f"a frame of {len(text) * 3 // 4} bytes, and {PAYLOAD_SIZE_MAX} is the most"
+        raise _refuse("field_range", f"data: {what}")
     try:
-        payload = base64.b64decode(text.translate(_STANDARD_ALPHABET) + "=" * (-len(text) % 4), validate=True)
+        if "-" in text or "_" in text:
+            text = text.translate(_STANDARD_ALPHABET)
+        payload = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         raise _refuse("base64") from None
     size = entry.get("size", len(payload))

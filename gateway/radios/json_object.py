@@ -36,7 +36,7 @@ def parse_object(body: bytes) -> dict[str, object]:
     """The JSON object in `body`; `Unreadable` for deep nesting, NaN, huge integers and duplicate keys too."""
     try:
         text = body.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+        document = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable("json", type(error).__name__) from None
     if not isinstance(document, dict):
@@ -185,3 +185,6 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from gateway.radios import gwmp
 from gateway.radios.counter import CounterMap
 from gateway.radios.held import HeldDownlinks
-from gateway.radios.radio import GatewayHeard, Output
+from gateway.radios.radio import GatewayHeard, Output, Refusal
 from swarm.effects import Malformed, RxFrame, Transmit, TxAck
 from swarm.phy.regions import Region
 
@@ -119,9 +119,9 @@ class PacketForwarder:
         output: Output[Address] = Output()
         message = gwmp.parse(datagram)
         if isinstance(message, Malformed):
-            self.counters[message.reason] += 1
+            self._refuse("", message, output)
             return output
-        gateway = self._gateway(now_us, message.gateway_id)
+        gateway = self._gateway(now_us, message.gateway_id, output)
         if gateway is None:
             return output
         match message:
@@ -185,16 +185,22 @@ class PacketForwarder:
 
     # -- uplinks ----------------------------------------------------------------------------------
 
-    def _gateway(self, now_us: int, gateway_id: str) -> _Gateway | None:
+    def _refuse(self, gateway_id: str, why: Malformed, output: Output[Address]) -> None:
+        self.counters[why.reason] += 1
+        output.refused.append(Refusal(gateway_id, why.reason, why.detail))
+
+    def _gateway(self, now_us: int, gateway_id: str, output: Output[Address]) -> _Gateway | None:
         """The gateway's entry, made when new; None when it may not be."""
         gateway = self._gateways.pop(gateway_id, None)
         if gateway is None:
             if self._allowed and gateway_id not in self._allowed:
-                self.counters["gateway_not_allowed"] += 1
+                stranger = Malformed("gateway_not_allowed", f"gateway {gateway_id}")
+                self._refuse(gateway_id, stranger, output)
                 return None
             known = gateway_id in self._known or gateway_id in self._allowed
             if len(self._gateways) >= GATEWAYS_MAX and not self._evict():
-                self.counters["gateway_table_full"] += 1
+                full = Malformed("gateway_table_full", f"{GATEWAYS_MAX} gateways")
+                self._refuse(gateway_id, full, output)
                 return None
             jump_us = int(3_000_000 * self._scale)
             gateway = _Gateway(CounterMap(jump_us=jump_us), known, now_us)
@@ -214,10 +220,11 @@ class PacketForwarder:
         self, now_us: int, gateway: _Gateway, message: gwmp.PushData, output: Output[Address]
     ) -> None:
         for refusal in message.refused:
-            self.counters[refusal.reason] += 1
+            self._refuse(message.gateway_id, refusal, output)
         for packet in message.packets:
             data_rate = self._data_rate(packet)
-            if data_rate is None:
+            if isinstance(data_rate, Malformed):
+                self._refuse(message.gateway_id, data_rate, output)
                 continue
             self.counters["packets"] += 1
             gateway.packets += 1
@@ -236,18 +243,16 @@ class PacketForwarder:
         if message.status is not None:
             gateway.status = message.status
 
-    def _data_rate(self, packet: gwmp.Packet) -> int | None:
-        """The region's index; None (counted) for what no node of this region can have sent."""
+    def _data_rate(self, packet: gwmp.Packet) -> int | Malformed:
+        """The region's index, or why no node of this region can have sent it."""
         try:
             data_rate = self._region.data_rate_of(packet.spreading_factor, packet.bandwidth_hz, uplink=True)
-        except ValueError:
-            self.counters["region_data_rate"] += 1
-            return None
+        except ValueError as error:
+            return Malformed("region_data_rate", str(error))
         try:
             self._region.sub_band(packet.frequency_hz, packet.bandwidth_hz)
-        except ValueError:
-            self.counters["region_frequency"] += 1
-            return None
+        except ValueError as error:
+            return Malformed("region_frequency", str(error))
         return data_rate
 
     def _report(self, now_us: int, gateway_id: str, gateway: _Gateway, output: Output[Address]) -> None:

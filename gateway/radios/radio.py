@@ -17,7 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from swarm.effects import RxFrame, Transmit, TxAck
 
-__all__ = ["GatewayHeard", "Input", "Output", "Radio"]
+__all__ = ["GatewayHeard", "Input", "Output", "Radio", "Refusal"]
 
 Peer = TypeVar("Peer")
 """How a backend's socket names the other end."""
@@ -35,6 +35,15 @@ class GatewayHeard:
     blocks: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something from a gateway, or in its name, was not taken; the reason is the name of a counter."""
+
+    gateway_id: str
+    reason: str
+    detail: str
+
+
 Input = RxFrame | TxAck | GatewayHeard
 
 
@@ -45,6 +54,7 @@ class Output(Generic[Peer]):
     datagrams: list[tuple[bytes, Peer]] = field(default_factory=list)
     """Messages to send, each whole, with whom they are for; an empty one closes a connection."""
     inputs: list[Input] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
 
 
 class Radio(Protocol[Peer]):

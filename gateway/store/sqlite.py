@@ -35,6 +35,7 @@ EVENTS_MAX = 50_000
 BUSY_TIMEOUT_MS = 5_000
 _PRIVATE_TABLES = ("daemon", "event")
 _DAMAGE = ("no such table", "no such column", "Could not decode")
+_LOG = "INSERT OR REPLACE INTO event (slot, sequence, at_us, kind, data) VALUES (?, ?, ?, ?, ?)"
 _MIGRATION_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -55,6 +56,8 @@ class _Table:
     key: str
     key_is_integer: bool
     columns: tuple[str, ...]
+    names: frozenset[str]
+    """Of all columns, the key's too."""
     upsert: str
     delete: str
     select: str
@@ -101,10 +104,8 @@ class SqliteStore:
         with _one_line(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                for (name, key), row in final.items():
-                    self._write(name, key, row)
-                for event in events:
-                    self._log(event)
+                self._write(final)
+                self._db.executemany(_LOG, [self._logged_row(event) for event in events])
                 if now_us:
                     self._set("clock_us", now_us)
                 self._db.execute("COMMIT")
@@ -184,7 +185,16 @@ class SqliteStore:
             rows[str(values[0])] = dict(zip((table.key, *table.columns), values, strict=True))
         return rows
 
-    def _write(self, name: str, key: str, row: Row | None) -> None:
+    def _write(self, final: dict[tuple[str, str], Row | None]) -> None:
+        """What each key holds at the end, statement by statement."""
+        values: dict[str, list[tuple[Scalar, ...]]] = {}
+        for (name, key), row in final.items():
+            statement, row_values = self._statement(name, key, row)
+            values.setdefault(statement, []).append(row_values)
+        for statement, rows in values.items():
+            self._db.executemany(statement, rows)
+
+    def _statement(self, name: str, key: str, row: Row | None) -> tuple[str, tuple[Scalar, ...]]:
         table = self._tables.get(name)
         if table is None:
             raise StoreError(
@@ -192,25 +202,21 @@ class SqliteStore:
             )
         stored_key: int | str = int(key) if table.key_is_integer else key
         if row is None:
-            self._db.execute(table.delete, (stored_key,))
-            return
-        unknown = sorted(set(row) - {table.key, *table.columns})
+            return table.delete, (stored_key,)
         assert row.get(table.key, stored_key) == stored_key, f"{name} {key} holds another key"
-        if unknown:
-            raise StoreError(f"{self.path}: the schema has no column {name}.{unknown[0]}")
-        self._db.execute(table.upsert, (stored_key, *(row.get(column) for column in table.columns)))
+        if not table.names.issuperset(row):
+            unknown = min(set(row) - table.names)
+            raise StoreError(f"{self.path}: the schema has no column {name}.{unknown}")
+        return table.upsert, (stored_key, *map(row.get, table.columns))
 
-    def _log(self, event: Event) -> None:
+    def _logged_row(self, event: Event) -> tuple[int, int, int, str, str]:
         """Into the ring; refused frames have a small one of their own, or strangers could flush the log."""
         self._sequence += 1
         noise = event.kind == "dropped"
         size = max(1, self._events_max // 10) if noise else self._events_max
         slot = self._slots[noise] = (self._slots[noise] + 1) % size
-        data = json.dumps(dict(event.data), default=_plain, separators=(",", ":"))
-        self._db.execute(
-            "INSERT OR REPLACE INTO event (slot, sequence, at_us, kind, data) VALUES (?, ?, ?, ?, ?)",
-            (-1 - slot if noise else slot, self._sequence, event.at_us, event.kind, data),
-        )
+        data = _ENCODER.encode(dict(event.data))
+        return (-1 - slot if noise else slot, self._sequence, event.at_us, event.kind, data)
 
     def _last_slot(self, noise: bool) -> int:
         side = "slot < 0" if noise else "slot >= 0"
@@ -269,6 +275,7 @@ def _describe(db: sqlite3.Connection, name: str) -> _Table:
         key=key[1],
         key_is_integer=key[2] == "INTEGER",
         columns=columns,
+        names=frozenset((key[1], *columns)),
         upsert=f'INSERT INTO "{name}" ({names}) VALUES ({marks})'
         f" ON CONFLICT ({quoted[0]}) DO UPDATE SET {updates}",
         delete=f'DELETE FROM "{name}" WHERE {quoted[0]} = ?',
@@ -289,6 +296,9 @@ def _logged(sequence: int, at_us: int | None, kind: bytes | None, data: bytes | 
 
 def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
+
+
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))
 
 
 def _damaged(path: Path, why: str) -> str:

@@ -159,24 +159,47 @@ class _Band:
         if until_end - self.before(end_us - HOUR_US) + airtime_us > self.budget_us:
             # The hour that ends with the frame: the start must let enough of the past drop out of it.
             return self._reached(until_end + airtime_us - self.budget_us) + HOUR_US - airtime_us
-        for window_end_us in self._fullest_window_ends(at_us, end_us):
-            room = self.budget_us - self.on_air(window_end_us - HOUR_US, window_end_us)
-            overlap = min(end_us, window_end_us) - max(at_us, window_end_us - HOUR_US)
-            if overlap > room:
-                return window_end_us - room
-        return None
+        full_us = self._overfull(at_us, end_us)
+        if full_us is None:
+            return None
+        return full_us - self.budget_us + self.on_air(full_us - HOUR_US, full_us)
 
-    def _fullest_window_ends(self, at_us: int, end_us: int) -> Iterator[int]:
-        """Ends of the windows that may be the fullest of those touching [at_us, end_us]."""
+    def _overfull(self, at_us: int, end_us: int) -> int | None:
+        """The end of the last window that [at_us, end_us] would overfill; None: there is none.
+
+        The last one, because no other asks for a later start while nothing overlaps.
+        """
         first = bisect_right(self._ends, at_us)
         last = bisect_left(self._ends, end_us + HOUR_US)
-        yield from self._ends[first:last]
-        if self._overlapping or self.on_air(at_us, end_us):
+        full_us = self._last_overfull(self._ends, 0, first, last, at_us, end_us)
+        if full_us is None and (self._overlapping or self.on_air(at_us, end_us)):
+            if self.on_air(at_us, at_us + HOUR_US) + end_us - at_us > self.budget_us:
+                return at_us + HOUR_US
             first = bisect_right(self._starts, at_us - HOUR_US)
             last = bisect_left(self._starts, end_us)
-            for start_us in self._starts[first:last]:
-                yield start_us + HOUR_US
-            yield at_us + HOUR_US
+            full_us = self._last_overfull(self._starts, HOUR_US, first, last, at_us, end_us)
+        return full_us
+
+    def _last_overfull(
+        self, edges: list[int], shift_us: int, first: int, last: int, at_us: int, end_us: int
+    ) -> int | None:
+        """The same among the windows that end at edges[first:last] + shift_us, by halves.
+
+        No window that ends between two instants holds more than was on air from the start of the first to
+        the end of the last: most halves need no closer look.
+        """
+        halves = [(first, last)] if first < last else []
+        while halves:
+            low, high = halves.pop()
+            from_us, until_us = edges[low] + shift_us - HOUR_US, edges[high - 1] + shift_us
+            most = self.on_air(from_us, until_us) + min(end_us, until_us) - max(at_us, from_us)
+            if most <= self.budget_us:
+                continue
+            if high - low == 1:
+                return until_us
+            middle = (low + high) // 2
+            halves += [(low, middle), (middle, high)]
+        return None
 
     def _reached(self, amount_us: int) -> int:
         """The earliest instant before which at least `amount_us` (> 0) of airtime had been spent."""

@@ -38,8 +38,12 @@ RETRANSMISSIONS_MAX = 15
 GPS_EPOCH_UNIX_S = 315_964_800
 GPS_LEAP_S = 18
 
-REASONS = ("dev_addr", "mic", "replay")
-"""Why a well-formed uplink is refused: not this session's address, not its key, not new."""
+TURNS_TRIED = 8
+"""Turns of the 16 bits beyond the one that a frame may be in; only to say what is wrong with it."""
+
+REASONS = ("counter_jump", "dev_addr", "mic", "replay")
+"""Why a well-formed uplink is refused: its counter is out of reach, not this session's address, not its key,
+not new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +187,7 @@ def _refusal(session: Session, frame: DataFrame) -> Malformed:
     """Tell an old frame of this device (replayed) from one that is not its own (forged or foreign).
 
     Only the nearest older counter is tried; a replay from an earlier turn of the 16 bits looks forged.
+    A counter that has run out of reach (more than 65,535 frames were not heard) is tried for some turns.
     """
     if session.f_cnt_up is not None:
         older = (session.f_cnt_up & ~0xFFFF) | frame.f_cnt
@@ -190,6 +195,12 @@ def _refusal(session: Session, frame: DataFrame) -> Malformed:
             older -= 0x10000
         if older >= 0 and _genuine(session, frame, older):
             return Malformed("replay", f"FCnt {older} after {session.f_cnt_up}")
+    nearest = candidate_f_cnt(session.f_cnt_up, frame.f_cnt)
+    for turn in range(1, TURNS_TRIED + 1):
+        far = F_CNT_MAX + 1 if nearest is None else nearest + turn * 0x10000
+        if far <= F_CNT_MAX and _genuine(session, frame, far):
+            last = "none" if session.f_cnt_up is None else session.f_cnt_up
+            return Malformed("counter_jump", f"FCnt {far} after {last}")
     return Malformed("mic", f"FCnt {frame.f_cnt} of {frame.dev_addr:08x}")
 
 

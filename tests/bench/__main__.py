@@ -20,6 +20,12 @@ def _uplinks() -> list[Measured]:
     return uplinks.measure()
 
 
+def _load() -> list[Measured]:
+    from tests.bench import load
+
+    return load.measure()
+
+
 def _node() -> list[Measured]:
     from tests.bench import node
 
@@ -46,6 +52,7 @@ def _month() -> list[Measured]:
 
 BENCHES: dict[str, tuple[str, Callable[[], list[Measured]]]] = {
     "uplinks": ("uplinks through the gateway, one core", _uplinks),
+    "load": ("a daemon behind its gateways: UDP, 10,000 devices, a database (wall time)", _load),
     "node": ("the C node on this machine", _node),
     "fragmentation": ("a block as fragments (TS004), one core", _fragmentation),
     "flower": ("the Flower strategy door", _flower),

@@ -194,7 +194,8 @@ def test_fields_become_the_frame_that_was_on_the_air() -> None:
 def test_what_makes_no_frame_is_counted(changes: dict[str, Any], reason: str) -> None:
     made = connected()
     output = made.on_datagram(NOW, updf(**changes), HERE)
-    assert output == Output() and made.counters[reason] == 1
+    assert (output.datagrams, output.inputs, made.counters[reason]) == ([], [], 1)
+    assert [(refusal.gateway_id, refusal.reason) for refusal in output.refused] == [(HERE.gateway_id, reason)]
 
 
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))

@@ -20,6 +20,7 @@ from gateway.radios.packet_forwarder import (
     Output,
     PacketForwarder,
 )
+from gateway.radios.radio import Refusal
 from swarm.effects import Malformed, Purpose, RxFrame, Transmit, TxAck
 from swarm.phy.regions import region
 
@@ -371,13 +372,15 @@ def test_a_full_table_of_proven_gateways_takes_no_stranger() -> None:
     gateways = forwarder(known=[f"{index:016x}" for index in range(GATEWAYS_MAX)])
     for index in range(GATEWAYS_MAX):
         gateways.on_datagram(NOW + index, datagram(2, eui=f"{index:016x}"), HERE)
-    assert gateways.on_datagram(NOW, push(rxpk()), HERE) == Output()
+    refusal = Refusal(EUI, "gateway_table_full", "1000 gateways")
+    assert gateways.on_datagram(NOW, push(rxpk()), HERE) == Output(refused=[refusal])
     assert refusals(gateways) == {"gateway_table_full": 1}
 
 
 def test_only_allowed_gateways_are_heard_when_a_list_is_given() -> None:
     gateways = forwarder(allowed=["AA555A0000000000"])
-    assert gateways.on_datagram(NOW, push(rxpk(), eui="00" * 8), HERE) == Output()
+    refusal = Refusal("00" * 8, "gateway_not_allowed", "gateway " + "00" * 8)
+    assert gateways.on_datagram(NOW, push(rxpk(), eui="00" * 8), HERE) == Output(refused=[refusal])
     assert len(frames(gateways.on_datagram(NOW, push(rxpk()), HERE))) == 1
     assert refusals(gateways) == {"gateway_not_allowed": 1}
 

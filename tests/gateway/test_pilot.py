@@ -275,6 +275,15 @@ def test_the_gateway_is_told_what_the_headers_say(tables: tuple[Path, Path], tmp
     assert len({first.app_key, third.app_key, second.nwk_s_key, second.app_s_key, group.nwk_s_key}) == 5
 
 
+def test_headers_say_what_each_data_rate_carries(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    """A STATUS of 16 bytes does not fit AS923's DR0 to DR2 under dwell time: the slowest rate is DR3."""
+    provision(tables[0], tmp_path / "keys", options=ChannelOptions(region="as923"))
+    header = (tmp_path / "keys" / "headers" / "a1.h").read_text()
+    assert '#define SWN_REGION "as923"\n#define SWN_REGION_ID AS923\n' in header
+    assert "#define SWN_PAYLOAD_MAX_AT_SLOWEST 53u\n#define SWN_SLOWEST_DATA_RATE 3u\n" in header
+    assert "#define SWN_PAYLOAD_MAX_AT_RATE {0, 0, 0, 53, 125, 222, 222, 0, " in header
+
+
 def test_headers_and_plan_name_the_multicast_settings(tables: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "keys"
     header = out / "headers" / "a1.h"

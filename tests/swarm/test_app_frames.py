@@ -144,7 +144,12 @@ def test_damaged_frames_never_raise(case: dict[str, Any], at: int, value: int, h
         raw.append(value)
     decoder = app.decode_uplink if case["direction"] == "up" else app.decode_downlink
     result = decoder(case["f_port"], bytes(raw))
-    assert result.reason in app.REASONS if isinstance(result, Malformed) else app.encode(result) == bytes(raw)
+    if isinstance(result, Malformed):
+        assert result.reason in app.REASONS
+        return
+    if isinstance(result, app.Offer):  # its reserved bits mean nothing
+        raw[1], raw[-1] = raw[1] & 0x3F, 0
+    assert app.encode(result) == bytes(raw)
 
 
 @given(st.sets(st.integers(0, 841), min_size=1, max_size=255), st.integers(0, 9), st.booleans(), st.randoms())

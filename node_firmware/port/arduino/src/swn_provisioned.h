@@ -1,0 +1,1 @@
+../../swn_provisioned.h

@@ -1,0 +1,3 @@
+/* STUB. */
+#include <stdint.h>
+uint32_t sys_rand32_get(void);
