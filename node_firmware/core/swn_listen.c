@@ -65,6 +65,19 @@ void swn_listen_update(swn_node_t *node, int64_t now_us)
         listen->next = next;
         node->port->listen(node->port->ctx, next.from_us, next.until_us);
     }
+    listen->is_stale = (uint8_t)(listen->next.from_us != next.from_us);
+}
+
+void swn_listen_poll(swn_node_t *node, int64_t now_us)
+{
+    if (node->listen.session.until_us > now_us || node->listen.is_stale) {
+        swn_listen_update(node, now_us);
+    }
+}
+
+int64_t swn_listen_due_us(const swn_node_t *node, int64_t now_us)
+{
+    return node->listen.session.until_us > now_us || node->listen.is_stale ? node->listen.next.from_us : SWN_NEVER_US;
 }
 
 void swn_listen_init(swn_node_t *node, int64_t now_us)
@@ -79,6 +92,7 @@ void swn_listen_init(swn_node_t *node, int64_t now_us)
     listen->on_until_us = now_us;
     listen->next.from_us = SWN_NEVER_US;
     listen->next.until_us = SWN_NEVER_US;
+    listen->is_stale = 0;
 }
 
 static uint8_t is_open(const swn_node_t *node, int64_t now_us)

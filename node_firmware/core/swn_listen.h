@@ -3,7 +3,8 @@
  *
  * The port knows two windows at a time, one that is open and one that is to come. What the node wants is the union of its
  * spans; the port is told what of it is on now and what comes next, and only when that changes. The span behind the next
- * one is told when that has begun, so that a node with a session wants to be polled then.
+ * one is told when that has begun, and a window that is wanted no more is closed when it has begun: the node wants to be
+ * polled then.
  */
 #ifndef SWN_LISTEN_H
 #define SWN_LISTEN_H
@@ -20,6 +21,7 @@ typedef struct swn_listen {
     int64_t held_until_us; /* of a window that was open when the next one was announced */
     int64_t on_until_us;  /* what the port was told: the window that is open, and the one to come */
     swn_interval_t next;
+    uint8_t is_stale;     /* nothing wants `next` any more */
 } swn_listen_t;
 
 #endif

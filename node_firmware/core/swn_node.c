@@ -471,6 +471,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     }
     swn_send_experts(node, now_us);
     swn_send_transport(node, now_us);
+    swn_listen_poll(node, now_us);
     next_us = earlier(earlier(node->status_due_us, node->update_due_us), node->experience.due_us);
     if (node->ask.state == SWN_JUDGED_ASKING) {
         next_us = earlier(next_us, node->ask.due_us);
@@ -484,7 +485,7 @@ int64_t swn_poll(swn_node_t *node, int64_t now_us)
     if (node->repair_missing != 0) {
         next_us = earlier(next_us, node->repair_due_us);
     }
-    next_us = earlier(next_us, swn_receive_due_us(node, now_us));
+    next_us = earlier(next_us, earlier(swn_receive_due_us(node), swn_listen_due_us(node, now_us)));
     next_us = next_us < node->busy_until_us ? node->busy_until_us : next_us;
     return next_us > now_us ? next_us : now_us + 1;
 }

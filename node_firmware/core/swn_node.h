@@ -268,20 +268,24 @@ uint8_t swn_rule_said(const swn_node_t *node, const int8_t *x);
 void swn_infer_hidden(const swn_node_t *node, uint8_t context, const int8_t hidden[SWN_HIDDEN], uint8_t rule,
                       uint8_t *probabilities);
 
-/* swn_listen.c: a window is announced, or over; what the node wants to hear changed. */
+/* swn_listen.c: a window is announced, or over; what the node wants to hear changed; it is to be
+ * polled then. */
 void swn_listen_init(swn_node_t *node, int64_t now_us);
 void swn_plan_window(swn_node_t *node, int64_t now_us, uint32_t next_window_s, uint16_t window_s);
 void swn_close_window(swn_node_t *node, int64_t now_us);
 void swn_listen_update(swn_node_t *node, int64_t now_us);
+void swn_listen_poll(swn_node_t *node, int64_t now_us);
+int64_t swn_listen_due_us(const swn_node_t *node, int64_t now_us);
 
-/* swn_receive.c: whether the board's part is there; an OFFER came; a payload of FPort 201 (0: the node takes none); what is due to be said, and when. */
+/* swn_receive.c: whether the board's part is there; an OFFER came; a payload of FPort 201 (0: the node takes none);
+ * what is due to be said, and when. */
 uint8_t swn_receive_is_set(const swn_receive_t *receive);
 void swn_receive_init(swn_node_t *node, int64_t now_us);
 uint8_t swn_receive_recall(swn_node_t *node, const void *data, size_t size);
 void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer);
 uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, size_t size, uint8_t multicast);
 void swn_send_transport(swn_node_t *node, int64_t now_us);
-int64_t swn_receive_due_us(const swn_node_t *node, int64_t now_us);
+int64_t swn_receive_due_us(const swn_node_t *node);
 
 /* swn_sense.c: somebody told the true class of a day or an observation over the radio. */
 void swn_on_label(swn_node_t *node, const swn_told_t *told);

@@ -359,20 +359,16 @@ void swn_send_transport(swn_node_t *node, int64_t now_us)
     if (node->config.receive->tells > 0) {
         send_telling(node, now_us);
     }
-    if (node->listen.session.until_us > now_us) {
-        swn_listen_update(node, now_us);
-    }
 }
 
-int64_t swn_receive_due_us(const swn_node_t *node, int64_t now_us)
+int64_t swn_receive_due_us(const swn_node_t *node)
 {
     const swn_receive_t *receive = node->config.receive;
-    int64_t due_us;
+    int64_t due_us = SWN_NEVER_US;
 
     if (receive == NULL) {
-        return SWN_NEVER_US;
+        return due_us;
     }
-    due_us = node->listen.session.until_us > now_us ? node->listen.next.from_us : SWN_NEVER_US;
     if (receive->answer.size > 0 && receive->answer_due_us < due_us) {
         due_us = receive->answer_due_us;
     }

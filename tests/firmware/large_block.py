@@ -102,6 +102,12 @@ class Bench:
             self.now_us = min(due_us, until_us)
         return [(at_us - until_us + seconds * SECOND_US, payload) for at_us, payload in said]
 
+    def wake(self) -> None:
+        """The board calls at the time that the node asked for; what it says is lost."""
+        self.nodes.poll(self.now_us)
+        self.nodes.outbox()
+        self.take_listens()
+
     def listens(self) -> bool:
         """Whether the receiver is on now, as a port that does what it is told has it."""
         self._roll()
