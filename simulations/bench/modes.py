@@ -100,7 +100,7 @@ _VOICE: dict[str, OptionValue] = {
 }
 _DISEASE: dict[str, OptionValue] = {"public_covariance": 1.0, "ridge": 0.03, "prior_weight": 0.0}
 _SOLVER: dict[str, dict[str, OptionValue]] = {
-    "agri": {"public_covariance": 1.0, "ridge": 1.0},
+    "agri": {"public_covariance": 1.0, "ridge": 0.3, "balance": -1.0, "refine": 500.0},
     "digits": {"public_covariance": 0.0, "ridge": 0.03, "balance": 0.5, "prior_weight": 0.0},
     "disease": _DISEASE,
     "disease_next": _DISEASE,
