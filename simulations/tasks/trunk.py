@@ -182,9 +182,10 @@ def _loss_slope(
 def _recall_slope(w: dict[str, F32], h: F32, x: F32, recall: float, gradient: dict[str, F32]) -> F32:
     """Adds the reading layer's gradients to `gradient`; the slope of h [n, 64]."""
     truth = np.clip(x, -RECALLED_MAX, RECALLED_MAX)
-    error = (h @ w["recall"].T + w["recall_bias"] - truth) * np.float32(recall / truth.size)
+    read = h @ w["recall"].T + w["recall_bias"]
+    error = np.asarray((read - truth) * (recall / truth.size), dtype=h.dtype)
     gradient["recall"], gradient["recall_bias"] = error.T @ h, error.sum(axis=0)
-    return np.asarray(error @ w["recall"], dtype=np.float32)
+    return error @ w["recall"]
 
 
 def train_trunk(

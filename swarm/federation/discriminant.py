@@ -181,11 +181,12 @@ def _solve_all(
 
 
 def _held_to(solved: Float64, shipped: Float64, prior: tuple[Float64, Float64] | None) -> Float64:
-    """What a regression is held to: where the public data know the context, half of it is the shipped head."""
+    """What a regression is held to: half the shipped head, where the public data know the context."""
     if prior is None or not prior[1].any():
         return solved
     rows = shipped.reshape(-1, HEAD_ROW)
-    return 0.5 * (solved + (rows - rows.mean(axis=0)).ravel())
+    middle: Float64 = 0.5 * (solved + (rows - rows.mean(axis=0)).ravel())
+    return middle
 
 
 def _believed(rows: Float64, head: Float64, options: Options) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from swarm.federation.prototypes import Options
 from swarm.federation.reported import believable, class_means, class_votes, effective
-from swarm.model.layout import HEAD_ROW, Z
+from swarm.model.layout import HEAD_ROW
 from swarm.model.vector import Float64
 from swarm.prng import Prng
 
@@ -39,7 +39,7 @@ IDENTITY = 20.0
 
 
 def refined(rows: Float64, head: Float64, options: Options) -> Float64:
-    """The regression's head float64[head_size] from believed rows float64[nodes, 2, classes, 32] of a context.
+    """A context's head float64[head_size] from its believed rows float64[nodes, 2, classes, 32].
 
     `head` is what it is held to; dimensions that few nodes reported stay as they are there.  Without a mean:
     `head` itself.
@@ -95,7 +95,7 @@ def _drawn(
 def _scatter(
     mean: Float64, count: Float64, kept: NDArray[np.bool_], options: Options
 ) -> tuple[Float64, Float64]:
-    """Class means over all nodes [classes, dims] and the covariance of samples within classes [dims, dims]."""
+    """Class means over all nodes [classes, dims] and the covariance within classes [dims, dims]."""
     weight = effective(count, options.count_cap) * kept[:, :, np.newaxis]
     total = weight.sum(axis=0)
     centre = np.divide((weight * mean).sum(axis=0), total, out=np.zeros_like(total), where=total > 0.0)
