@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from simulations.bench.baselines import PUBLIC_STRENGTHS, Answers, Features, baselines, personalised
 from simulations.bench.cell import Cell, Costs
 from simulations.bench.gain import gain
-from simulations.bench.modes import DENSE, MODES, POLICY, Mode, Step, solver_options
+from simulations.bench.modes import DENSE, MODES, POLICY, Mode, Step, server, solver_options
 from simulations.tasks.catalogue import build
 from simulations.tasks.public_model import PublicModel, public_model
 from simulations.tasks.task import Task
@@ -152,7 +152,8 @@ class _Run:
             options = solver_options(setting.task.name, own)
             strategy = FlowerStrategy(own, shape, options, prior=setting.model.prior)
         else:
-            strategy = strategy_named(step.strategy, shape, step.options)
+            name, options = server(setting.task.name, step)
+            strategy = strategy_named(name, shape, options)
         rounds = step.rounds or max(1, round(step.frames / cohort))
         for number in range(1, rounds + 1):
             if step.clear:

@@ -12,7 +12,7 @@ from swarm.federation.reply import PER_BLOCK
 from swarm.federation.strategy import DEFAULT_OPTIONS, PROTOTYPES, OptionValue, option_names
 from swarm.wire.app import RoundMode
 
-__all__ = ["DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Mode", "Step", "solver_options"]
+__all__ = ["DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Mode", "Step", "server", "solver_options"]
 
 _ABOUT_CLEAR = "the sums of masked_sums in the clear and exact, nothing on the air up: what masks cost"
 
@@ -114,6 +114,20 @@ _SOLVER: dict[str, dict[str, OptionValue]] = {
     "voice_left_out": _VOICE,
 }
 """Found by `tools/choose_solver.py`."""
+_REFINED: dict[str, dict[str, OptionValue]] = {"agri": {"ridge": 0.3, "balance": -1.0, "refine": 500.0}}
+"""Of `prototypes` alone: what goes with the regression on class means, where it validates better."""
+
+
+_SERVER_STEP = {"agri": 0.5}
+"""How far 60 rounds of signs go along the mean change, where 1.0 is not best on validation."""
+
+
+def server(task: str, step: Step) -> tuple[str, dict[str, OptionValue]]:
+    """The Flower strategy of a step's rounds and its options."""
+    assert step.strategy is not None
+    if step.kind is RoundMode.TOP_K_SIGN and step.rounds and task in _SERVER_STEP:
+        return "FedAvgM", {"server_learning_rate": _SERVER_STEP[task], "server_momentum": 0.0}
+    return step.strategy, step.options
 
 
 def solver_options(task: str, strategy: str = PROTOTYPES) -> dict[str, OptionValue]:
@@ -122,4 +136,6 @@ def solver_options(task: str, strategy: str = PROTOTYPES) -> dict[str, OptionVal
     They were found for `prototypes`; the others take those that mean the same to them.
     """
     chosen = {**_GENERAL, **_SOLVER.get(task, {}), **DEFAULT_OPTIONS.get(strategy, {})}
+    if strategy == PROTOTYPES:
+        chosen |= _REFINED.get(task, {})
     return {name: value for name, value in chosen.items() if name in option_names(strategy)}

@@ -44,6 +44,8 @@ PUBLIC_LABELS = 300
 TRAINING, VALIDATION, TEST = (0.0, 0.5), (0.52, 0.64), (0.66, 1.0)
 """Shares of each channel's time."""
 NODE_KINDS = 2
+RECALL = 10.0
+"""Chosen on validation seeds 101 to 103, where kinds of fault will come that the public data lack."""
 BEIJING = ("Huairou", "Shunyi", "Gucheng", "Changping", "Wanliu", "Dongsi")
 """The stations that never repeat another one's weather."""
 
@@ -237,6 +239,7 @@ def _task(channels: list[_Channel], nodes: int, seed: int, *, new_kinds: int) ->
         test=concatenate(parts[2]),
         node_context=np.zeros(len(fleet), np.uint8),
         negative_control=new_kinds == 0,
+        recall=RECALL if new_kinds else 0.0,
     )
 
 

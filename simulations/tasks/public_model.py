@@ -111,7 +111,7 @@ def _fitted(
     task: Task, inputs: F32, encoded: NDArray[np.int8], used: NDArray[np.bool_], steps: int, prng: Prng
 ) -> _Fitted:
     classes, rows = len(task.classes), task.public.where(used)
-    trunk = train_trunk(inputs[used], rows.label, rows.context, classes, steps, prng)
+    trunk = train_trunk(inputs[used], rows.label, rows.context, classes, steps, prng, task.recall)
     project = _projection(trunk, inputs[used])
     none: dict[int | None, F64] = {None: np.zeros((classes, layout.HEAD_ROW))}
     bare = Model(write(_float_model(trunk, project, none, {})))

@@ -110,6 +110,8 @@ class Task:
     new_users: bool = False
     """The nodes belong to people whom the public data do not hold; known from provisioning."""
     int8_inputs: bool = False
+    recall: float = 0.0
+    """How much the maker's trunk keeps of its inputs for classes yet to come (`tasks.trunk`)."""
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.classes) <= CLASSES_MAX or not 1 <= len(self.contexts) <= CONTEXTS_MAX:

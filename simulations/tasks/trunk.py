@@ -8,6 +8,10 @@ The cap is no accident: features that saturate leave class means nearer to what 
 to int8) in every forward pass and the gradient passes as if they were not, so what is trained is what is
 written.  The heads on top, one per public context and one shared, serve training only.  Adam with one
 cosine; seeded, one thread: the same machine gives the same weights.
+
+A trunk that learns to tell the public classes apart forgets what tells them from others.  Where the fleet
+will meet classes that no public row shows, the hidden vector must also say its inputs (`recall`): a linear
+layer reads them back, and its squared error, a mean over inputs, joins the loss.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ RATE = 4e-3
 DECAY = 2e-3
 DROPOUT = 0.15
 BALANCE = 0.02
+RECALLED_MAX = 3.0
+"""Inputs beyond so many standard deviations are read back as this."""
 HIDDEN = layout.HIDDEN
 
 
@@ -173,13 +179,36 @@ def _loss_slope(
     return slope
 
 
-def train_trunk(x: F32, label: UInt8, context: UInt8, classes: int, steps: int, prng: Prng) -> Trunk:
-    """A trunk for inputs [n, features] in real units with labels and contexts [n]."""
+def _recall_slope(w: dict[str, F32], h: F32, x: F32, recall: float, gradient: dict[str, F32]) -> F32:
+    """Adds the reading layer's gradients to `gradient`; the slope of h [n, 64]."""
+    truth = np.clip(x, -RECALLED_MAX, RECALLED_MAX)
+    read = h @ w["recall"].T + w["recall_bias"]
+    error = np.asarray((read - truth) * (recall / truth.size), dtype=h.dtype)
+    gradient["recall"], gradient["recall_bias"] = error.T @ h, error.sum(axis=0)
+    return error @ w["recall"]
+
+
+def train_trunk(
+    x: F32,
+    label: UInt8,
+    context: UInt8,
+    classes: int,
+    steps: int,
+    prng: Prng,
+    recall: float = 0.0,
+) -> Trunk:
+    """A trunk for inputs [n, features] in real units with labels and contexts [n].
+
+    `recall` weighs half the mean squared error of the inputs read back against the cross-entropy.
+    """
     rng = prng.numpy()
     known = np.unique(context)
     head = (np.searchsorted(known, context) + 1).astype(np.uint8)
     weight = class_weights(label, context, classes)
     w = _start(x.shape[1], len(known) + 1, classes, rng)
+    if recall > 0.0:
+        w["recall"] = np.zeros((x.shape[1], HIDDEN), np.float32)
+        w["recall_bias"] = np.zeros(x.shape[1], np.float32)
     mean = {name: np.zeros_like(value) for name, value in w.items()}
     square = {name: np.zeros_like(value) for name, value in w.items()}
     for step in range(steps):
@@ -190,6 +219,8 @@ def train_trunk(x: F32, label: UInt8, context: UInt8, classes: int, steps: int, 
         kept /= np.float32(1.0 - DROPOUT)
         gradient: dict[str, F32] = {}
         slope = _loss_slope(rounded, done.h * kept, label[rows], head[rows], weight[rows], gradient)
+        if recall > 0.0:
+            slope += _recall_slope(rounded, done.h * kept, x[rows], recall, gradient)
         gradient |= _backward(rounded, done, slope * kept)
         warm = min(1.0, (step + 1) / (0.1 * steps))
         rate = RATE * warm * 0.5 * (1.0 + np.cos(np.pi * step / steps))
@@ -199,4 +230,4 @@ def train_trunk(x: F32, label: UInt8, context: UInt8, classes: int, steps: int, 
             corrected = mean[name] / (1.0 - 0.9 ** (step + 1))
             spread = np.sqrt(square[name] / (1.0 - 0.998 ** (step + 1))) + 1e-6
             w[name] -= (rate * (corrected / spread + DECAY * w[name])).astype(np.float32)
-    return Trunk(w)
+    return Trunk({name: value for name, value in w.items() if not name.startswith("recall")})

@@ -32,7 +32,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from swarm.federation.prototypes import FORGOTTEN, SUM_ONE, Int64, Options, Prior, Statistics
+from swarm.federation.prototypes import Int64, Options, Prior, Statistics
+from swarm.federation.refine import refined
+from swarm.federation.reported import (
+    MAJORITY_NODES_MIN,
+    believable,
+    class_means,
+    class_votes,
+    effective,
+)
 from swarm.model.layout import HEAD_ROW, Z_ONE, Shape, Z
 from swarm.model.vector import Float64
 
@@ -55,8 +63,6 @@ OTHER_CONTEXTS = 0.1
 """What the scatter of another context is worth for a context's covariance."""
 CONTRADICTION_PASSES = 8
 """How often at most heads are solved without those who contradict them: one lie may hide behind others."""
-MAJORITY_NODES_MIN = 5
-"""Fewer nodes have no majority to judge by."""
 MAD_TO_SD = 1.4826
 """Of a normal distribution."""
 
@@ -104,9 +110,9 @@ class Judge:
         """Judge one round's rows float64[nodes, 2, classes, 32] of a context by the heads from before it."""
         if not len(rows):
             return
-        mean, count = _means(rows)
+        mean, count = class_means(rows)
         classes = mean.shape[1]
-        votes = _votes(count, options)
+        votes = class_votes(count, options)
         for i, share in enumerate((0.0, *SHARES)):
             head = (share * solved + (1.0 - share) * base).reshape(classes, HEAD_ROW)
             said = (mean @ head[:, :Z].T + head[:, Z]).argmax(axis=2)
@@ -160,6 +166,10 @@ def solve_believed(
             break
         kept = [own[keep] for own, keep in zip(rows, believed, strict=True)]
         heads = _solve_all(kept, base_heads, options, prior, public)
+    if options.refine > 0.0:
+        kept = [own[keep] for own, keep in zip(rows, believed, strict=True)]
+        held = [_held_to(head, base_heads[c], prior_of(prior, c, options)) for c, head in enumerate(heads)]
+        heads = np.stack([refined(own, head, options) for own, head in zip(kept, held, strict=True)])
     return heads, [who[~keep].tolist() for who, keep in zip(nodes, believed, strict=True)]
 
 
@@ -168,6 +178,15 @@ def _solve_all(
 ) -> Float64:
     moments = [_moments(own, options, prior_of(prior, c, options)) for c, own in enumerate(rows)]
     return solve_moments(moments, [len(own) > 0 for own in rows], base_heads, options, public)
+
+
+def _held_to(solved: Float64, shipped: Float64, prior: tuple[Float64, Float64] | None) -> Float64:
+    """What a regression is held to: half the shipped head, where the public data know the context."""
+    if prior is None or not prior[1].any():
+        return solved
+    rows = shipped.reshape(-1, HEAD_ROW)
+    middle: Float64 = 0.5 * (solved + (rows - rows.mean(axis=0)).ravel())
+    return middle
 
 
 def _believed(rows: Float64, head: Float64, options: Options) -> NDArray[np.bool_]:
@@ -182,12 +201,12 @@ def _believed(rows: Float64, head: Float64, options: Options) -> NDArray[np.bool
 
 def losses(rows: Float64, head: Float64, options: Options) -> Float64:
     """Mean cross-entropy in nats of a head over what each node reported, votes weighing, float64[nodes]."""
-    mean, count = _means(rows)
+    mean, count = class_means(rows)
     weights = head.reshape(-1, HEAD_ROW)
     logits = mean @ weights[:, :Z].T + weights[:, Z]
     logits -= logits.max(axis=2, keepdims=True)
     loss = np.log(np.exp(logits).sum(axis=2)) - np.diagonal(logits, axis1=1, axis2=2)
-    votes = _votes(count, options)
+    votes = class_votes(count, options)
     mean_loss: Float64 = (loss * votes).sum(axis=1) / np.maximum(votes.sum(axis=1), 1e-9)
     return mean_loss
 
@@ -244,17 +263,11 @@ def public_covariance(prior: Prior | None) -> Float64:
     return within
 
 
-def _means(rows: Float64) -> tuple[Float64, Float64]:
-    """Class means in std and counts, float64[nodes, classes, 32] each; 0 where nothing was reported."""
-    count, sums = rows[:, 0], rows[:, 1] / SUM_ONE
-    return np.divide(sums, count, out=np.zeros_like(sums), where=count > 0), count
-
-
 def _moments(rows: Float64, options: Options, prior: tuple[Float64, Float64] | None) -> Moments:
-    mean, count = _means(rows)
+    mean, count = class_means(rows)
     classes = mean.shape[1]
-    kept = _kept(mean, count, options)
-    weight = _effective(count, options.count_cap) * kept[:, :, np.newaxis]
+    kept = believable(mean, count, options)
+    weight = effective(count, options.count_cap) * kept[:, :, np.newaxis]
     total, weights = (weight * mean).sum(axis=0), weight.sum(axis=0)
     centre = np.divide(total, weights, out=np.zeros((classes, Z)), where=weights > 0)
     scatter, freedom = np.zeros((Z, Z)), np.zeros((Z, Z))
@@ -267,7 +280,7 @@ def _moments(rows: Float64, options: Options, prior: tuple[Float64, Float64] | N
     if prior is not None:
         total = total + prior[0] * prior[1][:, np.newaxis]
         weights = weights + prior[1][:, np.newaxis]
-    return Moments((_votes(count, options) * kept).sum(axis=0), weights, total, scatter, freedom)
+    return Moments((class_votes(count, options) * kept).sum(axis=0), weights, total, scatter, freedom)
 
 
 def _sum(moments: Sequence[Moments], classes: int) -> Moments:
@@ -278,44 +291,6 @@ def _sum(moments: Sequence[Moments], classes: int) -> Moments:
         scatter=sum((m.scatter for m in moments), np.zeros((Z, Z))),
         freedom=sum((m.freedom for m in moments), np.zeros((Z, Z))),
     )
-
-
-def _effective(count: Float64, cap: float) -> Float64:
-    """What a mean of `count` samples of one node is worth, in independent samples: 1 for one, `cap` at most.
-
-    With a variance between nodes of 1 / (cap - 1) of that within, the mean of n samples scatters with
-    1/n + 1/(cap-1); multiplied by this weight that is the same for every n, so that nodes with many and
-    with few labels tell the same covariance.
-    """
-    return count * cap / np.maximum(count + cap - 1.0, 1.0)
-
-
-def _votes(count: Float64, options: Options) -> Float64:
-    """What nodes say about class frequencies, float64[nodes, classes]: shares times their capped total."""
-    samples = count.max(axis=2)
-    total = samples.sum(axis=1, keepdims=True)
-    votes: Float64 = samples / np.maximum(total, FORGOTTEN) * _effective(total, options.count_cap)
-    return votes
-
-
-def _kept(mean: Float64, count: Float64, options: Options) -> Float64:
-    """1.0 where a node's class mean counts, 0.0 where it is absent or absurd: float64[nodes, classes].
-
-    The distance is from the class's coordinatewise median, multiplied by the root of the weight: a mean of
-    few samples may lie farther away.  Fewer than five means have no majority to judge by.
-    """
-    present = count.max(axis=2) > 0
-    kept: Float64 = present.astype(np.float64)
-    for label in range(present.shape[1]) if options.trim > 0.0 else ():
-        members = np.flatnonzero(present[:, label])
-        if len(members) < MAJORITY_NODES_MIN:
-            continue
-        values = np.where(count[members, label] > 0, mean[members, label], np.nan)
-        values = values[:, (count[members, label] > 0).any(axis=0)]
-        squares = np.nanmean(np.square(values - np.nanmedian(values, axis=0)), axis=1)
-        distance = np.sqrt(squares * _effective(count[members, label].max(axis=1), options.count_cap))
-        kept[members[distance > options.trim * float(np.median(distance))], label] = 0.0
-    return kept
 
 
 def _solve(own: Moments, others: Moments, options: Options, base: Float64, public: Float64 | None) -> Float64:

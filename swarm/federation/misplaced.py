@@ -24,8 +24,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from swarm.federation.discriminant import MAD_TO_SD, MAJORITY_NODES_MIN, losses
+from swarm.federation.discriminant import MAD_TO_SD, losses
 from swarm.federation.prototypes import Int64, Options, Statistics
+from swarm.federation.reported import MAJORITY_NODES_MIN
 from swarm.model.vector import Float64
 
 __all__ = ["Misplaced", "Suspect"]

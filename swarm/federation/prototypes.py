@@ -58,7 +58,9 @@ class Options:
     covariance.  `public_covariance`: share in it of the covariance within public classes (0 to 1); much
     where public and fleet data are alike, none where they are not (other speakers, other fields).  `ridge`:
     share of the mean eigenvalue added to its diagonal.  `balance`: 0 keeps the fleet's class frequencies as
-    prior, 1 makes classes equally likely.  `nodes_full`: nodes from which a context stands on its own;
+    prior, 1 makes classes equally likely, -1 squares the frequencies, where nodes label rare classes more
+    often than they occur.  `refine`: samples that hold the regression on the class means to the discriminant
+    (`federation.refine`; 0: there is none).  `nodes_full`: nodes from which a context stands on its own;
     below, the head blends towards the shipped one, below `nodes_min` it stays.  `trim`: a mean farther from
     its class than this many median distances is left out (0: none is), and a node whose labels the heads deny
     by so many robust standard deviations more than those of others.  `keep_shipped`: share of the
@@ -82,6 +84,7 @@ class Options:
     prior_weight: float = 12.0
     gain_min: float = 0.2
     half_life_rounds: float = 0.0
+    refine: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -90,7 +93,7 @@ class Options:
             "identity_shrink": (0.0, 1e6),
             "public_covariance": (0.0, 1.0),
             "ridge": (1e-6, 1e3),
-            "balance": (0.0, 1.0),
+            "balance": (-1.0, 1.0),
             "nodes_full": (1.0, 1e6),
             "nodes_min": (1.0, 1e6),
             "trim": (0.0, 1e6),
@@ -98,6 +101,7 @@ class Options:
             "prior_weight": (0.0, 1e6),
             "gain_min": (0.0, 1.0),
             "half_life_rounds": (0.0, 1e6),
+            "refine": (0.0, 1e6),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)

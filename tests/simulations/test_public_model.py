@@ -63,6 +63,43 @@ def test_training_is_seeded_and_stays_under_the_cap() -> None:
     assert hidden.min() >= 0.0 and hidden.max() <= CAP
 
 
+def test_a_trunk_that_recalls_its_inputs_says_what_no_public_class_asks_for() -> None:
+    """Goal: inputs that labels ignore are read from h twice as well.  Method: least squares, new rows."""
+    rng = np.random.default_rng(3)
+    x, fresh = (rng.normal(0, 1, (1200, 12)).astype(np.float32) for _ in range(2))
+    label = (x[:, 0] > 0).astype(np.uint8)
+    lost = []
+    for recall in (0.0, 10.0):
+        trunk = train_trunk(x, label, np.zeros(1200, np.uint8), 2, 150, Prng(6), recall)
+        assert set(trunk.weights) == set(trunks._start(12, 2, 2, rng))
+        h = np.column_stack([trunk.hidden(x), np.ones(1200)])
+        reader = np.linalg.lstsq(h, x[:, 1:], rcond=None)[0]
+        said = np.column_stack([trunk.hidden(fresh), np.ones(1200)]) @ reader
+        lost.append(float(np.square(said - fresh[:, 1:]).mean()))
+    assert lost[1] < 0.5 * lost[0]
+
+
+def test_the_gradient_of_reading_inputs_back_is_that_of_finite_differences() -> None:
+    rng = np.random.default_rng(4)
+    w = {"recall": rng.normal(0, 0.3, (5, 64)), "recall_bias": rng.normal(0, 0.3, 5)}
+    h, x = rng.normal(0, 1, (7, 64)), rng.normal(0, 3, (7, 5))
+
+    def loss() -> float:
+        error = h @ w["recall"].T + w["recall_bias"] - np.clip(x, -3.0, 3.0)
+        return 2.0 * float(np.square(error).mean()) / 2.0
+
+    gradient: dict[str, np.ndarray] = {}
+    slope = trunks._recall_slope(w, h, x, 2.0, gradient)
+    for values, said in ((h, slope), (w["recall"], gradient["recall"])):
+        kept = values[1, 2]
+        ends = []
+        for step in (1e-4, -1e-4):
+            values[1, 2] = kept + step
+            ends.append(loss())
+        values[1, 2] = kept
+        assert said[1, 2] == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def made():
     task = agri(12, 1)
