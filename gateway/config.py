@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from gateway.mac_section import MacSection, check_mac
 from gateway.toml_source import GIVEN_UP, Source, parse
 from swarm.config import Asking, Borrowing, Learning, Multicast, Privacy, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
@@ -271,6 +272,7 @@ class GatewayConfig(_Section):
     multicast: MulticastSection = MulticastSection()
     asking: AskingSection = AskingSection()
     borrowing: BorrowingSection = BorrowingSection()
+    mac: MacSection = MacSection()
     lab: LabSection = LabSection()
 
     @property
@@ -354,6 +356,7 @@ def swarm_config(config: GatewayConfig) -> SwarmConfig:
         multicast=Multicast(**config.multicast.model_dump()),
         asking=Asking(**config.asking.model_dump()),
         borrowing=Borrowing(**config.borrowing.model_dump()),
+        mac=config.mac.to_core(),
         rx1_delay_s=config.nodes.rx1_delay_s,
         status_period_min=config.nodes.status_period_min,
     )
@@ -486,6 +489,7 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
         source.mistake(("gateway", "region"), f"{config.gateway.region!r} is no region", remedy)
         return
     area = region(config.gateway.region)
+    check_mac(source, config.mac, area)
     rate, frequency = ("multicast", "data_rate"), ("multicast", "frequency_hz")
     if multicast.data_rate is not None:
         rates = [index for index, row in area.downlink_data_rates.items() if row.kind == "lora"]

@@ -143,6 +143,8 @@ class Cell:
         self._heap: list[tuple[int, int, Kind, Any]] = []
         self._sequence = 0
         self._outages = 0
+        self._receives_until_us: dict[int, int] = {}
+        """Node -> the end of the frame that one of its class A windows has caught."""
         self.nodes = SwarmOfNodes(
             scenario, self.region, plots, identities, group, self.links, model, start_us
         )
@@ -247,7 +249,7 @@ class Cell:
     def _uplink_start(self, now_us: int, sending: Sending) -> None:
         frame, node = sending.frame, sending.node
         rate = self.region.data_rate(frame.data_rate, uplink=True)
-        power_dbm = self.scenario.radio.node_power_dbm
+        power_dbm = self.scenario.radio.node_power_dbm + self.nodes.devices[node].mac.power_offset_db()
         on_air = UplinkFrame(
             node=node,
             key=frame_key(sending.f_port == 0, frame.f_cnt),
@@ -311,6 +313,10 @@ class Cell:
     def _windows_over(self, now_us: int, what: tuple[Sending, tuple[RxWindow, RxWindow]]) -> None:
         sending, windows = what
         node = sending.node
+        receives_until_us = self._receives_until_us.pop(node, 0)
+        if sending.frame.join and receives_until_us > now_us:  # perhaps the accept: wait for its end
+            self._push(receives_until_us + 1, Kind.WINDOWS_OVER, what)
+            return
         if self.windows.close_class_a(node):  # nothing came: both windows were open for a preamble
             for window in windows:
                 rate = self.region.data_rate(window.data_rate, uplink=False)
@@ -318,6 +324,9 @@ class Cell:
                     node, round(_WINDOW_SYMBOLS * symbol_us(rate.spreading_factor, rate.bandwidth_hz))
                 )
             self.energy.wait(node, windows[1].open_us - sending.frame.end_us)
+            again = None if receives_until_us > now_us else self.nodes.again(sending, now_us)
+            if again is not None:
+                self._push(again.frame.at_us, Kind.UPLINK_START, again)
         if sending.frame.join and not self.nodes.devices[node].joined:
             self._push(now_us, Kind.JOIN, node)
 
@@ -355,6 +364,7 @@ class Cell:
         # A multicast frame is known by its address; whoever has a class A window open may hear any other.
         multicast = downlink.payload[1:5] == self._mc_addr
         listeners = None if multicast else self.windows.class_a_listeners(frame)
+        self._receives_until_us.update(dict.fromkeys(listeners or (), end_us))
         self._push(end_us, Kind.DOWNLINK_END, (frame, listeners))
 
     def _downlink_end(self, now_us: int, what: tuple[DownlinkFrame, list[int] | None]) -> None:

@@ -258,9 +258,9 @@ class Checkers:
         """What the gateway says it did."""
         data = event.data
         match event.kind:
-            case "uplink":
+            case "uplink" if "again" not in data:
                 self._replay.on_accepted(event.at_us, str(data["dev_eui"]), _whole(data["f_cnt"]))
-            case "joined":
+            case "joined" | "rejoined":
                 self._replay.on_joined(str(data["dev_eui"]))
                 self._counters.on_joined(int(str(data["dev_addr"]), 16))
             case "update":

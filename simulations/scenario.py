@@ -16,7 +16,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from swarm.config import Asking, Borrowing, Learning, Multicast, SwarmConfig
+from swarm.config import Asking, Borrowing, Learning, Mac, Multicast, SwarmConfig
 from swarm.federation.modes import MODE_NAMES
 from swarm.phy.link import NOISE_FIGURE_DB, PATH_LOSS_EXPONENT, SHADOWING_SD_DB
 from swarm.phy.regions import Region
@@ -61,6 +61,8 @@ class Radio:
     """Spare dB with which each node's data rate is chosen, as ADR would settle it."""
     data_rate_min: int = 0
     data_rate_max: int = 5
+    adr: bool = False
+    """Nobody plans data rates: nodes start with `data_rate_min` at full power and set the ADR bit."""
     demodulators: int = 8
     capture: Literal["energy", "pairwise", "aloha"] = "energy"
     """When frames overlap: cumulative energy per spreading factor against the SIR matrix, each
@@ -162,6 +164,7 @@ class Scenario:
             multicast=self.multicast,
             asking=self.asking,
             borrowing=self.borrowing,
+            mac=Mac(adr_data_rate_min=self.radio.data_rate_min, adr_data_rate_max=self.radio.data_rate_max),
             dedup_us=0,  # one gateway: there is nothing to wait for
             status_period_min=self.status_period_min,
         )

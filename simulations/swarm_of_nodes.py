@@ -13,7 +13,7 @@ of 12 o'clock is the last of its noon-to-noon day, in the firmware as in the fie
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -64,6 +64,8 @@ class Sending:
     f_port: int
     purpose: str
     frame: UplinkFrame
+    repeated: int = 0
+    """How often the same frame was sent before."""
 
 
 def shipped_model() -> bytes:
@@ -126,7 +128,9 @@ class SwarmOfNodes:
         start_us: int,
     ) -> None:
         prng = Prng(scenario.seed).child("nodes")
-        rates = data_rates(scenario, region, links)
+        adr = scenario.radio.adr
+        planned = data_rates(scenario, region, links)
+        rates = [scenario.radio.data_rate_min] * scenario.nodes if adr else planned
         self._field = field
         self._start_us = start_us
         drift = (
@@ -140,7 +144,7 @@ class SwarmOfNodes:
         )
         memo = MulticastMemo()
         self.devices = [
-            _device(region, identity, group, prng.child(f"device-{identity.node_index}"), memo, rate)
+            _device(region, identity, group, prng.child(f"device-{identity.node_index}"), memo, rate, adr)
             for identity, rate in zip(identities, rates, strict=True)
         ]
         starts = prng.child("joins").numpy().integers(0, JOIN_SPREAD_US, scenario.nodes)
@@ -195,18 +199,30 @@ class SwarmOfNodes:
 
     def poll(self, node: int, now_us: int) -> tuple[list[Sending], int]:
         """Let the firmware of `node` do what is due: what it sends, and when (world time) it is due again."""
+        device = self.devices[node]
+        if device.mac.adr:
+            self.firmware.set_payload_max(node, device.payload_max())
         next_us = self.firmware.poll_one(node, self.local_us(node, now_us))
         sendings = [
             Sending(
                 index, f_port, _purpose(f_port, payload), self.devices[index].uplink(now_us, f_port, payload)
             )
             for index, f_port, payload in self.firmware.outbox()
+            if not device.mac.adr or len(payload) <= self.devices[index].payload_max()
         ]
         return sendings, max(self.world_us(node, next_us), now_us + 1)
 
     def join(self, node: int, now_us: int) -> Sending:
         """The next join request of `node`."""
         return Sending(node, 0, "join_request", self.devices[node].join(now_us))
+
+    def again(self, sending: Sending, now_us: int) -> Sending | None:
+        """The same frame once more, if the network asked for that, nothing came down and nothing newer went
+        up."""
+        device, frame = self.devices[sending.node], sending.frame
+        if frame.join or device.f_cnt_up != frame.f_cnt + 1 or sending.repeated + 1 >= device.mac.nb_trans:
+            return None
+        return replace(sending, frame=device.again(now_us, frame), repeated=sending.repeated + 1)
 
     def listens(self) -> list[tuple[int, int, int]]:
         """Multicast windows asked for since the last call: (node, from, until) in world time."""
@@ -223,7 +239,7 @@ class SwarmOfNodes:
 
     def receive(self, node: int, now_us: int, phy: bytes, snr_db: float) -> Delivered | Joined | Malformed:
         """The radio of `node` received these bytes; what its LoRaWAN stack made of them."""
-        result = self.devices[node].receive(now_us, phy)
+        result = self.devices[node].receive(now_us, phy, snr_db)
         if isinstance(result, Delivered) and result.f_port:
             self.firmware.rx(
                 node,
@@ -252,13 +268,19 @@ def _purpose(f_port: int, payload: bytes) -> str:
 
 
 def _device(
-    region: Region, identity: Identity, group: SetMulticast, prng: Prng, memo: MulticastMemo, data_rate: int
+    region: Region,
+    identity: Identity,
+    group: SetMulticast,
+    prng: Prng,
+    memo: MulticastMemo,
+    data_rate: int,
+    adr: bool,
 ) -> EndDevice:
     who: AbpIdentity | OtaaIdentity
     if identity.activation == "abp":
         who = AbpIdentity(identity.dev_addr, identity.nwk_s_key, identity.app_s_key)
     else:
         who = OtaaIdentity(identity.dev_eui, identity.join_eui, identity.app_key)
-    device = EndDevice(region, who, prng, memo=memo, data_rate=data_rate)
+    device = EndDevice(region, who, prng, memo=memo, data_rate=data_rate, adr=adr)
     device.add_group(group.mc_addr, group.nwk_s_key, group.app_s_key)
     return device

@@ -16,6 +16,7 @@ __all__ = [
     "RemoveNode",
     "RollBack",
     "SendBlock",
+    "SendFrame",
     "SetModel",
     "SetMulticast",
     "SetSigningKey",
@@ -51,6 +52,8 @@ class AddNode:
     app_key: bytes | None = field(default=None, repr=False)
     rx1_delay_s: int | None = None
     gen_app_key: bytes | None = field(default=None, repr=False)
+    device_class: Literal["a", "c"] = "a"
+    """c: its receiver is always on, on the channel of RX2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,17 @@ class RemoveNode:
     """Forget a node, its session and its keys; its past updates stay in the model."""
 
     dev_eui: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendFrame:
+    """Send a payload to a node by hand; it waits `within_s` at most for the node to be heard."""
+
+    dev_eui: str
+    f_port: int
+    payload: bytes
+    confirmed: bool = False
+    within_s: int = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,4 +168,5 @@ Command = (
     | TellLabel
     | SendBlock
     | CancelBlock
+    | SendFrame
 )

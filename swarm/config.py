@@ -8,7 +8,16 @@ from typing import Literal
 from swarm.phy.regions import Region
 from swarm.phy.regions import region as region_of
 
-__all__ = ["Asking", "Borrowing", "Learning", "Multicast", "MulticastChannel", "Privacy", "SwarmConfig"]
+__all__ = [
+    "Asking",
+    "Borrowing",
+    "Learning",
+    "Mac",
+    "Multicast",
+    "MulticastChannel",
+    "Privacy",
+    "SwarmConfig",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,36 @@ class Borrowing:
 
 
 @dataclass(frozen=True, slots=True)
+class Mac:
+    """How devices are set up by MAC commands (`swarm.mac.commands`); None: left as it is.
+
+    `adr`: whether devices that set the ADR bit get their data rate and power from the network, between the
+    two data rates, with `adr_margin_db` to spare.  `dev_status_h`: how often a device that sends no STATUS
+    is asked for its battery, 0 never.  `sub_band`: of a fixed channel plan (US915, AU915, CN470), from 1; 0
+    all. `channels_hz` are given to devices in the other regions; `downlinks_hz` moves RX1 of the uplink
+    channels, by index, 0 not.  `max_duty_cycle` n allows 1 / 2^n of the time.  `dwell`: whether the 400 ms
+    limit holds where a region leaves that open (AS923, AU915).  A confirmed downlink is sent
+    `confirmed_tries` times at most.
+    """
+
+    adr: bool = True
+    adr_margin_db: float = 5.0
+    adr_data_rate_min: int = 0
+    adr_data_rate_max: int = 15
+    dev_status_h: int = 24
+    sub_band: int = 0
+    channels_hz: tuple[int, ...] = ()
+    downlinks_hz: tuple[int, ...] = ()
+    max_duty_cycle: int = 0
+    dwell: bool | None = None
+    rx1_delay_s: int | None = None
+    rx1_dr_offset: int | None = None
+    rx2_data_rate: int | None = None
+    rx2_frequency_hz: int | None = None
+    confirmed_tries: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmConfig:
     """One cell."""
 
@@ -148,6 +187,7 @@ class SwarmConfig:
     multicast: Multicast = field(default_factory=Multicast)
     asking: Asking = field(default_factory=Asking)
     borrowing: Borrowing = field(default_factory=Borrowing)
+    mac: Mac = field(default_factory=Mac)
     dedup_us: int = 200_000
     rx1_delay_s: int = 1
     status_period_min: int = 60

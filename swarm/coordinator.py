@@ -38,6 +38,7 @@ from swarm.commands import (
     RemoveNode,
     RollBack,
     SendBlock,
+    SendFrame,
     SetModel,
     SetMulticast,
     SetSigningKey,
@@ -59,10 +60,13 @@ from swarm.effects import (
 from swarm.expert_asking import ExpertAsking
 from swarm.inference.plan import Query
 from swarm.labels import Labels
+from swarm.mac import commands as mac_commands
 from swarm.mac import session as mac_session
+from swarm.mac.commands import NetworkMac, answer_room
 from swarm.mac.dedup import Deduplicator, Heard
 from swarm.mac.join import Device, answer_join
 from swarm.mac.session import Accepted, MulticastGroup
+from swarm.operator_frames import OperatorFrames
 from swarm.packages import PORTS, PackagePorts
 from swarm.phy.link import SNR_LIMIT_DB
 from swarm.phy.regions import region
@@ -100,7 +104,14 @@ class Coordinator:
         self.counters: Counter[str] = Counter()
         self._retired = Retired(rows)
         self.registry = Registry(self.region, rows, config.rx1_delay_s, self._retired)
-        self.downlinks = Downlinks(self.region, config.downlink_lead_us, rows)
+        self.mac = NetworkMac(config.mac, self.region, rows)
+        self.downlinks = Downlinks(
+            self.region,
+            config.downlink_lead_us,
+            rows,
+            dwell=config.mac.dwell,
+            confirmed_tries=config.mac.confirmed_tries,
+        )
         if self.downlinks.group is not None:
             # The settings rule; only keys and counter are the group's own.
             self.downlinks.group.frequency_hz = self.channel.frequency_hz
@@ -113,10 +124,13 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
+        for entry in self.registry:
+            self._listens(entry)
         self.blocks = Blocks(
             config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
         )
         self._packages = PackagePorts(self.downlinks, self.blocks)
+        self.operator_frames = OperatorFrames(self.region, self.registry, self.downlinks, rows)
         self._dedup = Deduplicator(config.dedup_us)
         self._in_class_b: set[str] = set()
         """Nodes of which an event told; as many as there are nodes at most."""
@@ -170,18 +184,15 @@ class Coordinator:
     def _command(self, now_us: int, command: Command) -> list[Effect] | Refused:
         match command:
             case AddNode():
-                stores = self.registry.add(now_us, command)
-                if isinstance(stores, Refused):
-                    return stores
-                # Without stores it is known with just these values.
-                added = Event("node_added", now_us, {"dev_eui": command.dev_eui})
-                return [*stores, added] if stores else []
+                return self._add_node(now_us, command)
             case RemoveNode():
                 removed = self.registry.remove(command.dev_eui)
                 if isinstance(removed, Refused):
                     return removed
                 self._in_class_b.discard(command.dev_eui)
                 self.downlinks.forget(command.dev_eui)
+                removed += self.operator_frames.forget(command.dev_eui)
+                removed += self.mac.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
                 removed += self.labels.forget(command.dev_eui)
@@ -194,6 +205,8 @@ class Coordinator:
                 return self.rounds.open_now(now_us)
             case RollBack():
                 return self.rounds.roll_back(now_us, command.to_version)
+            case SendFrame():
+                return self.operator_frames.send(now_us, command)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
             case TellLabel():
@@ -203,9 +216,19 @@ class Coordinator:
             case CancelBlock():
                 return self.blocks.cancel(now_us, command)
 
+    def _add_node(self, now_us: int, command: AddNode) -> list[Effect] | Refused:
+        """Register a node; without stores it is known with just these values."""
+        stores = self.registry.add(now_us, command)
+        entry = self.registry.get(command.dev_eui)
+        if isinstance(stores, Refused) or entry is None or not stores:
+            return stores if isinstance(stores, Refused) else []
+        self._listens(entry)
+        return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
+
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
         effects = self._drain(now_us)
+        effects += self.operator_frames.poll(now_us)
         effects += self.rounds.poll(now_us)
         effects += self.asking.poll(now_us)
         effects += self.expert_asking.poll(now_us)
@@ -218,7 +241,8 @@ class Coordinator:
     def poll_at(self) -> int | None:
         """When `poll` has to be called next (us); None: only after another input."""
         parts = (self._dedup, self.rounds, self.asking, self.expert_asking, self.blocks, self.downlinks)
-        times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
+        due = (part.poll_at() for part in (*parts, self.operator_frames))
+        times = [at_us for at_us in due if at_us is not None]
         return min(times) if times else None
 
     # -- the way of an uplink ---------------------------------------------------------------------
@@ -235,19 +259,24 @@ class Coordinator:
             return self._dropped(now_us, heard.best, frame)
         if isinstance(frame, lorawan.JoinRequest):
             return self._join(now_us, heard, frame)
-        entries = [entry for entry in self.registry.by_addr(frame.dev_addr) if entry.session is not None]
         refusal = Malformed("unknown_device", f"DevAddr {frame.dev_addr:08x}")
-        for entry in entries:
-            assert entry.session is not None
-            before = entry.session.f_cnt_up
-            accepted = mac_session.accept(entry.session, frame)
+        sessions = [(e, session) for e in self.registry.by_addr(frame.dev_addr) for session in e.sessions]
+        for entry, session in sessions:
+            before, lost = session.f_cnt_up, 0
+            accepted = mac_session.accept(session, frame)
             if isinstance(accepted, Accepted):
+                begun = self._begun(now_us, entry) if session is entry.joining else []
                 if before is not None and not accepted.retransmission:
-                    entry.status.lost += accepted.f_cnt - before - 1
-                class_b = self._class_b(now_us, entry) if frame.bit4 else []
-                return class_b + self._accepted(now_us, heard, entry, accepted)
-            refusal = accepted
-        return self._dropped(now_us, heard.best, refusal, entries[0] if len(entries) == 1 else None)
+                    lost = accepted.f_cnt - before - 1
+                    entry.status.lost += lost
+                if frame.bit4:
+                    begun += self._class_b(now_us, entry)
+                return begun + self._accepted(now_us, heard, entry, accepted, lost)
+            if refusal.reason != "replay":
+                refusal = accepted
+        entries = {entry.record.dev_eui: entry for entry, _ in sessions}
+        only = next(iter(entries.values())) if len(entries) == 1 else None
+        return self._dropped(now_us, heard.best, refusal, only)
 
     def _class_b(self, now_us: int, entry: Entry) -> list[Effect]:
         """Say once that a node waits for beacons in vain; its frames count as those of class A."""
@@ -259,7 +288,23 @@ class Coordinator:
         data = {"dev_eui": dev_eui, "node": entry.record.name, "reason": "class_b", "detail": detail}
         return [Event("class_refused", now_us, data)]
 
-    def _accepted(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+    def _begun(self, now_us: int, entry: Entry) -> list[Effect]:
+        """A node uses the session of its last join."""
+        stores = [*self.registry.promote(entry), *self.mac.forget(entry.record.dev_eui)]
+        self._listens(entry)
+        assert entry.session is not None
+        data = {"dev_eui": entry.record.dev_eui, "dev_addr": f"{entry.session.dev_addr:08x}"}
+        return [*stores, Event("rejoined", now_us, data)]
+
+    def _listens(self, entry: Entry) -> None:
+        """Tell the downlinks whether this node can be sent to at once."""
+        self.downlinks.listens(
+            entry.record.dev_eui, entry.session if entry.record.device_class == "c" else None
+        )
+
+    def _accepted(
+        self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted, lost: int
+    ) -> list[Effect]:
         rx, session, status = heard.best, entry.session, entry.status
         assert session is not None
         dev_eui = entry.record.dev_eui
@@ -270,6 +315,8 @@ class Coordinator:
             status.last_seen_us, status.data_rate = now_us, rx.data_rate
             status.rssi_dbm, status.snr_db = rx.rssi_dbm, rx.snr_db
             effects += self._proof(now_us, heard)
+            effects += self.mac.on_uplink(now_us, session, accepted, rx, lost=lost)
+            effects += self.downlinks.on_heard(now_us, dev_eui, accepted.ack)
         effects += [
             Store("session", dev_eui, session.to_row()),
             Event(
@@ -285,6 +332,7 @@ class Coordinator:
                     "snr_db": rx.snr_db,
                     "gateway_id": rx.gateway_id,
                     "size": len(rx.payload),
+                    **({"again": True} if accepted.retransmission else {}),
                 },
             ),
         ]
@@ -297,11 +345,39 @@ class Coordinator:
         elif not self.downlinks.genuine(rx.gateway_id):
             return effects  # no answer through strangers to what may be a recording
         self.blocks.reach(now_us, entry)
+        return effects + self._answer(now_us, heard, entry, accepted)
+
+    def _answer(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
+        """The receive windows of this uplink: acknowledgement, MAC commands, and the frame that waits."""
+        rx, session = heard.best, entry.session
+        assert session is not None
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us
         )
-        return effects + self.downlinks.answer(now_us, rx, session, ack=accepted.confirmed, f_opts=f_opts)
+        room = answer_room(self.region, rx, session)
+        size = self.downlinks.next_size(now_us, session.dev_eui)
+        if size is not None:
+            room = min(lorawan.FOPTS_MAX, room - size)
+        requests, effects = self.mac.requests(
+            now_us,
+            session,
+            accepted,
+            room - len(f_opts),
+            ask_status=entry.status.reported_us is None
+            and entry.status.uplinks >= mac_commands.UPLINKS_BEFORE_STATUS,
+            cf_list=entry.record.activation == "otaa",
+        )
+        repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
+        return effects + self.downlinks.answer(
+            now_us,
+            rx,
+            session,
+            ack=accepted.confirmed,
+            f_opts=f_opts + requests,
+            adr=self.config.mac.adr and accepted.adr,
+            must=accepted.adr_ack_req or repeats,
+        )
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh
@@ -424,7 +500,7 @@ class Coordinator:
         entry = self.registry.get(request.dev_eui)
         if entry is None or entry.record.app_key is None:
             return self._dropped(now_us, rx, Malformed("unknown_device", f"DevEUI {request.dev_eui}"))
-        record = entry.record
+        record, mac = entry.record, self.config.mac
         assert record.app_key is not None
         answer = answer_join(
             Device(record.dev_eui, record.join_eui, record.app_key, record.dev_nonce, record.join_nonce),
@@ -432,17 +508,23 @@ class Coordinator:
             dev_addr=self.registry.free_address(self.config.net_id, record.node_index),
             net_id=self.config.net_id,
             region=self.region,
-            rx1_delay_s=self.config.rx1_delay_s,
+            rx1_delay_s=mac.rx1_delay_s or self.config.rx1_delay_s,
+            rx1_dr_offset=mac.rx1_dr_offset or 0,
+            rx2_data_rate=mac.rx2_data_rate,
+            channels=self.mac.channels,
         )
         if isinstance(answer, Malformed):
             return self._dropped(now_us, rx, answer, entry)
         session, accept, device = answer
         record.dev_nonce, record.join_nonce = device.last_dev_nonce, device.join_nonce
-        self.registry.set_session(entry, session)
+        stores = self.registry.set_session(entry, session)
+        if entry.session is session:
+            stores += self.mac.forget(record.dev_eui)
+            self._listens(entry)
         return [
             *self._proof(now_us, heard),
             Store("node", record.dev_eui, record.to_row()),
-            Store("session", record.dev_eui, session.to_row()),
+            *stores,
             Event("joined", now_us, {"dev_eui": record.dev_eui, "dev_addr": f"{session.dev_addr:08x}"}),
             *self.downlinks.join_accept(now_us, rx, accept, session),
         ]

@@ -5,17 +5,13 @@ Theory of operation.  There are two ways to a node, and both take their slot fro
 
 * *class A*: a frame waits in the node's own queue until the node is heard; it then goes into RX1,
   or RX2 when RX1 is not free or not legal.  One frame for one uplink.  A node whose receiver is always on
-  (class C) can be sent to at once, on its RX2 channel.
+  (class C) can be sent to at once, on its RX2 channel: one of which that is known from the start gets what
+  is queued for it by the next `poll`, but not between an uplink and the end of its receive windows, and not
+  before its session's first uplink.
 * *multicast*: one ordered queue for the group.  Frame counters are given when a frame is built,
   just before its slot, so they leave in order whatever was refused before.  The next frame is built
   when the one before is about to end; a frame that every radio refused is tried again.
   *Between* the programmes of windows, frames of a large block go to the group one by one.
-
-A gateway proves itself by being the first to deliver a genuine new frame, which no recording is and no
-copy of another gateway's frame.  It counts as genuine until the cell's newest proof is `PROOF_KEPT_US`
-younger than its own.  The others are strangers that only call themselves gateways: they are forgotten
-first, and not asked to send where there is a genuine one.  What a forgotten gateway has sent in the past
-hour stays on its account.
 
 A frame may be given as a function of its start, because announcements carry times counted from
 their own reception.
@@ -24,17 +20,16 @@ their own reception.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from swarm.effects import Effect, Event, Purpose, Row, RxFrame, Store, Transmit, TxAck
+from swarm.effects import Effect, Event, Purpose, RxFrame, Store, Transmit, TxAck
+from swarm.gateways import Gateways
 from swarm.mac.ledger import AirtimeLedger
 from swarm.mac.scheduler import DownlinkScheduler, Refused, Slot
-from swarm.mac.self_blocking import SelfBlocking
 from swarm.mac.session import MulticastGroup, Session, downlink
-from swarm.phy.regions import Region
 from swarm.queued import Pending, Programme, payload_at, spread
-from swarm.wire.lorawan import DATA_OVERHEAD
+from swarm.wire.lorawan import DATA_OVERHEAD, FOPTS_MAX
 
 __all__ = ["PENDING_MAX", "PROGRAMME_MAX", "Downlinks", "Pending", "Programme"]
 
@@ -42,16 +37,16 @@ PENDING_MAX = 8
 """Frames that may wait for one node."""
 PROGRAMME_MAX = 4096
 """Frames that may wait for the group."""
-GATEWAYS_MAX = 64
-ASIDE_MAX = 1024
-"""Gateways that lost their place and whose airtime of the past hour is remembered."""
-PROOF_KEPT_US = 7 * 86_400_000_000
-GATEWAY_SILENT_US = 120_000_000
-"""A gateway not heard for so long is not asked to send (its PULL_DATA comes every few seconds)."""
 MULTICAST_TRIES = 3
 MULTICAST_LEAD_US = 300_000
 MULTICAST_WAIT_US = 2_000_000
 """A gateway that cannot send a multicast frame within this time leaves it to the others."""
+CLASS_C_AFTER_RX1_US = 3_000_000
+"""RX2 begins a second after RX1; what is sent there is over by then, and the node listens again."""
+CLASS_C_ACK_US = 10_000_000
+"""A class C node acknowledges within 8 s (CLASS_C_RESP_TIMEOUT)."""
+CLASS_C_GAP_US = 1_000_000
+CLASS_C_AGAIN_US = 60_000_000
 UNKNOWN_FATE = "NO_TX_ACK"
 """The one error after which the frame may have reached its node all the same."""
 SILENT = frozenset({UNKNOWN_FATE, "NO_DNTXED"})
@@ -73,25 +68,11 @@ class _InFlight:
 
 
 @dataclass(slots=True)
-class _Gateway:
-    scheduler: DownlinkScheduler
-    ledger: AirtimeLedger
-    last_seen_us: int = -GATEWAY_SILENT_US
-    proved_us: int | None = None
-    stored_us: int | None = None
+class Downlinks(Gateways):
+    """The downlink side of one cell, its gateways included; created once by the coordinator."""
 
-
-@dataclass(slots=True)
-class Downlinks:
-    """The downlink side of one cell; created once by the coordinator."""
-
-    region: Region
-    lead_us: int
-    rows: Mapping[str, Mapping[str, Row]]
+    confirmed_tries: int = 4
     group: MulticastGroup | None = None
-    _gateways: dict[str, _Gateway] = field(default_factory=dict)
-    _aside: dict[str, _Gateway] = field(default_factory=dict)
-    _newest_proof_us: int = 0
     _pending: dict[str, deque[Pending]] = field(default_factory=dict)
     _heard_by: dict[str, str] = field(default_factory=dict)
     """Node -> the gateway that heard it last."""
@@ -103,15 +84,17 @@ class Downlinks:
     _programme_until_us: int = 0
     guests: Callable[[int, int], list[Programme]] | None = None
     """What else a window should carry, spread over its programme: called with its first and last instant."""
+    _unacked: dict[str, Pending] = field(default_factory=dict)
+    """Node -> the confirmed frame that its next uplink has to acknowledge."""
+    _class_c: dict[str, Session] = field(default_factory=dict)
+    """Nodes whose receiver is always on."""
+    _class_c_at_us: dict[str, int] = field(default_factory=dict)
+    """When such a node with a frame that waits is tried."""
 
     def __post_init__(self) -> None:
         row = self.rows.get("multicast", {}).get("cell")
         self.group = MulticastGroup.from_row(row) if row is not None else None
-        for gateway_id, gateway_row in self.rows.get("gateway", {}).items():
-            gateway = self._gateway(gateway_id)
-            gateway.last_seen_us = gateway.stored_us = int(gateway_row["last_seen_us"] or 0)
-            gateway.proved_us = int(gateway_row.get("proved_us") or gateway.last_seen_us)
-            self._newest_proof_us = max(self._newest_proof_us, gateway.proved_us)
+        self.restore_gateways()
         for key, airtime in sorted(self.rows.get("airtime", {}).items(), key=lambda item: int(item[0])):
             sender = self._sender(str(airtime["gateway_id"]))
             grant = sender.ledger.restore_row(airtime)
@@ -120,84 +103,13 @@ class Downlinks:
             self._stored.append((int(key), int(airtime["at_us"])))  # type: ignore[arg-type]
         self.rows = {}
 
-    # -- gateways ---------------------------------------------------------------------------------
-
-    def heard_gateway(
-        self, now_us: int, gateway_id: str, *, proof: bool = False, blocks: bool = False
-    ) -> list[Effect]:
-        """A gateway gave a sign of life (`proof`: it was the first to bring a genuine new frame; `blocks`: it
-        keeps a duty cycle of its own and drops what exceeds it)."""
-        effects: list[Effect] = []
-        if gateway_id not in self._gateways:
-            room = self._make_room(now_us)
-            if room is None:
-                return [Event("dropped", now_us, {"reason": "too_many_gateways", "gateway_id": gateway_id})]
-            effects += room
-        gateway = self._gateway(gateway_id)
-        gateway.last_seen_us = now_us
-        if blocks and gateway.ledger.blocking is None:
-            gateway.ledger.blocking = SelfBlocking(self.region.name)
-        fresh = _recent(now_us, gateway.stored_us)
-        if proof:
-            fresh = fresh and _recent(now_us, gateway.proved_us)
-            gateway.proved_us = self._newest_proof_us = now_us
-        if fresh or not self.genuine(gateway_id):
-            return effects
-        gateway.stored_us = now_us
-        row: Row = {"last_seen_us": now_us, "proved_us": gateway.proved_us}
-        return [*effects, Store("gateway", gateway_id, row)]
-
-    def genuine(self, gateway_id: str) -> bool:
-        """Whether this gateway has proved itself, not too long before the last one that did."""
-        gateway = self._gateways.get(gateway_id)
-        if gateway is None or gateway.proved_us is None:
-            return False
-        return gateway.proved_us >= self._newest_proof_us - PROOF_KEPT_US
-
-    def _make_room(self, now_us: int) -> list[Effect] | None:
-        """A place for one more gateway, perhaps that of the stranger silent for longest; None: no place."""
-        if len(self._gateways) < GATEWAYS_MAX:
-            return []
-        strangers = [(state.last_seen_us, g) for g, state in self._gateways.items() if not self.genuine(g)]
-        for _, gateway_id in sorted(strangers):
-            if self._put_aside(now_us, gateway_id):
-                stored = self._gateways.pop(gateway_id).stored_us is not None
-                return [Store("gateway", gateway_id, None)] if stored else []
-        return None
-
-    def _put_aside(self, now_us: int, gateway_id: str) -> bool:
-        """Remember what this gateway has sent in the past hour, if anything; False: no room for that."""
-        gateway = self._gateways[gateway_id]
-        if gateway.ledger.idle(now_us):
-            return True
-        if len(self._aside) >= ASIDE_MAX:
-            self._aside = {g: state for g, state in self._aside.items() if not state.ledger.idle(now_us)}
-        if len(self._aside) >= ASIDE_MAX:
-            return False
-        self._aside[gateway_id] = gateway
-        return True
-
-    def alive(self, now_us: int) -> list[str]:
-        """The gateways that can send now, in a fixed order; strangers only where no other was ever heard."""
-        genuine = {g for g in self._gateways if self.genuine(g)}
-        return sorted(
-            g
-            for g, state in self._gateways.items()
-            if now_us - state.last_seen_us <= GATEWAY_SILENT_US and (g in genuine or not genuine)
-        )
-
-    def gateways(self) -> dict[str, int]:
-        """Gateway id -> when it was last heard (us)."""
-        return {gateway_id: state.last_seen_us for gateway_id, state in sorted(self._gateways.items())}
-
-    def ledger(self, gateway_id: str) -> AirtimeLedger:
-        return self._sender(gateway_id).ledger
-
     # -- class A ----------------------------------------------------------------------------------
 
     def enqueue(self, dev_eui: str, pending: Pending, *, first: bool = False) -> bool:
         """Let a frame wait for its node, behind the others unless `first`; a frame with the same non-empty
         tag is replaced.  False: full."""
+        if dev_eui in self._class_c:
+            self._class_c_at_us.setdefault(dev_eui, 0)
         queue = self._pending.setdefault(dev_eui, deque())
         if pending.tag:
             for index, waiting in enumerate(queue):
@@ -221,6 +133,7 @@ class Downlinks:
 
     def forget(self, dev_eui: str) -> None:
         self._pending.pop(dev_eui, None)
+        self._unacked.pop(dev_eui, None)
         self._heard_by.pop(dev_eui, None)
 
     def withdraw(self, dev_eui: str, tag: str) -> None:
@@ -229,15 +142,77 @@ class Downlinks:
         if queue is not None:
             self._pending[dev_eui] = deque(waiting for waiting in queue if waiting.tag != tag)
 
+    def listens(self, dev_eui: str, session: Session | None) -> None:
+        """The receiver of this node is always on, in that session; None: it is not."""
+        self._class_c.pop(dev_eui, None)
+        self._class_c_at_us.pop(dev_eui, None)
+        if session is not None:
+            self._class_c[dev_eui] = session
+            if self.waiting(dev_eui):
+                self._class_c_at_us[dev_eui] = 0
+
+    def _poll_class_c(self, now_us: int) -> list[Effect]:
+        """Send to class C nodes what waits for them; a confirmed frame has `CLASS_C_ACK_US` for its
+        answer."""
+        effects: list[Effect] = []
+        for dev_eui in [each for each, at_us in self._class_c_at_us.items() if at_us <= now_us]:
+            effects += self.on_heard(now_us, dev_eui, False)
+            session, pending = self._class_c[dev_eui], self._next_pending(now_us, dev_eui)
+            if pending is None or session.f_cnt_up is None:
+                del self._class_c_at_us[dev_eui]
+                continue
+            self._pending[dev_eui].popleft()
+            sent = self.send_now(now_us, session, pending)
+            effects += sent
+            ends = [e.at_us + e.airtime_us for e in sent if isinstance(e, Transmit)]
+            pause_us = CLASS_C_ACK_US if pending.acked else CLASS_C_GAP_US
+            self._class_c_at_us[dev_eui] = ends[0] + pause_us if ends else now_us + CLASS_C_AGAIN_US
+        return effects
+
+    def on_heard(self, now_us: int, dev_eui: str, ack: bool) -> list[Effect]:
+        """A new uplink: it acknowledges the confirmed frame before it, or that is sent again with a new
+        counter (never with its old one, under which a device drops what it has), `confirmed_tries` times in
+        all."""
+        pending = self._unacked.pop(dev_eui, None)
+        if pending is None or pending.acked is None:
+            return []
+        if ack or pending.tries >= self.confirmed_tries:
+            return pending.acked(now_us, ack)
+        self._pending.setdefault(dev_eui, deque()).appendleft(pending)
+        return []
+
     def waiting(self, dev_eui: str) -> int:
         return len(self._pending.get(dev_eui, ()))
 
-    def answer(self, now_us: int, rx: RxFrame, session: Session, *, ack: bool, f_opts: bytes) -> list[Effect]:
-        """Use the receive windows after `rx`: the oldest waiting frame, or an empty one."""
+    def next_size(self, now_us: int, dev_eui: str) -> int | None:
+        """The payload (bytes) of the frame that waits for this node, the oldest; None: there is none."""
+        pending = self._next_pending(now_us, dev_eui)
+        return None if pending is None else pending.size
+
+    def answer(
+        self,
+        now_us: int,
+        rx: RxFrame,
+        session: Session,
+        *,
+        ack: bool,
+        f_opts: bytes,
+        adr: bool = False,
+        must: bool = False,
+    ) -> list[Effect]:
+        """Use the receive windows after `rx`: the oldest waiting frame, or an empty one (only if `must`, or
+        there is something to say); more than 15 B of `f_opts` take the place of a frame that waits."""
         self._heard_by[session.dev_eui] = rx.gateway_id
+        if session.dev_eui in self._class_c:
+            windows_us = session.rx1_delay_us + CLASS_C_AFTER_RX1_US
+            self._class_c_at_us[session.dev_eui] = rx.at_us + windows_us
         pending = self._next_pending(now_us, session.dev_eui)
-        if pending is None and not ack and not f_opts:
+        if pending is None and not ack and not f_opts and not must:
             return []
+        if len(f_opts) > FOPTS_MAX:
+            pending = Pending(0, f_opts, len(f_opts), Purpose.ACK, now_us)
+            self._pending.setdefault(session.dev_eui, deque()).appendleft(pending)
+            f_opts = b""
         size = DATA_OVERHEAD + len(f_opts) + (pending.size if pending is not None else 0)
         purpose = pending.purpose if pending is not None else Purpose.ACK
         slot = self._class_a_slot(now_us, rx, session, size, purpose)
@@ -252,7 +227,9 @@ class Downlinks:
             f_port=pending.f_port if pending is not None else None,
             payload=payload,
             ack=ack,
+            confirmed=pending is not None and pending.acked is not None,
             f_pending=self.waiting(session.dev_eui) > 0 or (pending is not None and pending.more),
+            adr=adr,
             f_opts=f_opts,
         )
         return self._send_to_node(rx.gateway_id, slot, session, phy, purpose, pending)
@@ -276,9 +253,7 @@ class Downlinks:
             self.enqueue(session.dev_eui, pending)
             return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
         payload = payload_at(pending.payload, slot.at_us)
-        phy = downlink(
-            session, f_port=pending.f_port, payload=payload, ack=False, f_pending=False, f_opts=b""
-        )
+        phy = downlink(session, f_port=pending.f_port, payload=payload, confirmed=pending.acked is not None)
         return self._send_to_node(gateway_id, slot, session, phy, pending.purpose, pending)
 
     def _send_to_node(
@@ -291,9 +266,12 @@ class Downlinks:
         pending: Pending | None,
     ) -> list[Effect]:
         effects: list[Effect] = [Store("session", session.dev_eui, session.to_row())]
-        effects += self._transmit(gateway_id, slot, phy, purpose, dev_eui=session.dev_eui, pending=pending)
         if pending is not None and pending.sent is not None:
             effects += pending.sent(slot.at_us, slot.airtime_us)
+        if pending is not None and pending.acked is not None:
+            pending.tries += 1
+            self._unacked[session.dev_eui] = pending
+        effects += self._transmit(gateway_id, slot, phy, purpose, dev_eui=session.dev_eui, pending=pending)
         return effects
 
     def join_accept(self, now_us: int, rx: RxFrame, phy: bytes, session: Session) -> list[Effect]:
@@ -325,6 +303,8 @@ class Downlinks:
             rx2_data_rate=session.rx2_data_rate,
             purpose=purpose,
             join=join,
+            rx1_frequency_hz=None if join else session.rx1_frequencies_hz.get(rx.frequency_hz),
+            dwell=None if join else session.downlink_dwell,
         )
 
     # -- multicast --------------------------------------------------------------------------------
@@ -354,8 +334,8 @@ class Downlinks:
         return bool(self._programme)
 
     def poll(self, now_us: int) -> list[Effect]:
-        """Build and send the next multicast frame when its turn has come."""
-        effects: list[Effect] = []
+        """Send what waits for class C nodes, and build the next multicast frame when its turn has come."""
+        effects = self._poll_class_c(now_us)
         while self._programme and now_us >= self._multicast_free_us - MULTICAST_LEAD_US:
             if now_us >= self._programme_until_us:
                 effects.append(Event("programme_cut", now_us, {"frames": len(self._programme)}))
@@ -369,7 +349,10 @@ class Downlinks:
         return effects
 
     def poll_at(self) -> int | None:
-        return self._multicast_free_us - MULTICAST_LEAD_US if self._programme else None
+        times = list(self._class_c_at_us.values())
+        if self._programme:
+            times.append(self._multicast_free_us - MULTICAST_LEAD_US)
+        return min(times, default=None)
 
     def between(self, now_us: int, frame: Programme, share: float) -> tuple[list[Effect], int | None]:
         """Send a frame that belongs to no window, or say when to try again (us).
@@ -472,6 +455,7 @@ class Downlinks:
             effects.insert(0, Store("airtime", str(ack.transmit_id), None))
         if ack.error != UNKNOWN_FATE and flight.pending is not None and flight.dev_eui is not None:
             # Its node has not heard it: it waits for the node's next uplink.
+            self._unacked.pop(flight.dev_eui, None)
             self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
             if released and flight.pending.sent is not None:
                 effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)
@@ -549,25 +533,3 @@ class Downlinks:
             ),
             Event("downlink", slot.at_us, data),
         ]
-
-    def _gateway(self, gateway_id: str) -> _Gateway:
-        """The gateway's place in the table, with all it has sent: taken up again, or new."""
-        gateway = self._gateways.get(gateway_id)
-        if gateway is None:
-            gateway = self._gateways[gateway_id] = self._sender(gateway_id)
-            self._aside.pop(gateway_id, None)
-            gateway.proved_us = gateway.stored_us = None
-        return gateway
-
-    def _sender(self, gateway_id: str) -> _Gateway:
-        """Calendar and ledger of a gateway, whether or not it has a place."""
-        gateway = self._gateways.get(gateway_id) or self._aside.get(gateway_id)
-        if gateway is None:
-            ledger = AirtimeLedger(self.region)
-            gateway = _Gateway(DownlinkScheduler(self.region, ledger, lead_us=self.lead_us), ledger)
-            self._aside[gateway_id] = gateway
-        return gateway
-
-
-def _recent(now_us: int, at_us: int | None) -> bool:
-    return at_us is not None and now_us - at_us <= GATEWAY_SILENT_US // 2

@@ -167,6 +167,7 @@ class Event:
 
 
 EVENT_KINDS = {
+    "adr": "a node took the data rate and power that it was told; before and after say which",
     "answer": "a node answered a question",
     "answer_late": "a node answered a question that was closed already",
     "answer_refused": "a node's answer does not count; reason says why",
@@ -179,6 +180,7 @@ EVENT_KINDS = {
     "broker_failed": "the MQTT broker is not reached, or not trusted; detail says why, and what to do",
     "class_refused": "a node says it is in class B, which is not offered; it is answered as in class A",
     "context_suspect": "a node's labels fit another context's head much better: it may be wrong in the CSV",
+    "device_status": "a node said how its battery is and how well it hears, asked by DevStatusReq",
     "downlink": "a frame was given to a gateway to be sent",
     "dropped": "a frame was refused; reason says why",
     "expert_answered": "a node's question for experts is answered: who computed it, at what cost",
@@ -191,10 +193,13 @@ EVENT_KINDS = {
     "label_unheard": "a node was not heard until its day was too old to be labelled",
     "label_waits": "somebody told what was seen; the node is told when it is heard",
     "lender_silent": "nothing came from a lender for days; the next one takes its place",
+    "mac_command_refused": "a node does not do what a MAC command says, or does not answer for long",
+    "mac_set": "a node took a MAC command; text says which",
     "model_handed_in": "a model made elsewhere waits for the next window; round says which",
     "multicast_set": "the cell has another multicast group",
     "node_added": "a node was registered, or changed",
     "node_removed": "a node and its keys were forgotten",
+    "operator_frame": "a frame sent by hand; state says whether it is queued, sent, acknowledged or given_up",
     "package_version": "a device said which version of one of LoRaWAN's packages it speaks",
     "programme_cut": "a multicast window ended before all its frames were sent",
     "programme_sent": "all frames of a multicast window are sent",
@@ -206,6 +211,7 @@ EVENT_KINDS = {
     "readings_lent": "a borrower was answered with a neighbour's day",
     "readings_not_there": "a borrower asked for a day that no lender has sent",
     "readings_unasked": "a node sent readings that nobody asked for",
+    "rejoined": "the first frame of a node's new session came: the one before it is over",
     "rolled_back": "an earlier version of the model comes back with the next window; reason says why",
     "round_closed": "a learning round ended: updates, model version, score",
     "round_opened": "a learning round began: who is invited, until when",

@@ -18,6 +18,8 @@ __all__ = ["NODES_MAX", "Entry", "NodeRecord", "NodeStatus", "Refused", "Registr
 
 _T = TypeVar("_T")
 
+JOINING = "session_next"
+"""The table of sessions that wait for their first uplink."""
 NETWORK = "network"
 """The activation of nodes whose MAC a network server does: no keys here, and no session."""
 NODES_MAX = 65_535
@@ -43,6 +45,7 @@ class NodeRecord:
     created_us: int
     gen_app_key: bytes | None = field(default=None, repr=False)
     """Of devices of another make only."""
+    device_class: str = "a"
 
     def to_row(self) -> Row:
         return {name: getattr(self, name) for name in self.__slots__ if name != "dev_eui"}
@@ -50,7 +53,8 @@ class NodeRecord:
     @classmethod
     def from_row(cls, dev_eui: str, row: Mapping[str, object]) -> NodeRecord:
         integers(row, "node_index", "context", "join_nonce", "created_us")
-        return cls(dev_eui=dev_eui, **{name: row.get(name) for name in cls.__slots__ if name != "dev_eui"})  # type: ignore[arg-type]
+        kept = {name: row[name] for name in cls.__slots__ if name in row and name != "dev_eui"}
+        return cls(dev_eui=dev_eui, **kept)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)
@@ -95,6 +99,14 @@ class Entry:
     record: NodeRecord
     session: Session | None
     status: NodeStatus
+    joining: Session | None = None
+    """The session of a later join: it takes the place of `session` with its first genuine uplink, for until
+    then nobody knows whether the device heard the accept (TS001-1.0.4 section 6.2.3)."""
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Those under which its next uplink may come."""
+        return tuple(each for each in (self.session, self.joining) if each is not None)
 
     @property
     def behind_server(self) -> bool:
@@ -135,7 +147,9 @@ class Registry:
         for dev_eui, row in rows.get("node", {}).items():
             session = Session.from_row(dev_eui, sessions[dev_eui]) if dev_eui in sessions else None
             status = NodeStatus.from_row(statuses[dev_eui]) if dev_eui in statuses else NodeStatus()
-            self._insert(Entry(NodeRecord.from_row(dev_eui, row), session, status))
+            joining = rows.get(JOINING, {}).get(dev_eui)
+            later = None if joining is None else Session.from_row(dev_eui, joining)
+            self._insert(Entry(NodeRecord.from_row(dev_eui, row), session, status, later))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -194,7 +208,9 @@ class Registry:
             session.rx1_delay_us = spec.rx1_delay_s * 1_000_000
         if known is not None:
             self._drop(known)
-        entry = Entry(record, session, known.status if known else NodeStatus())
+        entry = Entry(
+            record, session, known.status if known else NodeStatus(), known.joining if known else None
+        )
         self._insert(entry)
         stores.append(Store("node", spec.dev_eui, record.to_row()))
         if session is not None:
@@ -218,7 +234,8 @@ class Registry:
         if self._retired.is_full:
             return Refused("too many keys went out of use here; use another data_dir")
         self._drop(entry)
-        stores = [Store(table, dev_eui, None) for table in ("node", "session", "status")]
+        tables = ("node", "session", "status", *((JOINING,) if entry.joining is not None else ()))
+        stores = [Store(table, dev_eui, None) for table in tables]
         return [*stores, self._retired.keep(_fingerprint_of(entry), _counters_of(entry))]
 
     def session(self, dev_eui: str, dev_addr: int, nwk_s_key: bytes, app_s_key: bytes) -> Session:
@@ -236,11 +253,23 @@ class Registry:
             rx2_data_rate=self._region.rx2_data_rate,
         )
 
-    def set_session(self, entry: Entry, session: Session) -> None:
-        """Replace an entry's session (after a join)."""
+    def set_session(self, entry: Entry, session: Session) -> list[Store]:
+        """The device asked for a session and is given this one; an older one stays until it is used."""
         self._drop(entry)
-        entry.session = session
+        first = entry.session is None
+        if first:
+            entry.session = session
+        else:
+            entry.joining = session
         self._insert(entry)
+        return [Store("session" if first else JOINING, entry.record.dev_eui, session.to_row())]
+
+    def promote(self, entry: Entry) -> list[Store]:
+        """The later session was used: the one before it is over."""
+        self._drop(entry)
+        entry.session, entry.joining = entry.joining, None
+        self._insert(entry)
+        return [Store(JOINING, entry.record.dev_eui, None)]
 
     def free_address(self, net_id: int, node_index: int) -> int:
         """The DevAddr of a joining node: its index below the network's NwkID (TS001-1.0.4 section 6.1.1)."""
@@ -279,8 +308,8 @@ class Registry:
         self._entries[entry.record.dev_eui] = entry
         self._by_index[entry.record.node_index] = entry
         self.behind_server += entry.behind_server
-        if entry.session is not None:
-            self._by_addr.setdefault(entry.session.dev_addr, []).append(entry)
+        for dev_addr in {session.dev_addr for session in entry.sessions}:
+            self._by_addr.setdefault(dev_addr, []).append(entry)
 
     def _drop(self, entry: Entry) -> None:
         if self._by_name.get(entry.record.name.lower()) is entry:
@@ -289,8 +318,8 @@ class Registry:
         del self._by_index[entry.record.node_index]
         self.behind_server -= entry.behind_server
         self._free_from = max(self._free_from, entry.record.node_index)
-        if entry.session is not None:
-            self._by_addr[entry.session.dev_addr].remove(entry)
+        for dev_addr in {session.dev_addr for session in entry.sessions}:
+            self._by_addr[dev_addr].remove(entry)
 
 
 def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counters: Counters) -> NodeRecord:
@@ -310,6 +339,7 @@ def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counter
         join_nonce=known.record.join_nonce if known else counters.join_nonce,
         created_us=known.record.created_us if known else now_us,
         gen_app_key=spec.gen_app_key,
+        device_class=spec.device_class,
     )
 
 

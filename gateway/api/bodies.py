@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from swarm.commands import BLOCK_MAX, AddNode, SetModel, SetMulticast
+from swarm.commands import BLOCK_MAX, AddNode, SendFrame, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "AskIn",
     "BlockIn",
     "Eui",
+    "FrameIn",
     "ImportIn",
     "LabelIn",
     "ModelIn",
@@ -65,6 +66,7 @@ class NodeIn(_Strict):
     app_key: Key | None = None
     gen_app_key: Key | None = None
     rx1_delay_s: Annotated[int, Field(ge=1, le=15)] | None = None
+    device_class: Literal["a", "c"] = "a"
 
     def command(self) -> AddNode:
         """The core's command for it."""
@@ -84,7 +86,21 @@ class NodeIn(_Strict):
             app_key=_key(self.app_key),
             gen_app_key=_key(self.gen_app_key),
             rx1_delay_s=self.rx1_delay_s,
+            device_class=self.device_class,
         )
+
+
+class FrameIn(_Strict):
+    """A frame to send to a node by hand: the payload in hexadecimal digits."""
+
+    f_port: Annotated[int, Field(ge=1, le=223)]
+    payload: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2}){0,222}$", description="hexadecimal digits")]
+    confirmed: bool = False
+    within_s: Annotated[int, Field(ge=1, le=2_592_000)] = 86_400
+
+    def command(self, dev_eui: str) -> SendFrame:
+        """The core's command for it."""
+        return SendFrame(dev_eui, self.f_port, bytes.fromhex(self.payload), self.confirmed, self.within_s)
 
 
 class MulticastIn(_Strict):

@@ -15,6 +15,7 @@ from swarm.effects import Event
 from swarm.federation.cohort import expected_replies
 from swarm.federation.strategy import PROTOTYPES, FlowerStrategy
 from swarm.inference.placement import coverage
+from swarm.mac.commands import NodeMac
 from swarm.model.layout import CONTEXTS
 from swarm.registry import Entry
 from swarm.wire.messages import NO_GAIN, SERVES, SERVES_MASK, right_share
@@ -74,10 +75,12 @@ def _node(core: Coordinator, entry: Entry, likely_context: int | None) -> dict[s
         "lat": record.lat,
         "lon": record.lon,
         "activation": record.activation,
+        "device_class": record.device_class,
         "joined": entry.reachable,
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
         **_serving(entry.status.serves),
+        **_set_up(core.mac.get(record.dev_eui)),
         "privacy": core.rounds.budgets.view(record.dev_eui),
         "likely_crop": None if likely_context is None else CONTEXTS[likely_context],
     }
@@ -93,6 +96,13 @@ def answer(core: Coordinator, data: Mapping[str, Any]) -> dict[str, Any]:
     """An event `query_answered` as every asker gets it, whichever way the question came."""
     own = {key: value for key, value in data.items() if key != "reference"}
     return {**own, "names": [name(core, dev_eui) for dev_eui in data["nodes"]]}
+
+
+def _set_up(mac: NodeMac | None) -> dict[str, Any]:
+    """What the node was told by ADR, and said when asked by DevStatusReq (battery as in a STATUS)."""
+    mac = NodeMac() if mac is None else mac
+    names = ("tx_power", "nb_trans", "device_battery", "device_margin_db")
+    return dict(zip(names, (mac.tx_power, mac.nb_trans, mac.battery, mac.margin_db), strict=True))
 
 
 def _serving(serves: int | None) -> dict[str, Any]:

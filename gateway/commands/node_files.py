@@ -19,9 +19,9 @@ __all__ = ["NodesFile", "Row", "is_eui", "mistake_of", "read_nodes"]
 
 COLUMNS = (
     "dev_eui", "name", "crop", "activation", "plot", "lat", "lon", "node_index", "dev_addr",
-    "nwk_s_key", "app_s_key", "join_eui", "app_key", "gen_app_key", "rx1_delay_s",
+    "nwk_s_key", "app_s_key", "join_eui", "app_key", "gen_app_key", "rx1_delay_s", "device_class",
 )  # fmt: skip
-ALIASES = {"id": "name", "context": "crop"}
+ALIASES = {"id": "name", "context": "crop", "class": "device_class"}
 NUMBERS: dict[str, type[int] | type[float]] = {
     "lat": float,
     "lon": float,
@@ -46,6 +46,7 @@ WORDS = {
     "gen_app_key": "32 hexadecimal digits",
     "mc_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
+    "device_class": "a or c",
 }
 JSON_KEYS = ("nodes", "multicast", "signing_key")
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")

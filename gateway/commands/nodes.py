@@ -154,6 +154,9 @@ def add(
     behind_server: Annotated[
         bool, typer.Option("--behind-server", help="Its keys are with the server of [network]; none here.")
     ] = False,
+    device_class: Annotated[
+        str, typer.Option("--class", help="a, or c where the receiver is always on.")
+    ] = "a",
     plot: str = "",
     lat: Annotated[float | None, typer.Option(min=-90.0, max=90.0, callback=finite)] = None,
     lon: Annotated[float | None, typer.Option(min=-180.0, max=180.0, callback=finite)] = None,
@@ -172,6 +175,7 @@ def add(
     node: dict[str, Any] = {
         "dev_eui": _eui(dev_eui), "name": name, "crop": crop, "plot": plot, "lat": lat, "lon": lon,
         "activation": activation, "dev_addr": dev_addr, "join_eui": join_eui,
+        "device_class": device_class.lower(),
     }  # fmt: skip
     node = {key: value for key, value in node.items() if value is not None}
     mistake = mistake_of(node)
@@ -272,6 +276,31 @@ def _warn_of_channel(file: Path, channel: MulticastChannel, state: dict[str, Any
             f" {present}; set {', '.join(needed)} in its swarm.toml and start it again",
             err=True,
         )
+
+
+@app.command()
+def send(
+    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
+    payload: Annotated[str, typer.Argument(help="Hexadecimal digits, two for a byte.")],
+    port: Annotated[int, typer.Option(min=1, max=223, help="FPort.")],
+    confirmed: Annotated[bool, typer.Option("--confirmed", help="The node has to acknowledge it.")] = False,
+    within_s: Annotated[
+        int, typer.Option("--within", min=1, max=2_592_000, help="Seconds after which it is given up.")
+    ] = 86_400,
+    config_file: Config = Path("swarm.toml"),
+) -> None:
+    """Send a node a frame: a class A node gets it after its next uplink, class C at once.
+
+    Example: swarm nodes send bench-1 0a0b --port 10 --confirmed
+    """
+    digits = payload.replace(" ", "").lower()
+    if len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+        raise CommandError("the payload has to be hexadecimal digits, two for a byte")
+    client = Client(config_file)
+    dev_eui = _find(client, node_name)["dev_eui"]
+    body = {"f_port": port, "payload": digits, "confirmed": confirmed, "within_s": within_s}
+    client.post(f"/api/nodes/{dev_eui}/downlink", body)
+    typer.echo(f"{dev_eui}: waits; `swarm events --kind operator_frame` tells what becomes of it")
 
 
 @app.command()

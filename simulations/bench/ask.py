@@ -324,11 +324,11 @@ def _minimum_us(cell: AskingCell, node: int) -> int:
     _, rx1_rate = region.rx1(device.data_rate, region.uplink_channels[0].frequency_hz, 0)
     ask_us = region.airtime_us(device.data_rate, ASK_SIZE + MAC_SIZE, uplink=True)
     output_us = region.airtime_us(device.data_rate, OUTPUT_SIZE + MAC_SIZE, uplink=True)
-    query_us = region.airtime_us(device.rx2_data_rate, QUERY_SIZE + MAC_SIZE, uplink=False)
-    reply_us = device.rx1_delay_us + region.airtime_us(rx1_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
+    query_us = region.airtime_us(device.mac.rx2_data_rate, QUERY_SIZE + MAC_SIZE, uplink=False)
+    reply_us = device.mac.rx1_delay_us + region.airtime_us(rx1_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
     if not sources:
         return ask_us + reply_us
     held_us = ask_us + len(sources) * (query_us + output_us)
     if cell.always_on[node]:
-        return held_us + region.airtime_us(device.rx2_data_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
+        return held_us + region.airtime_us(device.mac.rx2_data_rate, REPLY_SIZE + MAC_SIZE, uplink=False)
     return held_us + ask_us + reply_us

@@ -254,7 +254,7 @@ class AskingCell:
         if any((w.open_us, w.frequency_hz) == (transmit.at_us, transmit.frequency_hz) for w in windows):
             return True
         sends = any(uplink.node == node for uplink in self._on_air)
-        own_channel = transmit.frequency_hz == self.devices[node].rx2_frequency_hz
+        own_channel = transmit.frequency_hz == self.devices[node].mac.rx2_frequency_hz
         return self.always_on[node] and own_channel and not sends
 
 

@@ -1,24 +1,25 @@
 """The end device's half of LoRaWAN class A and of multicast, as a thousand simulated nodes run it.
 
-Theory of operation.  A device has a session from the start (ABP) or asks for one (OTAA): each join
-request takes the next DevNonce and is followed by two receive windows; retries wait for a random
-time that doubles, within the join duty cycle of TS001-1.0.4 section 7.  An uplink takes the next
-counter, hops to a channel drawn from the device's own stream and starts when the last uplink's receive
-windows are over and the airtime ledger allows; if the drawn channel's sub-band is spent, the channel
-that is free first is taken.  Downlinks must carry a counter above the last one and a right integrity
-code; groups judge their frames themselves (`swarm.mac.group`).  Counters never move back.
+Theory of operation.  A device has a session from the start (ABP) or asks for one (OTAA): each join request
+takes the next DevNonce and is followed by two receive windows; when, `swarm.mac.join_pace` says.  What the
+network has set up, and MAC commands, are `swarm.mac.device_commands`.  An uplink takes the next counter,
+hops to a channel drawn from the device's own stream and starts when the last uplink's receive windows are
+over and the airtime ledger allows; if the drawn channel's sub-band is spent, the channel that is free first
+is taken.  Downlinks must carry a counter above the last one and a right integrity code; groups judge their
+frames themselves (`swarm.mac.group`).  Counters never move back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from swarm.effects import Malformed, Purpose, Row
+from swarm.mac.device_commands import DeviceMac
 from swarm.mac.group import GROUP_REASONS, Delivered, MulticastMemo, ReceivingGroup, genuine_f_cnt
+from swarm.mac.join_pace import JoinPace
 from swarm.mac.ledger import AirtimeLedger
 from swarm.mac.session import F_CNT_MAX, seal_data
-from swarm.phy.airtime import HOUR_US
 from swarm.phy.regions import Channel, Region
 from swarm.prng import Prng
 from swarm.security.lorawan import (
@@ -28,9 +29,9 @@ from swarm.security.lorawan import (
     session_keys,
 )
 from swarm.wire.lorawan import (
+    FOPTS_MAX,
     DataFrame,
     SealedJoinAccept,
-    cf_list_channels,
     encode_data,
     encode_join_request,
     mac_commands,
@@ -56,10 +57,6 @@ GROUPS_MAX = 4
 """Multicast groups of one device (TS005 knows four)."""
 RX_WINDOW_US = 200_000
 """How long a receive window without a frame keeps the radio busy, at most."""
-JOIN_BACKOFF_US = 10_000_000
-JOIN_BACKOFF_DOUBLINGS_MAX = 8
-JOIN_AIRTIME_US = (36_000_000, 36_000_000, 8_700_000)
-"""Airtime for join requests in the first hour after boot, in the next ten hours, in each day after that."""
 
 REASONS = (*GROUP_REASONS, "dev_addr", "join_accept")
 """Why a well-formed downlink is refused: as a group does, or it is for somebody else, or a join accept that
@@ -125,23 +122,20 @@ class Joined:
 class EndDevice:
     """One device.  `data_rate` (uplink index) may be set at any time; times are us of the world's clock.
 
-    `channels` are those it hops over (default: all of the region's; before a join, the default ones).
+    `channels` are those it hops over (default: all of the region's; before a join, the default ones); `adr`:
+    the network may choose data rate and power; the first join request waits up to `join_jitter_us`.
     """
 
     __slots__ = (
         "_ack_next",
         "_app",
-        "_channels",
         "_dice",
+        "_duty_free_us",
         "_free_us",
         "_frequencies",
         "_groups",
         "_identity",
-        "_join_attempts",
-        "_join_channels",
-        "_join_free_us",
-        "_join_spent",
-        "_join_started_us",
+        "_join_pace",
         "_joining",
         "_memo",
         "_nwk",
@@ -149,17 +143,13 @@ class EndDevice:
         "_root",
         "_sent_us",
         "commands_skipped",
-        "data_rate",
         "dev_addr",
         "dev_nonce",
         "f_cnt_down",
         "f_cnt_up",
         "join_nonce",
         "ledger",
-        "rx1_delay_us",
-        "rx1_dr_offset",
-        "rx2_data_rate",
-        "rx2_frequency_hz",
+        "mac",
     )
 
     def __init__(
@@ -171,6 +161,8 @@ class EndDevice:
         memo: MulticastMemo | None = None,
         data_rate: int = 0,
         channels: Sequence[Channel] | None = None,
+        adr: bool = False,
+        join_jitter_us: int = 0,
     ) -> None:
         self._region = region
         self._identity = identity
@@ -181,29 +173,22 @@ class EndDevice:
         self._app: AesKey | None = None
         self._root: AesKey | None = None
         self.ledger = AirtimeLedger(region)
-        self.data_rate = data_rate
+        known = region.uplink_channels if isinstance(identity, OtaaIdentity) else region.channels
+        known = known if channels is None else tuple(channels)
+        self.mac = DeviceMac.at_boot(region, known, adr=adr, data_rate=data_rate)
         self.dev_addr: int | None = None
         self.f_cnt_up = 0
         self.f_cnt_down: int | None = None
         self.dev_nonce = 0
         self.join_nonce: int | None = None
-        self.rx1_delay_us = region.receive_delays_us[0]
-        self.rx1_dr_offset = 0
-        self.rx2_frequency_hz = region.rx2_frequency_hz
-        self.rx2_data_rate = region.rx2_data_rate
         self.commands_skipped = 0
         self._ack_next = False
         self._sent_us = 0
         self._free_us = 0
+        self._duty_free_us = 0
         self._joining: int | None = None
-        self._join_attempts = 0
-        self._join_free_us = 0
-        self._join_started_us: int | None = None
-        self._join_spent = (0, 0)
+        self._join_pace = JoinPace(self._draw, join_jitter_us)
         self._frequencies: dict[tuple[int, bool], tuple[int, ...]] = {}
-        known = region.uplink_channels if isinstance(identity, OtaaIdentity) else region.channels
-        self._channels = tuple(known if channels is None else channels)
-        self._join_channels = self._channels
         if isinstance(identity, AbpIdentity):
             self.dev_addr = identity.dev_addr
             self._nwk, self._app = AesKey(identity.nwk_s_key), AesKey(identity.app_s_key)
@@ -218,6 +203,21 @@ class EndDevice:
     def joined(self) -> bool:
         """Whether the device has a session."""
         return self._nwk is not None
+
+    @property
+    def data_rate(self) -> int:
+        """Uplink data-rate index."""
+        return self.mac.data_rate
+
+    @data_rate.setter
+    def data_rate(self, data_rate: int) -> None:
+        self.mac.data_rate = data_rate
+
+    def payload_max(self) -> int:
+        """The longest application payload that the next uplink carries beside the answers it has to carry."""
+        sticky = sum(len(answer) for answer in self.mac.sticky)
+        limit = self._region.payload_max(self.data_rate, dwell=self.mac.uplink_dwell, uplink=True)
+        return max(0, limit - sticky)
 
     # -- sending ----------------------------------------------------------------------------------
 
@@ -238,12 +238,17 @@ class EndDevice:
         """
         if self._nwk is None or self._app is None or self.dev_addr is None:
             raise ValueError("the device has not joined")
-        limit = self._region.payload_max(self.data_rate, fopts=len(f_opts), uplink=True)
+        mac = self.mac
+        limit = self._region.payload_max(
+            self.data_rate, dwell=mac.uplink_dwell, fopts=len(f_opts), uplink=True
+        )
         if len(payload) > limit:
             raise ValueError(f"{len(payload)} B at DR{self.data_rate}: at most {limit} B")
         f_cnt, address = self.f_cnt_up, self.dev_addr
         if f_cnt > F_CNT_MAX:
             raise ValueError("the uplink counter is used up")
+        if f_port != 0:
+            f_opts += mac.next_f_opts(min(limit - len(payload), FOPTS_MAX - len(f_opts)))
         cipher = cipher_payload(
             self._nwk if f_port == 0 else self._app, payload, uplink=True, dev_addr=address, f_cnt=f_cnt
         )
@@ -254,6 +259,8 @@ class EndDevice:
             f_port=f_port,
             frm_payload=cipher,
             confirmed=confirmed,
+            adr=mac.adr,
+            adr_ack_req=mac.asks_for_downlink,
             ack=self._ack_next,
             f_opts=f_opts,
         )
@@ -261,6 +268,7 @@ class EndDevice:
         frame = self._plan(now_us, UplinkFrame(phy, 0, self.data_rate, 0, 0, f_cnt, confirmed), purpose)
         self.f_cnt_up = f_cnt + 1
         self._ack_next = False
+        mac.sent()
         return frame
 
     def again(self, now_us: int, frame: UplinkFrame, purpose: Purpose = Purpose.REPAIR) -> UplinkFrame:
@@ -281,24 +289,24 @@ class EndDevice:
         signed = encode_join_request(self._identity.join_eui, self._identity.dev_eui, self.dev_nonce)
         phy = signed + self._root.mic(signed)
         airtime_us = self._region.airtime_us(self.data_rate, len(phy), uplink=True)
-        start_us = self._join_start(max(now_us, self._join_free_us), airtime_us)
+        start_us = self._join_pace.start_us(now_us, airtime_us)
         request = UplinkFrame(phy, 0, self.data_rate, 0, 0, self.dev_nonce, join=True)
         frame = self._plan(start_us, request, Purpose.JOIN)
-        self._join_charge(frame)
         self._joining = self.dev_nonce
         self.dev_nonce += 1
-        backoff_us = JOIN_BACKOFF_US << min(self._join_attempts, JOIN_BACKOFF_DOUBLINGS_MAX)
-        self._join_attempts += 1
-        self._join_free_us = self._free_us + self._draw(backoff_us)
+        self._join_pace.asked(frame.at_us, frame.airtime_us, self._free_us)
         return frame
 
     def rx_windows(self, frame: UplinkFrame) -> tuple[RxWindow, RxWindow]:
         """RX1 and RX2 after this uplink."""
-        region = self._region
+        region, mac = self._region, self.mac
         delays_us = self._delays_us(frame.join)
-        offset = 0 if frame.join else self.rx1_dr_offset
-        frequency_hz, data_rate = region.rx1(frame.data_rate, frame.frequency_hz, offset)
-        rx2 = (self.rx2_frequency_hz, self.rx2_data_rate)
+        offset = 0 if frame.join else mac.rx1_dr_offset
+        dwell = frame.join or mac.downlink_dwell is not False
+        frequency_hz, data_rate = region.rx1(frame.data_rate, frame.frequency_hz, offset, dwell=dwell)
+        if not frame.join:
+            frequency_hz = mac.rx1_frequencies_hz.get(frame.frequency_hz, frequency_hz)
+        rx2 = (mac.rx2_frequency_hz, mac.rx2_data_rate)
         if frame.join:
             rx2 = (region.rx2_frequency_hz, region.rx2_data_rate)
         end_us = frame.end_us
@@ -307,13 +315,13 @@ class EndDevice:
     def _delays_us(self, join: bool) -> tuple[int, int]:
         if join:
             return self._region.join_accept_delays_us
-        return self.rx1_delay_us, self.rx1_delay_us + 1_000_000
+        return self.mac.rx1_delay_us, self.mac.rx1_delay_us + 1_000_000
 
     def _plan(self, not_before_us: int, frame: UplinkFrame, purpose: Purpose) -> UplinkFrame:
         """The frame with channel, start and granted airtime."""
         rate = self._region.data_rate(frame.data_rate, uplink=True)
         airtime_us = self._region.airtime_us(frame.data_rate, len(frame.payload), uplink=True)
-        not_before_us = max(not_before_us, self._free_us)
+        not_before_us = max(not_before_us, self._free_us, self._duty_free_us)
         frequencies = self._frequencies_at(frame.data_rate, frame.join)
         frequency_hz = frequencies[self._draw(len(frequencies))]
         at_us = self.ledger.earliest_us(frequency_hz, rate.bandwidth_hz, airtime_us, not_before_us)
@@ -321,6 +329,8 @@ class EndDevice:
             frequency_hz, at_us = self._soonest(frequencies, rate.bandwidth_hz, airtime_us, not_before_us)
         self.ledger.grant(at_us, frequency_hz, rate.bandwidth_hz, airtime_us, purpose)
         self._sent_us = at_us + airtime_us
+        if self.mac.max_duty_cycle:
+            self._duty_free_us = at_us + (airtime_us << self.mac.max_duty_cycle)
         self._free_us = self._sent_us + self._delays_us(frame.join)[1] + RX_WINDOW_US
         return _placed(frame, frequency_hz, airtime_us, at_us)
 
@@ -344,7 +354,7 @@ class EndDevice:
         """The channels that carry this data rate; a join goes over those known before any join."""
         known = self._frequencies.get((data_rate, join))
         if known is None:
-            channels = self._join_channels if join else self._channels
+            channels = self.mac.boot if join else self.mac.in_use()
             fitting = [c for c in channels if c.data_rate_min <= data_rate <= c.data_rate_max]
             if not fitting:
                 raise ValueError(f"no channel carries DR{data_rate}")
@@ -358,26 +368,9 @@ class EndDevice:
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK64
         return ((mixed ^ (mixed >> 31)) * below) >> 64
 
-    def _join_start(self, not_before_us: int, airtime_us: int) -> int:
-        """The first instant at which the join duty cycle has room."""
-        if self._join_started_us is None:
-            return not_before_us
-        period = _join_period(not_before_us - self._join_started_us)
-        spent_period, spent_us = self._join_spent
-        if period == spent_period and spent_us + airtime_us > JOIN_AIRTIME_US[min(period, 2)]:
-            return self._join_started_us + _join_period_end_us(period)
-        return not_before_us
-
-    def _join_charge(self, frame: UplinkFrame) -> None:
-        if self._join_started_us is None:
-            self._join_started_us = frame.at_us
-        period = _join_period(frame.at_us - self._join_started_us)
-        spent_us = self._join_spent[1] if self._join_spent[0] == period else 0
-        self._join_spent = (period, spent_us + frame.airtime_us)
-
     # -- receiving --------------------------------------------------------------------------------
 
-    def receive(self, now_us: int, phy: bytes) -> Delivered | Joined | Malformed:
+    def receive(self, now_us: int, phy: bytes, snr_db: float = 0.0) -> Delivered | Joined | Malformed:
         """Judge the bytes of a downlink whose last bit arrived at `now_us`; never raises on any bytes."""
         group = self._groups.get(phy[1:5])
         if group is not None and phy[0] >> 5 != 1:
@@ -385,12 +378,16 @@ class EndDevice:
         frame = parse_downlink(phy)
         if isinstance(frame, Malformed):
             return frame
-        result = self._open_join(frame.sealed) if isinstance(frame, SealedJoinAccept) else self._accept(frame)
+        result = (
+            self._open_join(frame.sealed)
+            if isinstance(frame, SealedJoinAccept)
+            else self._accept(frame, snr_db)
+        )
         if not isinstance(result, Malformed) and now_us >= self._sent_us:
             self._free_us = min(self._free_us, now_us)
         return result
 
-    def _accept(self, frame: DataFrame) -> Delivered | Malformed:
+    def _accept(self, frame: DataFrame, snr_db: float) -> Delivered | Malformed:
         if self._nwk is None or self._app is None or frame.dev_addr != self.dev_addr:
             return _FOREIGN
         next_f_cnt = 0 if self.f_cnt_down is None else self.f_cnt_down + 1
@@ -403,6 +400,10 @@ class EndDevice:
         payload = cipher_payload(key, frame.frm_payload, uplink=False, dev_addr=frame.dev_addr, f_cnt=f_cnt)
         commands, skipped = mac_commands(payload if frame.f_port == 0 else frame.f_opts, uplink=False)
         self.commands_skipped += skipped
+        self.mac.heard()
+        if commands:
+            self.mac.obey(commands, snr_db)
+            self._set_up()
         return Delivered(
             frame.f_port,
             payload,
@@ -434,21 +435,22 @@ class EndDevice:
         self._nwk, self._app = AesKey(keys[0]), AesKey(keys[1])
         self.dev_addr, self.join_nonce = accept.dev_addr, accept.join_nonce
         self.f_cnt_up, self.f_cnt_down = 0, None
-        self.rx1_delay_us = accept.rx1_delay_s * 1_000_000
-        self.rx1_dr_offset, self.rx2_data_rate = accept.rx1_dr_offset, accept.rx2_data_rate
-        self.rx2_frequency_hz = region.rx2_frequency_hz
-        self._add_channels(cf_list_channels(accept.cf_list))
-        self._joining, self._join_attempts, self._ack_next = None, 0, False
+        windows = (
+            accept.rx1_delay_s * 1_000_000,
+            accept.rx1_dr_offset,
+            region.rx2_frequency_hz,
+            accept.rx2_data_rate,
+        )
+        self.mac.new_session(windows, accept.cf_list)
+        self._set_up()
+        self._joining, self._ack_next = None, False
+        self._join_pace.joined()
         return Joined(accept.dev_addr)
 
-    def _add_channels(self, frequencies_hz: tuple[int, ...]) -> None:
-        """Use the channels of a CFList, except those on which the region allows no signal."""
-        like = self._region.uplink_channels[0]
-        known = {channel.frequency_hz for channel in self._channels}
-        for frequency_hz in frequencies_hz:
-            if frequency_hz not in known and self.ledger.earliest_us(frequency_hz, 125_000, 1, 0) is not None:
-                self._channels += (replace(like, frequency_hz=frequency_hz),)
+    def _set_up(self) -> None:
+        """The network may have changed channels, duty cycle or dwell time."""
         self._frequencies.clear()
+        self.ledger.set_dwell(self.mac.uplink_dwell)
 
     # -- multicast --------------------------------------------------------------------------------
 
@@ -494,11 +496,7 @@ class EndDevice:
             "f_cnt_down": self.f_cnt_down,
             "dev_nonce": self.dev_nonce,
             "join_nonce": self.join_nonce,
-            "rx1_delay_us": self.rx1_delay_us,
-            "rx1_dr_offset": self.rx1_dr_offset,
-            "rx2_frequency_hz": self.rx2_frequency_hz,
-            "rx2_data_rate": self.rx2_data_rate,
-            "channels_hz": " ".join(str(channel.frequency_hz) for channel in self._channels),
+            "mac": self.mac.to_text(),
         }
 
     def restore(self, row: Row) -> None:
@@ -509,16 +507,10 @@ class EndDevice:
         for name in ("dev_addr", "f_cnt_down", "join_nonce"):
             value = row[name]
             setattr(self, name, None if value is None else _integer(row, name))
-        for name in (
-            "f_cnt_up",
-            "dev_nonce",
-            "rx1_delay_us",
-            "rx1_dr_offset",
-            "rx2_frequency_hz",
-            "rx2_data_rate",
-        ):
+        for name in ("f_cnt_up", "dev_nonce"):
             setattr(self, name, _integer(row, name))
-        self._add_channels(tuple(int(text) for text in str(row["channels_hz"]).split()))
+        self.mac.restore(str(row["mac"]))
+        self._set_up()
 
 
 def _placed(frame: UplinkFrame, frequency_hz: int, airtime_us: int, at_us: int) -> UplinkFrame:
@@ -533,18 +525,6 @@ def _placed(frame: UplinkFrame, frequency_hz: int, airtime_us: int, at_us: int) 
         frame.confirmed,
         frame.join,
     )
-
-
-def _join_period(elapsed_us: int) -> int:
-    """0: the first hour after boot; 1: the ten hours after it; 2..: the days after that."""
-    if elapsed_us < 11 * HOUR_US:
-        return 0 if elapsed_us < HOUR_US else 1
-    return 2 + (elapsed_us - 11 * HOUR_US) // (24 * HOUR_US)
-
-
-def _join_period_end_us(period: int) -> int:
-    """Microseconds after boot at which a period ends."""
-    return HOUR_US if period == 0 else (11 + 24 * (period - 1)) * HOUR_US
 
 
 def _integer(row: Row, column: str) -> int:

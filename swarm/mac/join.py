@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from swarm.effects import Malformed
+from swarm.mac.channel_plan import cf_list_masks
 from swarm.mac.session import Session
 from swarm.phy.regions import Region
 from swarm.security.lorawan import AesKey, same_mic, seal_join_accept, session_keys
@@ -47,10 +48,12 @@ def answer_join(
     rx1_delay_s: int = 1,
     rx1_dr_offset: int = 0,
     rx2_data_rate: int | None = None,
+    channels: int | None = None,
 ) -> tuple[Session, bytes, Device] | Malformed:
     """The new session, the join accept's PHYPayload and the device to store; or why not.
 
     The integrity code is checked before the nonce, so that a forged request teaches its sender nothing.
+    `channels`: those of a fixed plan that the device is to use, as `swarm.mac.channel_plan` has them.
     """
     if request.dev_eui != device.dev_eui:
         return Malformed("dev_eui", request.dev_eui)
@@ -64,8 +67,9 @@ def answer_join(
     join_nonce = device.join_nonce + 1
     if join_nonce > JOIN_NONCE_MAX:
         return Malformed("join_nonce", "used up: give the device a new AppKey")
+    cf_list = _cf_list(region) if channels is None else cf_list_masks(region, channels)
     rx2_rate = region.rx2_data_rate if rx2_data_rate is None else rx2_data_rate
-    accept = JoinAccept(join_nonce, net_id, dev_addr, rx1_dr_offset, rx2_rate, rx1_delay_s, _cf_list(region))
+    accept = JoinAccept(join_nonce, net_id, dev_addr, rx1_dr_offset, rx2_rate, rx1_delay_s, cf_list)
     nwk_s_key, app_s_key = session_keys(
         app_key, join_nonce=join_nonce, net_id=net_id, dev_nonce=request.dev_nonce
     )

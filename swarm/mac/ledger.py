@@ -250,6 +250,10 @@ class AirtimeLedger:
         self.blocking: SelfBlocking | None = None
         """What the transmitter itself forbids beside the law, where it is one that does."""
 
+    def set_dwell(self, dwell: bool | None) -> None:
+        """The network said whether the dwell-time limit holds here."""
+        self._dwell = dwell
+
     def earliest_us(
         self, frequency_hz: int, bandwidth_hz: int, airtime_us: int, not_before_us: int
     ) -> int | None:

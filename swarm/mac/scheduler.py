@@ -146,11 +146,14 @@ class DownlinkScheduler:
         rx2_data_rate: int,
         purpose: Purpose,
         join: bool = False,
+        rx1_frequency_hz: int | None = None,
+        dwell: bool | None = None,
     ) -> Slot | Refused:
         """A slot in RX1 of that uplink, else in RX2, else why neither.
 
-        `phy_size` counts PHYPayload bytes.  With `join` the region's join-accept delays and its
-        default receive parameters rule: the node does not know its session yet.
+        `phy_size` counts PHYPayload bytes.  With `join` the region's join-accept delays and its default
+        receive parameters rule: the node does not know its session yet.  RX1 is on `rx1_frequency_hz` if
+        the device was told so; `dwell`: whether it keeps to the dwell time (None: as at boot).
         """
         self._calendar.forget(now_us - self._lead_us)
         if self._calendar.pending(now_us) >= QUEUE_MAX:
@@ -164,17 +167,18 @@ class DownlinkScheduler:
         first: Slot | str = "no_rx1"
         try:
             frequency_hz, data_rate = region.rx1(
-                rx.data_rate, rx.frequency_hz, rx1_dr_offset, dwell=self._dwell is not False
+                rx.data_rate, rx.frequency_hz, rx1_dr_offset, dwell=join or dwell is not False
             )
         except ValueError:
             # An uplink outside the tables, perhaps a gateway's nonsense: RX2 does not depend on it.
             pass
         else:
-            frame = self._frame(phy_size, frequency_hz, data_rate, join)
+            frequency_hz = rx1_frequency_hz or frequency_hz
+            frame = self._frame(phy_size, frequency_hz, data_rate, join, dwell)
             first = self._window(now_us, rx, delay_1_us, frame, purpose)
         if isinstance(first, Slot):
             return first
-        frame = self._frame(phy_size, rx2_frequency_hz, rx2_data_rate, join)
+        frame = self._frame(phy_size, rx2_frequency_hz, rx2_data_rate, join, dwell)
         second = self._window(now_us, rx, delay_2_us, frame, purpose)
         return second if isinstance(second, Slot) else Refused(f"rx1 {first}, rx2 {second}")
 
@@ -201,7 +205,7 @@ class DownlinkScheduler:
             calendar.forget(not_before_us - ADVANCE_US)
         if calendar.pending(not_before_us) >= QUEUE_MAX or len(calendar) >= CALENDAR_MAX:
             return Refused("queue_full")
-        frame = self._frame(phy_size, frequency_hz, data_rate, False)
+        frame = self._frame(phy_size, frequency_hz, data_rate, False, self._dwell)
         if isinstance(frame, str):
             return Refused(frame)
         at_us = not_before_us
@@ -247,8 +251,11 @@ class DownlinkScheduler:
             frame.frequency_hz, frame.bandwidth_hz, frame.airtime_us, not_before_us
         )
 
-    def _frame(self, phy_size: int, frequency_hz: int, data_rate: int, join: bool) -> _Frame | str:
-        """The frame as it would go on air, or one word why it cannot be sent at all."""
+    def _frame(
+        self, phy_size: int, frequency_hz: int, data_rate: int, join: bool, dwell: bool | None
+    ) -> _Frame | str:
+        """The frame as it would go on air, or one word why it cannot be sent at all; `dwell` is its
+        hearer's."""
         region = self._region
         rate = region.downlink_data_rates.get(data_rate)
         if rate is None:
@@ -256,7 +263,7 @@ class DownlinkScheduler:
         # A join accept is not an application payload and may go out at rates that carry none.
         limit = PHY_SIZE_MAX
         if not join:
-            limit = region.payload_max(data_rate, dwell=self._dwell, uplink=False) + FRAME_OVERHEAD
+            limit = region.payload_max(data_rate, dwell=dwell, uplink=False) + FRAME_OVERHEAD
         if phy_size > limit:
             return "too_long"
         try:

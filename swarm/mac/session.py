@@ -60,6 +60,7 @@ class Accepted:
     confirmed: bool
     ack: bool
     adr: bool
+    adr_ack_req: bool
     retransmission: bool
     commands: tuple[MacCommand, ...] = ()
     skipped: int = 0
@@ -79,6 +80,10 @@ class Session:
     rx1_dr_offset: int = 0
     rx2_frequency_hz: int = 869_525_000
     rx2_data_rate: int = 0
+    downlink_dwell: bool | None = None
+    """Whether the dwell-time limit holds for its downlinks; None: as at boot."""
+    rx1_frequencies_hz: dict[int, int] = field(default_factory=dict)
+    """Uplink frequency -> that of RX1, where a DlChannelReq moved it."""
     nwk: AesKey = field(init=False, repr=False, compare=False)
     app: AesKey = field(init=False, repr=False, compare=False)
     last_mic: bytes | None = field(init=False, repr=False, compare=False, default=None)
@@ -100,6 +105,8 @@ class Session:
             "rx1_dr_offset": self.rx1_dr_offset,
             "rx2_frequency_hz": self.rx2_frequency_hz,
             "rx2_data_rate": self.rx2_data_rate,
+            "downlink_dwell": None if self.downlink_dwell is None else int(self.downlink_dwell),
+            "rx1_frequencies": " ".join(f"{up}:{down}" for up, down in self.rx1_frequencies_hz.items()),
         }
 
     @classmethod
@@ -116,7 +123,14 @@ class Session:
             rx1_dr_offset=_integer(row, "rx1_dr_offset"),
             rx2_frequency_hz=_integer(row, "rx2_frequency_hz"),
             rx2_data_rate=_integer(row, "rx2_data_rate"),
+            downlink_dwell=None if row.get("downlink_dwell") is None else bool(row["downlink_dwell"]),
+            rx1_frequencies_hz=_frequencies(str(row.get("rx1_frequencies") or "")),
         )
+
+
+def _frequencies(text: str) -> dict[int, int]:
+    pairs = (pair.split(":") for pair in text.split())
+    return {int(up): int(down) for up, down in pairs}
 
 
 def candidate_f_cnt(last: int | None, f_cnt16: int) -> int | None:
@@ -158,6 +172,7 @@ def accept(session: Session, frame: DataFrame) -> Accepted | Malformed:
         frame.confirmed,
         frame.ack,
         frame.adr,
+        frame.adr_ack_req,
         retransmission,
         commands,
         skipped,

@@ -32,6 +32,8 @@ SESSION: Row = {
     "rx1_dr_offset": 0,
     "rx2_frequency_hz": 869_525_000,
     "rx2_data_rate": 0,
+    "downlink_dwell": None,
+    "rx1_frequencies": "",
 }
 
 

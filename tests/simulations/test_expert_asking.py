@@ -74,7 +74,7 @@ def test_the_replica_answers_in_the_windows_of_the_very_ask() -> None:
     frames = ask(cell)
     assert kinds(frames) == [(0, True, 2), (0, False, 2)]
     up, down = frames
-    assert down.start_us - up.end_us == cell.devices[ASKER].rx1_delay_us
+    assert down.start_us - up.end_us == cell.devices[ASKER].mac.rx1_delay_us
     judged = cell.nodes.judgement(ASKER)
     assert (judged.state, judged.missing) == (Judged.TOGETHER, 0)
     assert int(np.argmax(judged.probabilities)) == complete()

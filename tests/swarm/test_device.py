@@ -155,7 +155,7 @@ def test_refusals_use_up_no_counter() -> None:
 def test_receive_windows() -> None:
     """Goal: the device listens where the region says.  Method: EU868 and US915, data and join."""
     node = abp(data_rate=3)
-    node.rx1_dr_offset, node.rx2_data_rate, node.rx1_delay_us = 2, 3, 5_000_000
+    node.mac.rx1_dr_offset, node.mac.rx2_data_rate, node.mac.rx1_delay_us = 2, 3, 5_000_000
     frame = node.uplink(7, 10, b"x")
     rx1, rx2 = node.rx_windows(frame)
     assert rx1 == mac.RxWindow(frame.end_us + 5_000_000, frame.frequency_hz, 1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from swarm import downlinks
+from swarm import gateways
 from swarm.config import Multicast
 from swarm.effects import Store
 from swarm.mac.device import UplinkFrame
@@ -132,8 +132,8 @@ def test_a_forgotten_gateway_still_owes_its_airtime(evicted: bool) -> None:
 
 def test_what_forgotten_gateways_owe_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where neither table has room, newcomers are refused for as long as an hour is remembered."""
-    monkeypatch.setattr(downlinks, "ASIDE_MAX", 2)
-    monkeypatch.setattr(downlinks, "GATEWAYS_MAX", 2)
+    monkeypatch.setattr(gateways, "ASIDE_MAX", 2)
+    monkeypatch.setattr(gateways, "GATEWAYS_MAX", 2)
     cell = Cell(config=settings("none"), gateways=())
     for number in range(6):
         frame = cell.devices[0].uplink(cell.now_us, 12, status(), True)
