@@ -169,4 +169,5 @@ Command = (
     | SendBlock
     | SendFrame
     | CancelBlock
+    | SendFrame
 )
