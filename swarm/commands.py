@@ -169,5 +169,4 @@ Command = (
     | SendBlock
     | SendFrame
     | CancelBlock
-    | SendFrame
 )

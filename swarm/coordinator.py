@@ -124,8 +124,6 @@ class Coordinator:
         )
         self.borrowing = Borrowing(config.borrowing, self.registry, self.downlinks, self.region, rows)
         self.labels = Labels(self.registry, self.downlinks, rows)
-        for entry in self.registry:
-            self._listens(entry)
         self.blocks = Blocks(
             config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
         )
@@ -215,8 +213,6 @@ class Coordinator:
                 return self.rounds.open_now(now_us)
             case RollBack():
                 return self.rounds.roll_back(now_us, command.to_version)
-            case SendFrame():
-                return self.operator_frames.send(now_us, command)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
             case SendFrame() | TellLabel() | SendBlock() | CancelBlock():
@@ -235,15 +231,6 @@ class Coordinator:
                 return self.blocks.send(now_us, command)
             case CancelBlock():
                 return self.blocks.cancel(now_us, command)
-
-    def _add_node(self, now_us: int, command: AddNode) -> list[Effect] | Refused:
-        """Register a node; without stores it is known with just these values."""
-        stores = self.registry.add(now_us, command)
-        entry = self.registry.get(command.dev_eui)
-        if isinstance(stores, Refused) or entry is None or not stores:
-            return stores if isinstance(stores, Refused) else []
-        self._listens(entry)
-        return [*stores, Event("node_added", now_us, {"dev_eui": command.dev_eui})]
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -373,12 +360,6 @@ class Coordinator:
         rx, session = heard.best, entry.session
         assert session is not None
         self.blocks.reach(now_us, entry)
-        return effects + self._answer(now_us, heard, entry, accepted)
-
-    def _answer(self, now_us: int, heard: Heard, entry: Entry, accepted: Accepted) -> list[Effect]:
-        """The receive windows of this uplink: acknowledgement, MAC commands, and the frame that waits."""
-        rx, session = heard.best, entry.session
-        assert session is not None
         margin_db = round(rx.snr_db - self._snr_limit_db(rx.data_rate))
         f_opts = mac_session.mac_answers(
             accepted, margin_db=margin_db, gateways=len(heard.copies), heard_unix_us=rx.at_us

@@ -34,10 +34,6 @@ class Pending:
     """Called with end and airtime (us) when a gateway took the frame, or may have."""
     more: bool = False
     """Whether another frame will wait for the node when this one has been answered."""
-    acked: Callable[[int, bool], list[Effect]] | None = None
-    """Makes it a confirmed frame; called when the node has acknowledged it, or with False when it was given
-    up."""
-    tries: int = 0
 
 
 @dataclass(slots=True)

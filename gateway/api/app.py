@@ -105,7 +105,6 @@ def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
     _cell(api, daemon)
     _events(api, daemon)
     _nodes(api, daemon)
-    _frames(api, daemon)
     _learning(api, daemon)
     _asking(api, daemon)
     add_blocks(api, daemon)
@@ -252,16 +251,6 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(404, answer.reason)
         return {"removed": dev_eui.lower()}
-
-
-def _frames(api: APIRouter, daemon: DaemonLike) -> None:
-    @api.post("/nodes/{dev_eui}/downlink")
-    async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
-        """Send a node a frame; event `operator_frame` tells its fate."""
-        answer = await daemon.command(what.command(dev_eui.lower()))
-        if answer is not None:
-            raise HTTPException(409, answer.reason)
-        return {"queued": dev_eui.lower()}
 
 
 def _learning(api: APIRouter, daemon: DaemonLike) -> None:
