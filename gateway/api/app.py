@@ -105,6 +105,7 @@ def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
     _cell(api, daemon)
     _events(api, daemon)
     _nodes(api, daemon)
+    _words(api, daemon)
     _learning(api, daemon)
     _asking(api, daemon)
     add_blocks(api, daemon)
@@ -227,6 +228,18 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         except DataDirError as error:
             raise HTTPException(409, str(error)) from None
 
+    @api.delete("/nodes/{dev_eui}")
+    async def remove(dev_eui: Eui) -> dict[str, Any]:
+        """Forget a node and its keys."""
+        answer = await daemon.command(RemoveNode(dev_eui.lower()))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"removed": dev_eui.lower()}
+
+
+def _words(api: APIRouter, daemon: DaemonLike) -> None:
+    """What nodes are told by hand."""
+
     @api.post("/nodes/{dev_eui}/labels")
     async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
         """Tell a node what somebody saw there; it is told when it is next heard."""
@@ -234,7 +247,7 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         answer = await daemon.command(told)
         if answer is not None:
             raise HTTPException(409, answer.reason)
-        return {"waiting": core.labels.waiting(told.dev_eui)}
+        return {"waiting": daemon.core.labels.waiting(told.dev_eui)}
 
     @api.post("/nodes/{dev_eui}/downlink")
     async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
@@ -243,14 +256,6 @@ def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return {"queued": dev_eui.lower()}
-
-    @api.delete("/nodes/{dev_eui}")
-    async def remove(dev_eui: Eui) -> dict[str, Any]:
-        """Forget a node and its keys."""
-        answer = await daemon.command(RemoveNode(dev_eui.lower()))
-        if answer is not None:
-            raise HTTPException(404, answer.reason)
-        return {"removed": dev_eui.lower()}
 
 
 def _learning(api: APIRouter, daemon: DaemonLike) -> None:

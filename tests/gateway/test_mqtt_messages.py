@@ -167,6 +167,7 @@ async def test_what_waits_is_bounded_and_answers_have_a_reserve() -> None:
                 subscriptions=["x"],
                 counters=counters,
                 on_connected=lambda fresh: None,
+                tell=lambda event: None,
             )
 
         first = link()
