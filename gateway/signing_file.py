@@ -28,7 +28,7 @@ def read_seed(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise DataDirError(f"{path}: {error.strerror}; let this user read it") from error
-    if not re.fullmatch(rf"[0-9a-f]{{{2 * SEED_SIZE}}}", text):
+    if not re.fullmatch(rf"[0-9a-fA-F]{{{2 * SEED_SIZE}}}", text):
         raise DataDirError(f"{path}: is not {2 * SEED_SIZE} hex digits; restore this file from a backup")
     return bytes.fromhex(text)
 
@@ -38,7 +38,11 @@ def read_signing_key(data_dir: Path) -> SigningKey | None:
     path = data_dir / SIGNING_FILE
     seed = read_seed(path)
     if seed is not None and path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        try:
+            path.chmod(0o600)
+        except OSError as error:
+            what = f"{path}: others can read it, and chmod fails ({error.strerror}); give it mode 600"
+            raise DataDirError(what) from error
         log.warning("%s: others could read it, and no more; who did can send models to all nodes", path)
     return None if seed is None else SigningKey(seed)
 
@@ -48,6 +52,7 @@ def install(data_dir: Path, seed: bytes) -> None:
     path = data_dir / SIGNING_FILE
     part = path.with_suffix(".part")
     try:
+        part.unlink(missing_ok=True)
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(seed.hex() + "\n")
             file.flush()

@@ -171,8 +171,9 @@ class Blocks:
             return 0 if job.prepared() else self._deadline_us(job)
         if job.delivery.phase is Phase.SETUP:
             return job.start_us
-        times = (job.until_us if job.ends_us is None else job.ends_us, self._sending.poll_at(job))
-        return min(at_us for at_us in times if at_us is not None)
+        ends_us = job.until_us if job.ends_us is None else job.ends_us
+        times = (None if self._sending.in_flight else ends_us, self._sending.poll_at(job))
+        return min((at_us for at_us in times if at_us is not None), default=None)
 
     # -- the present block ------------------------------------------------------------------------
 

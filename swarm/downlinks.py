@@ -47,6 +47,7 @@ CLASS_C_ACK_US = 10_000_000
 """A class C node acknowledges within 8 s (CLASS_C_RESP_TIMEOUT)."""
 CLASS_C_GAP_US = 1_000_000
 CLASS_C_AGAIN_US = 60_000_000
+TOO_LONG = "too_long"
 UNKNOWN_FATE = "NO_TX_ACK"
 """The one error after which the frame may have reached its node all the same."""
 SILENT = frozenset({UNKNOWN_FATE, "NO_DNTXED"})
@@ -132,6 +133,11 @@ class Downlinks(Gateways):
         return pending
 
     def forget(self, dev_eui: str) -> None:
+        """The node was removed: nothing waits for it, and what is on its way has no consequence."""
+        self.listens(dev_eui, None)
+        for flight in self._in_flight.values():
+            if flight.dev_eui == dev_eui:
+                flight.dev_eui = flight.pending = None
         self._pending.pop(dev_eui, None)
         self._unacked.pop(dev_eui, None)
         self._heard_by.pop(dev_eui, None)
@@ -207,6 +213,8 @@ class Downlinks(Gateways):
             windows_us = session.rx1_delay_us + CLASS_C_AFTER_RX1_US
             self._class_c_at_us[session.dev_eui] = rx.at_us + windows_us
         pending = self._next_pending(now_us, session.dev_eui)
+        if pending is not None and pending.acked is not None and session.dev_eui in self._unacked:
+            pending = None  # one confirmed frame at a time: this uplink came again, and acknowledges nothing
         if pending is None and not ack and not f_opts and not must:
             return []
         if len(f_opts) > FOPTS_MAX:
@@ -216,8 +224,14 @@ class Downlinks(Gateways):
         size = DATA_OVERHEAD + len(f_opts) + (pending.size if pending is not None else 0)
         purpose = pending.purpose if pending is not None else Purpose.ACK
         slot = self._class_a_slot(now_us, rx, session, size, purpose)
+        failed: list[Effect] = []
+        if isinstance(slot, Refused) and pending is not None and (ack or f_opts or must):
+            # Too long for this data rate, perhaps: what has to be said now is said without it.
+            failed = self._no_slot(now_us, session.dev_eui, slot)
+            pending, purpose = None, Purpose.ACK
+            slot = self._class_a_slot(now_us, rx, session, DATA_OVERHEAD + len(f_opts), purpose)
         if isinstance(slot, Refused):
-            return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
+            return failed or self._no_slot(now_us, session.dev_eui, slot)
         payload = b""
         if pending is not None:
             self._pending[session.dev_eui].popleft()
@@ -232,7 +246,13 @@ class Downlinks(Gateways):
             adr=adr,
             f_opts=f_opts,
         )
-        return self._send_to_node(rx.gateway_id, slot, session, phy, purpose, pending)
+        return failed + self._send_to_node(rx.gateway_id, slot, session, phy, purpose, pending)
+
+    def _no_slot(self, now_us: int, dev_eui: str, slot: Refused) -> list[Effect]:
+        """The first frame that waits cannot go out; when it is too long, the others have their turn."""
+        if TOO_LONG in slot.reason and dev_eui in self._pending:
+            self._pending[dev_eui].rotate(-1)
+        return [Event("tx_failed", now_us, {"dev_eui": dev_eui, "error": slot.reason})]
 
     def send_now(self, now_us: int, session: Session, pending: Pending) -> list[Effect]:
         """Send to a node whose receiver is always on; what cannot go out now waits for its next uplink."""
@@ -455,7 +475,9 @@ class Downlinks(Gateways):
             effects.insert(0, Store("airtime", str(ack.transmit_id), None))
         if ack.error != UNKNOWN_FATE and flight.pending is not None and flight.dev_eui is not None:
             # Its node has not heard it: it waits for the node's next uplink.
-            self._unacked.pop(flight.dev_eui, None)
+            if self._unacked.get(flight.dev_eui) is flight.pending:
+                del self._unacked[flight.dev_eui]
+                flight.pending.tries -= released
             self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)
             if released and flight.pending.sent is not None:
                 effects += flight.pending.sent(flight.slot.at_us, -flight.slot.airtime_us)

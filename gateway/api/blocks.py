@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, HTTPException
@@ -46,7 +47,7 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
             data = base64.b64decode(what.data, validate=True)
         except (binascii.Error, ValueError):
             raise HTTPException(422, "data is not base64") from None
-        nodes = None if what.nodes is None else tuple(_dev_eui(each) for each in what.nodes)
+        nodes = None if what.nodes is None else _dev_euis(what.nodes)
         # What nodes get may be longer by a signature, and has another descriptor then.
         sent = core.blocks.signed(data)
         answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
@@ -62,8 +63,13 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
             raise HTTPException(404, answer.reason)
         return {"cancelled": name.lower()}
 
-    def _dev_eui(said: str) -> str:
+    def _dev_euis(said: Sequence[str]) -> tuple[str, ...]:
+        called = {entry.record.dev_eui: entry.record.dev_eui for entry in core.registry}
         for entry in core.registry:
-            if said.lower() in (entry.record.name.lower(), entry.record.dev_eui):
-                return entry.record.dev_eui
-        raise HTTPException(409, f"no node is called {said}; `swarm nodes list` shows those there are")
+            called.setdefault(entry.record.name.lower(), entry.record.dev_eui)
+        for each in said:
+            if each.lower() not in called:
+                raise HTTPException(
+                    409, f"no node is called {each}; `swarm nodes list` shows those there are"
+                )
+        return tuple(dict.fromkeys(called[each.lower()] for each in said))

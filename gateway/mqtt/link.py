@@ -243,6 +243,8 @@ class Link:
         except UnicodeDecodeError:
             topic = ""
         if not self._has_inbox_room():
+            if self._client.ending.is_set():
+                return  # not acknowledged: it comes again after the next start
             self._in_loop(self._inbox_lost)
             client.ack(message.mid, message.qos)
             return

@@ -103,12 +103,27 @@ static uint8_t is_near(int64_t a_us, int64_t b_us)
     return (uint8_t)(a_us - b_us > -NEAR_US && a_us - b_us < NEAR_US);
 }
 
+static void begin_day(swn_receive_t *receive, int64_t now_us)
+{
+    if (now_us - receive->day_us >= DAY_US) {
+        receive->day_us = now_us;
+        receive->day_listened_us = 0;
+        receive->day_sessions = 0;
+    }
+}
+
 /* The span of an offer, as far as the day has listening left. Of a session that runs only the end moves. */
 static void listen_for(swn_node_t *node, int64_t now_us, const swn_offer_t *offer)
 {
-    const int64_t left_us = SWN_SESSION_DAY_S * SECOND_US - node->config.receive->day_listened_us;
     const int64_t start_us = now_us + offer->start_in_s * SECOND_US;
     swn_interval_t *session = &node->listen.session;
+    int64_t left_us;
+
+    begin_day(node->config.receive, now_us);
+    if (session->until_us <= now_us) {
+        close_session(node, now_us); /* what the same offer had opened before counts too */
+    }
+    left_us = SWN_SESSION_DAY_S * SECOND_US - node->config.receive->day_listened_us;
     const uint8_t runs = (uint8_t)(session->from_us <= now_us && now_us < session->until_us);
     const int64_t from_us = runs ? session->from_us : offer->start_in_s > 0 ? start_us - node->config.guard_us : now_us;
     int64_t until_us = start_us + offer->length_s * SECOND_US;
@@ -127,11 +142,7 @@ static void listen_for(swn_node_t *node, int64_t now_us, const swn_offer_t *offe
 
 static uint8_t may_open(swn_receive_t *receive, int64_t now_us)
 {
-    if (now_us - receive->day_us >= DAY_US) {
-        receive->day_us = now_us;
-        receive->day_listened_us = 0;
-        receive->day_sessions = 0;
-    }
+    begin_day(receive, now_us);
     if (receive->day_sessions >= SWN_SESSIONS_A_DAY) {
         return 0;
     }

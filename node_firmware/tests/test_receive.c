@@ -173,6 +173,28 @@ static void test_half_a_board(void)
 }
 
 /* Offers, fragments, polls and set-ups of all kinds, of the running session more often than not. */
+/* The same offer again and again: what it had opened before counts, so that nobody can keep the receiver on all day. */
+static void test_a_day_of_offers(void)
+{
+    int64_t listened_us = 0;
+    unsigned hour;
+
+    begin(5);
+    for (hour = 0; hour < 24; hour++) {
+        const int64_t now_us = (int64_t)hour * 3600 * SECOND_US;
+
+        offer(now_us, 0, 3540);
+        if (rig.bench.node.listen.session.until_us > now_us) {
+            listened_us += rig.bench.node.listen.session.until_us - now_us;
+        }
+        (void)swn_poll(&rig.bench.node, now_us);
+    }
+    EXPECT(listened_us <= (int64_t)SWN_SESSION_DAY_S * SECOND_US);
+    EXPECT(listened_us > 7 * 3600 * SECOND_US);
+    offer((int64_t)25 * 3600 * SECOND_US, 0, 3540);
+    EXPECT(rig.bench.node.listen.session.until_us > (int64_t)25 * 3600 * SECOND_US); /* another day */
+}
+
 static void test_storm(unsigned long frames)
 {
     static const uint8_t CIDS[8] = {0, 1, 2, 3, 8, 8, 8, 8};
@@ -231,6 +253,7 @@ int main(int argc, char **argv)
     test_delivery();
     test_recall();
     test_half_a_board();
+    test_a_day_of_offers();
     test_storm(argc > 2 ? strtoul(argv[2], NULL, 10) / 4 : 250000ul);
     return expect_done("test_receive");
 }

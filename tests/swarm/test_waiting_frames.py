@@ -1,0 +1,104 @@
+"""Frames that wait for one node: the removed leave nothing, long ones block nobody, each has its own fate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swarm.commands import RemoveNode, SendFrame
+from swarm.config import Mac
+from swarm.effects import Effect, Transmit, TxAck
+from tests.swarm.cell import Cell, add_node, counters_never_repeat, dev_eui, device_of, settings, status
+from tests.swarm.mac_cell import MacCell
+
+QUIET = Mac(dev_status_h=0, adr=False)
+DAY_S = 86_400
+
+
+def frame(text: bytes, *, confirmed: bool = False) -> SendFrame:
+    return SendFrame(dev_eui(0), 99, text, confirmed, DAY_S)
+
+
+def a_device() -> MacCell:
+    made = MacCell("eu868", QUIET, data_rate=5, adr=False)
+    made.join()
+    made.up()
+    return made
+
+
+def texts(made: MacCell) -> list[bytes]:
+    return [each.payload for each in made.heard if each.f_port == 99]
+
+
+def test_a_node_removed_in_mid_transmission_gets_nothing_and_leaves_nothing() -> None:
+    """Goal: no counter twice when it comes back.  Method: the gateway's refusal comes behind the removal."""
+    for device_class in ("a", "c"):
+        cell = Cell(config=settings(mode="none"), nodes=0)
+        node = replace(add_node(0), device_class=device_class)
+        assert cell.command(node) is None
+        cell.devices, cell.nodes = [device_of(0, cell.region, None)], 1
+        cell.uplink(0, 12, status())
+        cell.run_for(20)
+        held: list[Transmit] = []
+        perform = cell.perform
+
+        def hold(effects: list[Effect], perform: object = perform, held: list[Transmit] = held) -> None:
+            held += [each for each in effects if isinstance(each, Transmit)]
+            perform([each for each in effects if not isinstance(each, Transmit)])  # type: ignore[operator]
+
+        cell.perform = hold  # type: ignore[assignment]
+        cell.command(frame(b"first"))
+        cell.uplink(0, 12, status()) if device_class == "a" else cell.poll()
+        (sent,) = held
+        assert cell.command(RemoveNode(dev_eui(0))) is None
+        cell.perform(cell.core.on_tx_ack(cell.now_us, TxAck(sent.transmit_id, "COLLISION_PACKET")))
+        cell.run_for(120)
+        assert held == [sent] and cell.rows["session"] == cell.rows["operator_frame"] == {}
+        cell.command(node)
+        cell.uplink(0, 12, status())
+        cell.command(frame(b"other"))
+        cell.run_for(20)
+        cell.uplink(0, 12, status())
+        counters_never_repeat(held)
+
+
+def test_a_frame_too_long_for_the_rate_of_now_silences_nobody() -> None:
+    made = a_device()
+    made.cell.command(frame(bytes(200)))
+    made.device.data_rate = 0
+    for _ in range(5):
+        made.cell.run_for(600)
+        made.up(b"z", confirmed=True)
+    assert sum(each.ack for each in made.heard) == 5
+    made.cell.command(frame(b"small"))
+    made.up()
+    made.up()
+    assert texts(made) == [b"small"]
+
+
+def test_an_uplink_that_comes_again_does_not_send_the_next_confirmed_frame() -> None:
+    made = a_device()
+    made.cell.command(frame(b"first", confirmed=True))
+    made.cell.command(frame(b"second", confirmed=True))
+    made.deaf = True
+    made.again(made.up(b"x"))
+    made.deaf = False
+    for _ in range(4):
+        made.up(b"y")
+    assert texts(made) == [b"first", b"second"]
+    ends = [each["state"] for each in made.told("operator_frame") if each["state"] not in ("queued", "sent")]
+    assert ends == ["acknowledged", "acknowledged"]
+
+
+def test_what_a_gateway_refuses_of_others_leaves_a_confirmed_frame_its_tries() -> None:
+    made = a_device()
+    made.cell.command(frame(b"first", confirmed=True))
+    made.cell.command(frame(b"second"))
+    made.deaf = True
+    uplink = made.up(b"x")
+    made.cell.verdict = lambda transmit: "TOO_LATE"
+    made.again(uplink)
+    made.cell.verdict = lambda transmit: None
+    made.deaf = False
+    for _ in range(4):
+        made.up(b"y")
+    assert sorted(texts(made)) == [b"first", b"second"]
