@@ -405,7 +405,7 @@ def _key_of(path: tuple[str, ...]) -> tuple[tuple[str, ...], type[BaseModel] | N
     for depth, name in enumerate(path, start=1):
         field = section.model_fields.get(name)
         inner = None if field is None else field.annotation
-        if not (isinstance(inner, type) and issubclass(inner, _Section)):
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return path[:depth], section, field
         section = inner
     return path, None, None

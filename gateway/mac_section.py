@@ -16,9 +16,6 @@ __all__ = ["MacSection", "check_mac"]
 
 TrueOrFalse = Annotated[bool, Field(description="true or false, without quotes")]
 Rate = Annotated[int, Field(ge=0, le=15, description="a data rate from 0 to 15")]
-Frequency = Annotated[
-    int, Field(ge=100_000_000, le=3_000_000_000, multiple_of=100, description="whole hertz, as 869525000")
-]
 Frequencies = Annotated[
     list[Annotated[int, Field(ge=0, le=3_000_000_000, multiple_of=100)]],
     Field(max_length=DYNAMIC_CHANNELS, description="a list of up to 16 frequencies in whole hertz"),
@@ -43,11 +40,14 @@ class MacSection(BaseModel):
     channels_hz: Frequencies = []
     downlinks_hz: Frequencies = []
     max_duty_cycle: Annotated[int, Field(ge=0, le=15, description="a whole number from 0 to 15")] = 0
-    dwell: TrueOrFalse | None = None
+    dwell: Annotated[bool | None, Field(description="true or false, without quotes")] = None
     rx1_delay_s: Annotated[int | None, Field(ge=1, le=15, description="whole seconds from 1 to 15")] = None
     rx1_dr_offset: Annotated[int | None, Field(ge=0, le=7, description="a whole number from 0 to 7")] = None
-    rx2_data_rate: Rate | None = None
-    rx2_frequency_hz: Frequency | None = None
+    rx2_data_rate: Annotated[int | None, Field(ge=0, le=15, description="a data rate from 0 to 15")] = None
+    rx2_frequency_hz: Annotated[
+        int | None,
+        Field(ge=100_000_000, le=3_000_000_000, multiple_of=100, description="whole hertz, as 869525000"),
+    ] = None
     confirmed_tries: Annotated[int, Field(ge=1, le=15, description="a whole number from 1 to 15")] = 4
 
     def to_core(self) -> Mac:

@@ -67,7 +67,8 @@ class BlockPlanner:
         except ValueError as error:
             return Refused(str(error))
         if own and delivery.nb_frag > PIECES_MAX:
-            return Refused(f"{delivery.nb_frag} pieces are too many for a node: {PIECES_MAX} at most")
+            what = "a smaller block, or a faster [multicast] data_rate"
+            return Refused(f"{delivery.nb_frag} pieces are too many for a node, {PIECES_MAX} at most: {what}")
         seconds = session_s(self._region, group, plan, delivery.frames_planned, 1)
         if seconds > TOO_LONG * SESSION_MAX_S:
             return Refused(

@@ -84,8 +84,10 @@ class Labels:
         if command.label >= classes:
             return Refused(f"the model has no class {command.label}: 0 to {classes - 1}")
         noon_us = command.noon_us
-        if noon_us is not None and not now_us - KEPT_DAYS * 24 * HOUR_US < noon_us < now_us + 12 * HOUR_US:
-            return Refused(f"nodes keep the last {KEPT_DAYS} days; this one is older, or has not closed yet")
+        if noon_us is not None and noon_us <= now_us - KEPT_DAYS * 24 * HOUR_US:
+            return Refused(f"nodes keep the last {KEPT_DAYS} days, and this one is older")
+        if noon_us is not None and noon_us >= now_us + 12 * HOUR_US:
+            return Refused("this day has not closed yet: a day ends at its noon")
         made = _Waiting(command.dev_eui, command.label, noon_us, command.observation, now_us)
         mine = self._waiting.setdefault(command.dev_eui, {})
         if made.key not in mine and len(mine) >= PER_NODE_MAX:
