@@ -39,6 +39,7 @@ def test_rounds_spend_what_was_predicted(world: World) -> None:
 
 
 def test_what_the_cell_knows_is_counted_from_its_nodes(world: World) -> None:
+    world.run_until(world.end_us)
     known = advice(world.coordinator)["known"]
     registry = list(world.coordinator.registry)
     assert known["reported"] == sum(entry.status.reported_us is not None for entry in registry) > 50
@@ -50,6 +51,7 @@ def test_what_the_cell_knows_is_counted_from_its_nodes(world: World) -> None:
 
 def test_rounds_say_who_took_and_who_refused_their_model(world: World) -> None:
     """Nodes of the crops that learned, by the model they hold; the others hold it too and have no say."""
+    world.run_until(world.end_us)
     shown = rounds(world.coordinator)
     versions = [each["model_version"] for each in shown]
     for place, each in enumerate(shown):
