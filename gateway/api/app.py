@@ -8,12 +8,10 @@ is too slow loses the oldest events, never the daemon's time.  The daemon's last
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import logging
-from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,23 +23,18 @@ from pydantic import Field
 from gateway.api import views
 from gateway.api.advice import advice
 from gateway.api.blocks import add_blocks
-from gateway.api.bodies import AskIn, Eui, FrameIn, ImportIn, LabelIn, ModelIn, RollBackIn, mistakes
+from gateway.api.bodies import AskIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
+from gateway.api.daemon_like import DaemonLike
+from gateway.api.nodes import add_nodes
 from gateway.daemon import Asked, SubscribersFull
-from gateway.data_dir import DataDirError
-from gateway.store.sqlite import LoggedEvent
-from swarm.commands import Command, OpenRound, RemoveNode, RollBack, SetModel, TellLabel
-from swarm.coordinator import Coordinator
-from swarm.effects import Event
-from swarm.inference.plan import Query
+from swarm.commands import OpenRound, RollBack
 from swarm.registry import Refused
 
-__all__ = ["DaemonLike", "create_app"]
+__all__ = ["create_app"]
 
 PAGE_SUFFIXES = frozenset({"", ".html", ".js", ".css", ".svg"})
 WEB = Path(__file__).resolve().parent.parent / "web"
-IN_ONE_TURN = 200
-"""Commands that the daemon gets together: they share a transaction, and the radio is not kept waiting."""
 PAST_MAX = 1_000
 PING_S = 15.0
 GONE_S = 5.0
@@ -50,34 +43,12 @@ LATE_US = 30_000_000
 """An answer that is so far behind its deadline will not come any more."""
 LAST_EVENT = "stopping"
 
-log = logging.getLogger("swarm.gateway")
-
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
 RoundNumber = Annotated[int, Field(ge=0, le=65_535, description="a round's number")]
 Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
 Room = Annotated[int, Field(ge=1, le=16, description="experts that fit in a node")]
 Replicas = Annotated[int, Field(ge=1, le=16, description="nodes that hold each expert, at least")]
 Sequence64 = Annotated[int, Field(ge=0, le=2**63 - 1, description="only events behind this sequence number")]
-
-
-class DaemonLike(Protocol):
-    """What this module needs of the daemon."""
-
-    @property
-    def core(self) -> Coordinator: ...
-    @property
-    def token(self) -> str: ...
-    @property
-    def radio_counters(self) -> Mapping[str, int]: ...
-    def now_us(self) -> int: ...
-    def subscribe(self) -> contextlib.AbstractContextManager[asyncio.Queue[Event]]: ...
-    def past_events(
-        self, *, after: int | None = None, limit: int = 100, kind: str | None = None
-    ) -> Sequence[LoggedEvent]: ...
-    async def command(self, command: Command) -> Refused | None: ...
-    async def ask(self, query: Query) -> Asked | Refused: ...
-    async def hand_in(self, model: SetModel) -> int | Refused: ...
-    async def take_signing_key(self) -> str | None: ...
 
 
 def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
@@ -104,8 +75,7 @@ def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
     api = APIRouter(prefix="/api", dependencies=[Depends(bearer)])
     _cell(api, daemon)
     _events(api, daemon)
-    _nodes(api, daemon)
-    _words(api, daemon)
+    add_nodes(api, daemon)
     _learning(api, daemon)
     _asking(api, daemon)
     add_blocks(api, daemon)
@@ -172,90 +142,6 @@ def _events(api: APIRouter, daemon: DaemonLike) -> None:
     ) -> dict[str, Any]:
         """The latest events from the log on the disk, oldest first; or the first ones behind `after`."""
         return {"events": _past(daemon, kind=kind, after=after, limit=limit)}
-
-
-def _nodes(api: APIRouter, daemon: DaemonLike) -> None:
-    core = daemon.core
-
-    @api.get("/nodes")
-    async def nodes() -> dict[str, Any]:
-        """All nodes with what was last heard of each."""
-        return {"nodes": views.nodes(core)}
-
-    @api.get("/nodes/{dev_eui}")
-    async def node(dev_eui: Eui) -> dict[str, Any]:
-        """One node."""
-        entry = core.registry.get(dev_eui.lower())
-        if entry is None:
-            raise HTTPException(404, f"no node has the DevEUI {dev_eui.lower()}")
-        return views.nodes(core, [entry])[0]
-
-    @api.post("/nodes")
-    async def import_nodes(what: ImportIn) -> dict[str, Any]:
-        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever."""
-        group = None
-        if what.multicast is not None:
-            before = core.downlinks.group
-            answer = await daemon.command(what.multicast.command())
-            if answer is not None:
-                raise HTTPException(409, answer.reason)
-            group = "unchanged" if core.downlinks.group is before else "set"
-        refused, unchanged, changed = [], 0, 0
-        for start in range(0, len(what.nodes), IN_ONE_TURN):
-            batch = what.nodes[start : start + IN_ONE_TURN]
-            commands = [each.command() for each in batch]
-            same = [core.registry.unchanged(command) for command in commands]
-            known = [core.registry.get(command.dev_eui) is not None for command in commands]
-            answers = await asyncio.gather(*map(daemon.command, commands))
-            for row, answer in enumerate(answers):
-                if answer is not None:
-                    who = {"row": start + row, "dev_eui": commands[row].dev_eui}
-                    refused.append({**who, "reason": answer.reason})
-                else:
-                    unchanged += same[row]
-                    changed += known[row] and not same[row]
-        added = len(what.nodes) - len(refused) - unchanged - changed
-        log.info("import: %d nodes added, %d changed, %d refused", added, changed, len(refused))
-        return {
-            "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
-        }  # fmt: skip
-
-    @api.post("/signing-key")
-    async def take_signing_key() -> dict[str, Any]:
-        """Sign with the key that lies in the data directory now; says its public half."""
-        try:
-            return {"signing_key": await daemon.take_signing_key()}
-        except DataDirError as error:
-            raise HTTPException(409, str(error)) from None
-
-    @api.delete("/nodes/{dev_eui}")
-    async def remove(dev_eui: Eui) -> dict[str, Any]:
-        """Forget a node and its keys."""
-        answer = await daemon.command(RemoveNode(dev_eui.lower()))
-        if answer is not None:
-            raise HTTPException(404, answer.reason)
-        return {"removed": dev_eui.lower()}
-
-
-def _words(api: APIRouter, daemon: DaemonLike) -> None:
-    """What nodes are told by hand."""
-
-    @api.post("/nodes/{dev_eui}/labels")
-    async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
-        """Tell a node what somebody saw there; it is told when it is next heard."""
-        told = TellLabel(dev_eui.lower(), what.label, what.noon_us, what.observation)
-        answer = await daemon.command(told)
-        if answer is not None:
-            raise HTTPException(409, answer.reason)
-        return {"waiting": daemon.core.labels.waiting(told.dev_eui)}
-
-    @api.post("/nodes/{dev_eui}/downlink")
-    async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
-        """Send a node a frame; event `operator_frame` tells its fate."""
-        answer = await daemon.command(what.command(dev_eui.lower()))
-        if answer is not None:
-            raise HTTPException(409, answer.reason)
-        return {"queued": dev_eui.lower()}
 
 
 def _learning(api: APIRouter, daemon: DaemonLike) -> None:

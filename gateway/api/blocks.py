@@ -5,17 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException
 from pydantic import Field
 
 from gateway.api.bodies import BlockIn
+from gateway.api.daemon_like import DaemonLike
 from swarm.block_plan import descriptor
 from swarm.commands import CancelBlock, SendBlock
-
-if TYPE_CHECKING:
-    from gateway.api.app import DaemonLike
 
 __all__ = ["add_blocks"]
 

@@ -1,0 +1,108 @@
+"""Nodes over HTTP: who there is, who comes and goes, and what nodes are told by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from gateway.api import views
+from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn
+from gateway.api.daemon_like import DaemonLike
+from gateway.data_dir import DataDirError
+from swarm.commands import RemoveNode, TellLabel
+
+__all__ = ["add_nodes"]
+
+IN_ONE_TURN = 200
+"""Commands that the daemon gets together: they share a transaction, and the radio is not kept waiting."""
+
+log = logging.getLogger("swarm.gateway")
+
+
+def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
+    """The routes below /nodes, and /signing-key."""
+    core = daemon.core
+    _add_words(api, daemon)
+
+    @api.get("/nodes")
+    async def nodes() -> dict[str, Any]:
+        """All nodes with what was last heard of each."""
+        return {"nodes": views.nodes(core)}
+
+    @api.get("/nodes/{dev_eui}")
+    async def node(dev_eui: Eui) -> dict[str, Any]:
+        """One node."""
+        entry = core.registry.get(dev_eui.lower())
+        if entry is None:
+            raise HTTPException(404, f"no node has the DevEUI {dev_eui.lower()}")
+        return views.nodes(core, [entry])[0]
+
+    @api.post("/nodes")
+    async def import_nodes(what: ImportIn) -> dict[str, Any]:
+        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever."""
+        group = None
+        if what.multicast is not None:
+            before = core.downlinks.group
+            answer = await daemon.command(what.multicast.command())
+            if answer is not None:
+                raise HTTPException(409, answer.reason)
+            group = "unchanged" if core.downlinks.group is before else "set"
+        refused, unchanged, changed = [], 0, 0
+        for start in range(0, len(what.nodes), IN_ONE_TURN):
+            batch = what.nodes[start : start + IN_ONE_TURN]
+            commands = [each.command() for each in batch]
+            same = [core.registry.unchanged(command) for command in commands]
+            known = [core.registry.get(command.dev_eui) is not None for command in commands]
+            answers = await asyncio.gather(*map(daemon.command, commands))
+            for row, answer in enumerate(answers):
+                if answer is not None:
+                    who = {"row": start + row, "dev_eui": commands[row].dev_eui}
+                    refused.append({**who, "reason": answer.reason})
+                else:
+                    unchanged += same[row]
+                    changed += known[row] and not same[row]
+        added = len(what.nodes) - len(refused) - unchanged - changed
+        log.info("import: %d nodes added, %d changed, %d refused", added, changed, len(refused))
+        return {
+            "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
+        }  # fmt: skip
+
+    @api.post("/signing-key")
+    async def take_signing_key() -> dict[str, Any]:
+        """Sign with the key that lies in the data directory now; says its public half."""
+        try:
+            return {"signing_key": await daemon.take_signing_key()}
+        except DataDirError as error:
+            raise HTTPException(409, str(error)) from None
+
+    @api.delete("/nodes/{dev_eui}")
+    async def remove(dev_eui: Eui) -> dict[str, Any]:
+        """Forget a node and its keys."""
+        answer = await daemon.command(RemoveNode(dev_eui.lower()))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"removed": dev_eui.lower()}
+
+
+def _add_words(api: APIRouter, daemon: DaemonLike) -> None:
+    """What nodes are told by hand."""
+
+    @api.post("/nodes/{dev_eui}/labels")
+    async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
+        """Tell a node what somebody saw there; it is told when it is next heard."""
+        told = TellLabel(dev_eui.lower(), what.label, what.noon_us, what.observation)
+        answer = await daemon.command(told)
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"waiting": daemon.core.labels.waiting(told.dev_eui)}
+
+    @api.post("/nodes/{dev_eui}/downlink")
+    async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
+        """Send a node a frame; event `operator_frame` tells its fate."""
+        answer = await daemon.command(what.command(dev_eui.lower()))
+        if answer is not None:
+            raise HTTPException(409, answer.reason)
+        return {"queued": dev_eui.lower()}
