@@ -12,6 +12,7 @@ import heapq
 import os
 import re
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ NEVER_US = 1 << 62
 
 
 @dataclass
-class Modem:
+class Modem(ABC):
     """The radio and the settings of one modem; `say` takes its lines."""
 
     cell: Cell
@@ -147,17 +148,21 @@ class Modem:
 
     # -- the dialect ------------------------------------------------------------------------------
 
+    @abstractmethod
     def command(self, line: str) -> None:
-        raise NotImplementedError
+        """The program wrote this line."""
 
+    @abstractmethod
     def on_joined(self, joined: bool) -> None:
-        raise NotImplementedError
+        """A join came to its end."""
 
+    @abstractmethod
     def on_sent(self) -> None:
-        raise NotImplementedError
+        """The receive windows of an uplink are over."""
 
+    @abstractmethod
     def on_downlink(self, f_port: int, payload: bytes, multicast: bool) -> None:
-        raise NotImplementedError
+        """The radio received something."""
 
     def boot(self) -> None:
         """Power fails and returns: session, group and settings are gone, the DevNonce is not."""

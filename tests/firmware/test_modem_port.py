@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from itertools import pairwise
@@ -23,8 +22,6 @@ NODES = """id,lat,lon,height_m,crop,dev_eui,activation,report_min
 a1,47.0010,8.0000,2.0,potato,70B3D57ED0000001,otaa,60
 t1,47.0020,8.0010,2.0,tomato,70B3D57ED0000002,abp,60
 """
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is missing: apt-get install gcc")
 
 
 @pytest.fixture(scope="module")
