@@ -28,7 +28,6 @@ from collections import Counter
 from collections.abc import Mapping
 
 from swarm.asking import Asking
-from swarm.blocks import Blocks
 from swarm.borrowing import Borrowing
 from swarm.commands import (
     AddNode,
@@ -61,6 +60,7 @@ from swarm.expert_asking import ExpertAsking
 from swarm.group_keys import set_multicast
 from swarm.inference.plan import Query
 from swarm.labels import Labels
+from swarm.large_blocks.blocks import Blocks
 from swarm.mac import commands as mac_commands
 from swarm.mac import session as mac_session
 from swarm.mac.commands import NetworkMac, answer_room

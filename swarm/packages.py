@@ -7,9 +7,9 @@ noted; TS006 (FPort 203) has nothing else here.
 
 from __future__ import annotations
 
-from swarm.blocks import Blocks
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose
+from swarm.large_blocks.blocks import Blocks
 from swarm.registry import Entry
 from swarm.wire import clock_sync
 from swarm.wire.packages import F_PORTS, Package, PackageVersionAns, decode_version_uplink

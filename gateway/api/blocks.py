@@ -12,8 +12,8 @@ from pydantic import Field
 
 from gateway.api.bodies import BlockIn
 from gateway.api.daemon_like import DaemonLike
-from swarm.block_plan import descriptor
 from swarm.commands import CancelBlock, SendBlock
+from swarm.large_blocks.plan import descriptor
 
 __all__ = ["add_blocks"]
 

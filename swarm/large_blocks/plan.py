@@ -6,8 +6,8 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 
-from swarm.block_job import PIECES_MAX, SESSION_MAX_S, Job, session_s
 from swarm.commands import BLOCK_MAX, SendBlock
+from swarm.large_blocks.job import PIECES_MAX, SESSION_MAX_S, Job, session_s
 from swarm.mac.session import MulticastGroup
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Refused, Registry

@@ -2,7 +2,7 @@
 
 Theory of operation.  One block is on its way at a time, for there is one group; others wait in a queue.
 Receivers of nodes are on in announced windows alone, so the next round's programme carries the OFFER, several
-times over, and the group sends when that window is over (`swarm.block_sending`).  Where no rounds open
+times over, and the group sends when that window is over (`swarm.large_blocks.sending`).  Where no rounds open
 windows, each node is offered the session after its next uplinks, and the start leaves time for two of them.
 Devices of another make (those with a GenAppKey) are set up by unicast first; the group waits for them,
 `SETUP_PERIODS` report periods at most.  When it has nothing more to say, or receivers are off, the rest is
@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from swarm.block_job import Job
-from swarm.block_plan import BlockPlanner, descriptor
-from swarm.block_sending import FRAGMENT_PORT, SECOND_US, BlockSending
 from swarm.commands import CancelBlock, SendBlock
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Malformed, Row, Store
+from swarm.large_blocks.job import Job
+from swarm.large_blocks.plan import BlockPlanner, descriptor
+from swarm.large_blocks.sending import FRAGMENT_PORT, SECOND_US, BlockSending
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.transport.delivery import SESSION_CNTS, Phase, State

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from swarm.block_job import SHARE, Job, session_s
 from swarm.downlinks import MULTICAST_LEAD_US, Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Purpose
+from swarm.large_blocks.job import SHARE, Job, session_s
 from swarm.phy.regions import Region
 from swarm.transport.delivery import Phase
 from swarm.wire import app, offer
