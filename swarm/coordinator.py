@@ -3,10 +3,10 @@
 Theory of operation.  An uplink walks, in this order:
 
     on_uplink -> mac.dedup (one frame, many gateways) -> wire.lorawan.parse -> registry (whose DevAddr)
-    -> mac.session.accept (counter, MIC, decrypt) -> wire.app.decode_uplink
-    -> rounds.on_update | asking.on_answer | expert_asking | borrowing | status
-    (FPorts 200-203: packages -> the clock, or blocks)
-    -> downlinks.answer (RX1/RX2 of this very uplink)
+    -> mac.session.accept (counter, MIC, decrypt) -> mac.commands (what the device answered)
+    -> wire.app.decode_uplink -> rounds.on_update | asking.on_answer | expert_asking | borrowing | status
+    (FPorts 200-203: packages -> the clock, or large_blocks.blocks)
+    -> downlinks.answer (RX1/RX2 of this very uplink, with mac.commands' requests)
 
 (where somebody else's network server does the MAC, on_application_uplink enters at wire.app, and
 server_nodes answers), and a round, when its quorum or deadline has come:
@@ -16,10 +16,11 @@ server_nodes answers), and a round, when its quorum or deadline has come:
 
 A question: on_query -> inference.plan -> downlinks.enqueue -> (nodes answer) -> inference.combine; a node's
 own question for an expert that it lacks: expert_asking -> the gateway's replica, or holders -> downlinks.
-A large block: on_command -> blocks -> transport.delivery -> downlinks, between the windows of rounds.
-There is no fourth way.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in
-the order given.  All state lives in rows that `Store` effects wrote: a coordinator made from the
-same rows goes on where the last one stopped.
+A large block: on_command -> large_blocks.blocks -> transport.delivery -> downlinks, between the windows of
+rounds.  Labels, loans and frames by hand wait in downlinks like the rest.  There is no second way onto the
+air.  Drivers call `poll` whenever `poll_at` says so, and perform the effects in the order given.
+All state lives in rows that `Store` effects wrote: a coordinator made from the same rows goes on where the
+last one stopped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""One Flower strategy per block of the vector: each sees only the nodes that said something about its block.
+"""One Flower strategy per chunk of the vector: each sees only the nodes that said something about its chunk.
 
     strategy = Blockwise("FedMedian", shape)
     done = strategy.aggregate(strategy.rounds + 1, master, replies)     # NaN: nothing was said
 
-A node counts whole or not at all: where a block's strategy fails (Bulyan with too few replies, say), its
-nodes are left out of all blocks, told as errors, not acknowledged, and keep what they sent.
+A node counts whole or not at all: where a chunk's strategy fails (Bulyan with too few replies, say), its
+nodes are left out of all chunks, told as errors, not acknowledged, and keep what they sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from swarm.federation import blocks
+from swarm.federation import chunks
 from swarm.federation.reply import PER_BLOCK, Reply
 from swarm.federation.strategy import Aggregated, Aggregator, FlowerStrategy, OptionValue, ReplyError
 from swarm.model.layout import ADAPTER_SIZE, Shape
@@ -38,9 +38,9 @@ class Blockwise:
         self._made()  # names and options are checked at once
 
     def aggregate(self, server_round: int, global_vector: Float64, replies: Sequence[Reply]) -> Aggregated:
-        """As `FlowerStrategy.aggregate`; every block that a reply speaks of is said in full."""
+        """As `FlowerStrategy.aggregate`; every chunk that a reply speaks of is said in full."""
         contexts = (len(global_vector) - ADAPTER_SIZE) // self._shape.head_size
-        parts = blocks.parts(self._shape, contexts)
+        parts = chunks.parts(self._shape, contexts)
         good = list(replies)
         left_out = {
             reply.node_index: ReplyError(reply.node_index, "shape")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from swarm.federation import blocks, changes, features, prototypes
+from swarm.federation import changes, chunks, features, prototypes
 from swarm.federation.reply import FEATURES, MASKED_SUMS, PER_BLOCK, PROTOTYPES, Reply
 from swarm.model.layout import Shape
 from swarm.model.vector import VERSIONS, Float64
@@ -104,7 +104,7 @@ def _blocks(held: Sequence[Held], master: Float64, shape: Shape, contexts: int) 
         for update in held
         if isinstance(update.message, app.Blocks)
     ]
-    vectors = blocks.reply_vectors(master, shape, discounted)
+    vectors = chunks.reply_vectors(master, shape, discounted)
     return [
         Reply(update.node_index, vector, update.message.num_examples)
         for update, vector in zip(held, vectors, strict=True)
@@ -139,7 +139,7 @@ _ROWS = (
     _change_mode(RoundMode.TOP_K_INT4, app.TopKInt4),
     _change_mode(RoundMode.DENSE_INT8, app.DenseInt8),
     Mode(RoundMode.FEATURES, app.Features, True, FEATURES, features.is_plausible, _samples),
-    Mode(RoundMode.BLOCKS, app.Blocks, False, None, blocks.is_plausible, _blocks, per_block=True),
+    Mode(RoundMode.BLOCKS, app.Blocks, False, None, chunks.is_plausible, _blocks, per_block=True),
     Mode(RoundMode.MASKED_SUMS, app.MaskedSums, True, MASKED_SUMS, _is_of_the_model, None),
 )
 MODES: Mapping[RoundMode, Mode] = MappingProxyType({row.wire: row for row in _ROWS})

@@ -10,11 +10,13 @@ FPort, way  type  layout (sizes in bytes)
 10 up       01    type 1, round 2, model_version 2, context 1, num_examples 1, dims 1, class_mask 1,
                   [class_mask of classes 7.. 1: mask bit 7], per class in the mask, ascending: count 1,
                   scale 1, dims/2 of int4 (low nibble: even)
-10 up       02    type 1, round 2, model_version 2, context 1, num_examples 1, magnitude 2, rice_k 1,
-                  count 1, bits, MSB first: per coordinate Rice(gap), sign; zero bits up to the byte
+10 up       02    type 1, round 2, model_version 2, context 1, num_examples 1, magnitude 2,
+                  rice_k 1 (bit 7: of the head alone), count 1, bits, MSB first: per coordinate
+                  Rice(gap), sign; zero bits up to the byte
 10 up       03    type 1, round 2, mode 1, index 1, count 1, slice 1..: a fragment of an update
-10 up       04    type 1, round 2, model_version 2, context 1, num_examples 1, scale 2, rice_k 1,
-                  count 1, bits as in 02, the sign followed by 3 bits |level| - 1
+10 up       04    type 1, round 2, model_version 2, context 1, num_examples 1, scale 2,
+                  rice_k 1 (bit 7: of the head alone), count 1, bits as in 02, the sign followed by
+                  3 bits |level| - 1
 10 up       05    type 1, round 2, model_version 2, context 1, num_examples 1, scale_adapter 2,
                   scale_head 2, [512 x i1: scale_adapter not 0], 33 x i1 per class
 10 up       06    type 1, round 2, model_version 2, context 1, num_examples 1, scale 1, labels as nibbles

@@ -5,7 +5,7 @@ round (`place_of` in swn_compose_changes.c).  So the nodes of a chunk can be com
 coordinate, which the median, the trimmed mean and the Krum family need, in frames that even SF12 has.
 
 The reply of a node is the master plus its change where it said anything, and NaN elsewhere; what a strategy
-makes of the nodes of each block is `federation.blockwise`'s affair.
+makes of the nodes of each chunk is `federation.blockwise`'s affair.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCALE_MAX = 4682
 
 
 def parts(shape: Shape, contexts: int) -> list[slice]:
-    """The blocks of the global vector: the adapter's, then those of each context's head."""
+    """The chunks of the global vector: the adapter's, then those of each context's head."""
     wholes = [(0, ADAPTER_SIZE)]
     wholes += [(s.start, s.stop) for s in (shape.local_slices(context)[1] for context in range(contexts))]
     return [slice(at, min(at + CHUNK, end)) for start, end in wholes for at in range(start, end, CHUNK)]
