@@ -125,10 +125,12 @@ class MulticastIn(_Strict):
 
 
 class ImportIn(_Strict):
-    """What `swarm pilot provision` wrote: nodes, and the group they share."""
+    """What `swarm pilot provision` wrote: nodes, and the group they share; `check`: change nothing, only say
+    which nodes would be refused."""
 
     nodes: Annotated[list[NodeIn], Field(max_length=BATCH_MAX)] = []
     multicast: MulticastIn | None = None
+    check: bool = False
 
 
 class ModelIn(_Strict):

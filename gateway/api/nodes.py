@@ -9,10 +9,11 @@ from typing import Any
 from fastapi import APIRouter, HTTPException
 
 from gateway.api import views
-from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn
+from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn, NodeIn
 from gateway.api.daemon_like import DaemonLike
 from gateway.data_dir import DataDirError
 from swarm.commands import RemoveNode, TellLabel
+from swarm.coordinator import Coordinator
 
 __all__ = ["add_nodes"]
 
@@ -42,7 +43,15 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes")
     async def import_nodes(what: ImportIn) -> dict[str, Any]:
-        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever."""
+        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever.
+
+        A group is replaced only if none of the nodes that come with it would be refused.
+        """
+        if what.check:
+            return {"refused": _would_be_refused(core, what.nodes)}
+        if what.multicast is not None and what.multicast.replace:
+            for each in _would_be_refused(core, what.nodes):
+                raise HTTPException(409, f"nothing was changed: {each['dev_eui']}: {each['reason']}")
         group = None
         if what.multicast is not None:
             before = core.downlinks.group
@@ -85,6 +94,17 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
         if answer is not None:
             raise HTTPException(404, answer.reason)
         return {"removed": dev_eui.lower()}
+
+
+def _would_be_refused(core: Coordinator, nodes: list[NodeIn]) -> list[dict[str, Any]]:
+    """Those of these nodes that cannot be added as things are, and which known node stands in their way."""
+    found = ((row, node.command()) for row, node in enumerate(nodes))
+    refusals = ((row, command, core.registry.refusal(command)) for row, command in found)
+    return [
+        {"row": row, "dev_eui": command.dev_eui, "reason": no.reason, "in_the_way": no.in_the_way}
+        for row, command, no in refusals
+        if no is not None
+    ]
 
 
 def _add_words(api: APIRouter, daemon: DaemonLike) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.keys import read_keys
-from gateway.commands.node_files import is_eui, mistake_of, read_nodes
+from gateway.commands.node_files import NodesFile, is_eui, mistake_of, read_nodes
 from gateway.commands.output import AsJson, CommandError, ago, finite, local_time, show_json, show_table
 from gateway.commands.signing import bring_key, warning_without_key
 
@@ -25,6 +25,7 @@ app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=Tr
 BATCH = 1000
 RISKS = ("low", "medium", "high")
 CLASSES_MAX = 10
+LINES_MAX = 10
 NOON_HOUR = 12
 MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
 """What a node says of what it does not measure."""
@@ -213,12 +214,15 @@ def import_nodes(
     FILE is a directory that `swarm pilot provision` made, a CSV file (columns dev_eui, name, crop,
     activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...},
     "signing_key": "..."}.
-    Bad rows are named, one line each, and the others are taken.
+    Bad rows are named, one line each, and the others are taken; where a group or key is to be replaced, all
+    or nothing.
 
     Example: swarm nodes import pilot-keys
     """
     table = read_nodes(file)
     client = Client(config_file)
+    if replace_multicast or replace_signing_key:
+        _refuse_unless_all(client, table)
     group = {**table.multicast, "replace": replace_multicast} if table.multicast else None
     is_new_key = False
     if table.signing_seed is not None:
@@ -244,6 +248,28 @@ def import_nodes(
         _warn_of_channel(file, table.channel, client.get("/api/state"))
     if refused:
         raise CommandError("\n".join(refused))
+
+
+def _refuse_unless_all(client: Client, table: NodesFile) -> None:
+    """CommandError before anything is replaced, if a node of the file would be left out: the cell would then
+    speak to nodes that it does not know."""
+    lines, old = list(table.mistakes), list[str]()
+    for start in range(0, len(table.nodes), BATCH):
+        batch = table.nodes[start : start + BATCH]
+        body = {"nodes": [node for _, node in batch], "check": True}
+        for each in client.post("/api/nodes", body, timeout_s=300.0)["refused"]:
+            lines.append(f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}")
+            old += [each["in_the_way"]] if each["in_the_way"] else []
+    if not lines:
+        return
+    if len(lines) > LINES_MAX:
+        lines[LINES_MAX:] = [f"and {len(lines) - LINES_MAX} more like these"]
+    if old:
+        lines.append(
+            "first remove the old nodes that are in the way, then import again:"
+            f" swarm nodes remove -y {' '.join(dict.fromkeys(old))}"
+        )
+    raise CommandError("\n".join([*lines, "nothing was changed"]))
 
 
 def _imported(counts: Counter[str], refused: int, multicast: str | None, *, is_new_key: bool) -> str:
@@ -305,21 +331,22 @@ def send(
 
 @app.command()
 def remove(
-    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
+    node_names: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names or DevEUIs.")],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
-    """Forget a node and its keys; should it come back with the same ones, its counters go on.
+    """Forget nodes and their keys; should they come back with the same ones, their counters go on.
 
-    Example: swarm nodes remove 70b3d57ed0000001
+    Example: swarm nodes remove west-1 70b3d57ed0000001
     """
     client = Client(config_file)
-    node = _find(client, node_name)
-    dev_eui = node["dev_eui"]
+    found = {node["dev_eui"]: node for node in (_find(client, name) for name in node_names)}
     if not yes:
-        typer.confirm(f"Forget {dev_eui} ({node['name']}) and its keys?", abort=True)
-    client.delete(f"/api/nodes/{dev_eui}")
-    typer.echo(f"{dev_eui}: removed")
+        who = ", ".join(f"{dev_eui} ({node['name']})" for dev_eui, node in found.items())
+        typer.confirm(f"Forget {who} and {'its' if len(found) == 1 else 'their'} keys?", abort=True)
+    for dev_eui in found:
+        client.delete(f"/api/nodes/{dev_eui}")
+        typer.echo(f"{dev_eui}: removed")
 
 
 def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any] | None) -> dict[str, Any]:
