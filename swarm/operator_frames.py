@@ -114,10 +114,11 @@ class OperatorFrames:
 
     def _queue(self, frame: _Frame) -> bool:
         def sent(at_us: int, airtime_us: int) -> list[Effect]:
-            """It has its slot, or gave it back (the frame then waits again)."""
+            """It has its slot, or gave it back, and the try too (the frame then waits again)."""
             if airtime_us < 0:
+                frame.tries -= 1
                 self._frames[frame.number] = frame
-                return [Store(TABLE, str(frame.number), frame.to_row())]
+                return [Store(TABLE, str(frame.number), frame.to_row()), frame.event(at_us, "queued")]
             frame.tries += 1
             if not command.confirmed:
                 return self._done(at_us, frame, "sent")

@@ -102,3 +102,24 @@ def test_what_a_gateway_refuses_of_others_leaves_a_confirmed_frame_its_tries() -
     for _ in range(4):
         made.up(b"y")
     assert sorted(texts(made)) == [b"first", b"second"]
+
+
+def test_what_the_gateway_refuses_is_no_try() -> None:
+    """Goal: `tries` counts frames on the air, before a restart and behind it.  Method: two refusals each."""
+    for confirmed in (False, True):
+        made = a_device()
+        made.cell.command(frame(b"late", confirmed=confirmed))
+        made.cell.verdict = lambda transmit: "TOO_LATE"
+        made.up()
+        made.up()
+        (row,) = made.cell.rows["operator_frame"].values()
+        assert row["tries"] == 0
+        made.cell.restart()
+        made.cell.keep_alive()
+        made.cell.verdict = lambda transmit: None
+        made.up()
+        made.up()
+        assert texts(made) == [b"late"]
+        said = [(each["state"], each["tries"]) for each in made.told("operator_frame")]
+        assert said[0] == said[2] == said[4] == ("queued", 0)
+        assert said[5:] == [("sent", 1), ("acknowledged", 1)][: 1 + confirmed]
