@@ -55,6 +55,7 @@ from swarm.effects import (
     Row,
     RxFrame,
     Store,
+    Transmit,
     TxAck,
 )
 from swarm.expert_asking import ExpertAsking
@@ -369,7 +370,7 @@ class Coordinator:
         size = self.downlinks.next_size(now_us, session.dev_eui)
         if size is not None:
             room = min(lorawan.FOPTS_MAX, room - size)
-        requests, effects = self.mac.requests(
+        requests = self.mac.requests(
             now_us,
             session,
             accepted,
@@ -379,7 +380,7 @@ class Coordinator:
             cf_list=entry.record.activation == "otaa",
         )
         repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
-        return effects + self.downlinks.answer(
+        effects = self.downlinks.answer(
             now_us,
             rx,
             session,
@@ -388,6 +389,9 @@ class Coordinator:
             adr=self.config.mac.adr and accepted.adr,
             must=accepted.adr_ack_req or repeats,
         )
+        if not any(isinstance(effect, Transmit) for effect in effects):
+            return effects  # nothing was asked: there was no slot
+        return self.mac.asked(now_us, session.dev_eui, requests) + effects
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh
