@@ -210,7 +210,12 @@ def test_a_backup_of_a_running_database_is_private_and_comes_back(
     running.commit([Store("session", "70b3d57ed0000001", {"f_cnt_up": 8})])
     Path("b.db").write_text("an older one")
     Path("b.db").chmod(0o644)
-    assert run(["backup", "b.db"]) == 0
+    assert run(["backup", "b.db"]) == 2
+    assert "is there already; name another file, or write over it with --force" in capsys.readouterr().err
+    assert Path("b.db").read_text() == "an older one"
+    assert run(["backup", str(data_dir / "swarm.db"), "--force"]) == 2
+    assert "is the database itself" in capsys.readouterr().err
+    assert run(["backup", "b.db", "--force"]) == 0
     running.close()
     assert mode("b.db") == 0o600
     assert sorted(Path.cwd().glob("*b.db*")) == [Path.cwd() / "b.db"], "one file, no log, no half copy"
