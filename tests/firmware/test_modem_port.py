@@ -133,7 +133,7 @@ def test_make_takes_names_from_where_it_was_called(pilot: Path, tmp_path: Path) 
     def made(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["make", "-s", "-C", str(ROOT / "node_firmware"), "modem", *options],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PWD": str(tmp_path)},
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PWD": str(tmp_path)},
         )  # fmt: skip
 
     (tmp_path / "keys").symlink_to(pilot)

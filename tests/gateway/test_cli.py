@@ -469,6 +469,7 @@ def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
         "70b3d57ed0000005,east-4",
     ]
     Path("nodes.csv").write_text("dev_eui,name,crop,activation,app_key,node_index\n" + "\n".join(rows) + "\n")
+    Path("nodes.csv").chmod(0o600)
     code, out, lines = swarm(capsys, "nodes", "import", "nodes.csv")
     assert (code, out) == (2, "nodes.csv: 1 node added, 3 refused\n")
     assert sorted(lines) == [
@@ -543,6 +544,7 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         return count
 
     Path("nodes.json").write_text(json.dumps({"nodes": [NODE]}))
+    Path("nodes.json").chmod(0o600)
     with daemon(*ports) as first:
         assert told("nodes", "list") == []
         assert swarm(capsys, "events") == (0, "no events yet\n", [])

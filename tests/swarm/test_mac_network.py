@@ -160,7 +160,7 @@ def test_who_never_answers_is_left_alone_for_a_day(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_found_no_slot_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goal: neither tries nor the daily question are spent by a slow link.  Method: uplinks that come late."""
+    """Goal: neither tries nor the daily question are spent by a slow link.  Method: uplinks come late."""
     pair = MacCell("eu868", Mac(max_duty_cycle=3), adr=False, data_rate=5)
     pair.join()
     hear = pair.cell.core.on_uplink
