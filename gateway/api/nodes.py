@@ -43,10 +43,8 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes")
     async def import_nodes(what: ImportIn) -> dict[str, Any]:
-        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever.
-
-        A group is replaced only if none of the nodes that come with it would be refused.
-        """
+        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever, and a
+        group is replaced only if all nodes that come with it are taken."""
         if what.check:
             return {"refused": _would_be_refused(core, what.nodes)}
         if what.multicast is not None and what.multicast.replace:

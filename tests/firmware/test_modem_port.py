@@ -131,10 +131,9 @@ def test_a_silent_modem_is_told_of_once_a_silence(pilot: Path, programs: dict[st
 
 def test_make_takes_names_from_where_it_was_called(pilot: Path, tmp_path: Path) -> None:
     def made(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["make", "-s", "-C", str(ROOT / "node_firmware"), "modem", *options],
-            capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PWD": str(tmp_path)},
-        )  # fmt: skip
+        here = {**os.environ, "PWD": str(tmp_path)}
+        command = ["make", "-s", "-C", str(ROOT / "node_firmware"), "modem", *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=here)
 
     (tmp_path / "keys").symlink_to(pilot)
     build = made("IDENTITY=keys/headers/a1.h", "NODE=a1")

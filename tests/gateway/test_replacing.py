@@ -79,3 +79,20 @@ def test_over_http_a_group_is_replaced_only_if_no_node_is_refused(served: Served
     assert core.downlinks.group is group
     (refused,) = served.http.post("/api/nodes", json={"nodes": [node], "check": True}).json()["refused"]
     assert refused["in_the_way"] == known.dev_eui and len(core.registry) == 2
+
+
+def test_an_import_warns_when_its_nodes_will_not_hear_this_daemon(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: once, and on standard error."""
+    capsys.readouterr()
+    group = Path("old/multicast.csv")
+    for rate, warnings in ((0, 0), (3, 1)):
+        group.write_text(group.read_text().replace(",0,869525000", f",{rate},869525000"))
+        assert run(("nodes", "import", "old")) == 0
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == warnings
+    assert lines == [
+        "swarm: old: warning: these nodes listen for models at DR3 on 869.525 MHz, the daemon sends them at"
+        " DR0 on 869.525 MHz; set [multicast] data_rate = 3 in its swarm.toml and start it again"
+    ]
