@@ -33,6 +33,7 @@ from swarm.borrowing import Borrowing
 from swarm.commands import (
     AddNode,
     CancelBlock,
+    CancelFrame,
     Command,
     OpenRound,
     RemoveNode,
@@ -217,16 +218,18 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
-            case SendFrame() | TellLabel() | SendBlock() | CancelBlock():
+            case SendFrame() | CancelFrame() | TellLabel() | SendBlock() | CancelBlock():
                 return self._to_nodes(now_us, command)
 
     def _to_nodes(
-        self, now_us: int, command: SendFrame | TellLabel | SendBlock | CancelBlock
+        self, now_us: int, command: SendFrame | CancelFrame | TellLabel | SendBlock | CancelBlock
     ) -> list[Effect] | Refused:
         """What an operator has for nodes."""
         match command:
             case SendFrame():
                 return self.operator_frames.send(now_us, command)
+            case CancelFrame():
+                return self.operator_frames.cancel(now_us, command)
             case TellLabel():
                 return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
             case SendBlock():

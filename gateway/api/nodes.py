@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Path
 
 from gateway.api import views
 from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn, NodeIn
 from gateway.api.daemon_like import DaemonLike
 from gateway.data_dir import DataDirError
-from swarm.commands import RemoveNode, TellLabel
+from swarm.commands import CancelFrame, RemoveNode, TellLabel
 from swarm.coordinator import Coordinator
 
 __all__ = ["add_nodes"]
@@ -107,6 +107,7 @@ def _would_be_refused(core: Coordinator, nodes: list[NodeIn]) -> list[dict[str, 
 
 def _add_words(api: APIRouter, daemon: DaemonLike) -> None:
     """What nodes are told by hand."""
+    one_by_one = asyncio.Lock()
 
     @api.post("/nodes/{dev_eui}/labels")
     async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
@@ -119,8 +120,23 @@ def _add_words(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes/{dev_eui}/downlink")
     async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
-        """Send a node a frame; event `operator_frame` tells its fate."""
-        answer = await daemon.command(what.command(dev_eui.lower()))
+        """Send a node a frame; events `operator_frame` with its number tell its fate."""
+        async with one_by_one:
+            answer = await daemon.command(what.command(dev_eui.lower()))
+            number = daemon.core.operator_frames.newest
         if answer is not None:
             raise HTTPException(409, answer.reason)
-        return {"queued": dev_eui.lower()}
+        return {"queued": dev_eui.lower(), "number": number}
+
+    @api.get("/downlinks")
+    async def sends() -> dict[str, Any]:
+        """Frames sent by hand whose fate is open, oldest first."""
+        return {"downlinks": daemon.core.operator_frames.listing()}
+
+    @api.delete("/downlinks/{number}")
+    async def take_back(number: Annotated[int, Path(ge=1, lt=1 << 53)]) -> dict[str, Any]:
+        """Take back a frame sent by hand."""
+        answer = await daemon.command(CancelFrame(number))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"cancelled": number}
