@@ -308,7 +308,10 @@ class Blocks:
         if job is None:
             return self._ended.get(name)
         states = {dev_eui: job.delivery.state(dev_eui) for dev_eui in job.delivery.nodes}
-        told = {dev_eui: {"state": s.name.lower(), "reason": why} for dev_eui, (s, why) in states.items()}
+        told = {
+            dev_eui: {"state": s.name.lower(), "reason": why, "missing": job.delivery.missing(dev_eui)}
+            for dev_eui, (s, why) in states.items()
+        }
         return {**self.view(job), "each": told}
 
     def _find(self, name: str) -> Job | None:

@@ -425,6 +425,11 @@ class Delivery:
         node = self._nodes[node_id]
         return node.state, node.reason
 
+    def missing(self, node_id: str) -> int | None:
+        """How many fragments a node said last that it needs; None: it has said nothing yet."""
+        node = self._nodes[node_id]
+        return 0 if node.state == State.WHOLE else None if self.is_silent(node_id) else node.missing
+
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._nodes
 
