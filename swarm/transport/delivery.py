@@ -344,9 +344,10 @@ class Delivery:
             node.tries = 0
             room = self.plan.repair_max - node.frames
             node.state = State.LISTENING
-            node.missing, node.poll = answer.missing, self._polls
-            node.by_pieces = answer.memory_error or answer.missing == min(self.nb_frag, MISSING_MAX)
-            node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
+            # Who says that more is missing than there is gets no more than who has nothing.
+            node.missing, node.poll = min(answer.missing, self.nb_frag), self._polls
+            node.by_pieces = answer.memory_error or node.missing == min(self.nb_frag, MISSING_MAX)
+            node.owed = self.nb_frag if node.by_pieces else self._parity_for(node.missing)
             if node.owed > room:
                 node.owed = 0  # another group may still help it
                 if self.phase == Phase.REPAIR:
