@@ -17,6 +17,7 @@ from swarm.commands import SetMulticast
 from swarm.model.container import random_model
 from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import SIGNATURE_SIZE, SigningKey, is_genuine, sign_block
+from swarm.wire.fragmentation import FragSessionStatusAns, encode
 from tests.web.served import Cell, Served
 
 BLOCK = random_model(3, generation=1)
@@ -118,6 +119,29 @@ def test_what_cannot_be_sent_is_refused_in_one_line(
         code, out, lines = said(capsys, *arguments)
         assert (code, out, len(lines)) == (2, "", 1), arguments
         assert why in lines[0]
+
+
+def test_before_the_end_it_is_shown_what_nodes_said(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One has it from before, one misses three, one is removed, and one has said nothing."""
+    takes_key(served)
+    file = tmp_path / "model.swm"
+    file.write_bytes(BLOCK)
+    name = json.loads(said(capsys, "send", str(file), "--json")[1])["descriptor"]
+    first, second, third = list(served.daemon.core.registry)[:3]
+    delivery = served.daemon.core.blocks._jobs[0].delivery
+    for entry, missing in ((first, 0), (second, 3)):
+        status = FragSessionStatusAns(delivery.plan.index, delivery.nb_frag, missing)
+        assert delivery.on_uplink(entry.record.dev_eui, encode(status, 2)) is None
+    assert run(("nodes", "remove", "-y", third.record.dev_eui)) == 0
+    capsys.readouterr()
+    lines = [line.rsplit(maxsplit=1) for line in said(capsys, "show", name)[1].splitlines()]
+    told = {words[0].strip(): words[1] for words in lines if len(words) == 2}
+    for what in ("has it", "misses some", "has said nothing yet", "is left without it"):
+        assert told[what] == "1"
+    assert told[third.record.dev_eui] == "removed"
+    assert json.loads(said(capsys, "show", name, "--json")[1])["each"][second.record.dev_eui]["missing"] == 3
 
 
 def test_what_our_nodes_would_throw_away_is_refused_before_it_is_sent(
