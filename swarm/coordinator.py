@@ -392,8 +392,9 @@ class Coordinator:
             adr=self.config.mac.adr and accepted.adr,
             must=accepted.adr_ack_req or repeats,
         )
-        if not any(isinstance(effect, Transmit) for effect in effects):
-            return effects  # nothing was asked: there was no slot
+        carrying = lorawan.DATA_OVERHEAD - 1 + len(f_opts + requests)
+        if not any(isinstance(effect, Transmit) and len(effect.payload) >= carrying for effect in effects):
+            return effects  # nothing was asked: there was no slot, or one for the acknowledgement alone
         return self.mac.asked(now_us, session.dev_eui, requests) + effects
 
     def _from_server(

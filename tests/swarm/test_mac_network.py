@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.config import Mac
+from swarm.downlinks import Downlinks
 from swarm.effects import Effect, RxFrame
 from swarm.mac.commands import TRIES_MAX
 from swarm.mac.device import EndDevice, Joined, OtaaIdentity
 from swarm.mac.device_commands import DeviceMac
+from swarm.mac.scheduler import Refused as NoSlot
 from swarm.phy.regions import REGION_NAMES
 from swarm.prng import Prng
 from swarm.wire.mac_commands import DevStatusReq, DutyCycleReq
@@ -178,6 +180,29 @@ def test_what_found_no_slot_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> No
     assert [command.cid for command in pair.heard[-1].commands] == [DutyCycleReq.cid, DevStatusReq.cid]
     pair.up()
     assert len(pair.told("mac_set")) == len(pair.told("device_status")) == 1
+
+
+def test_what_gave_way_to_an_acknowledgement_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 15 B of requests need a frame of their own; here there is time for an empty one only."""
+    channels = (867_200_000, 867_400_000, 867_600_000)
+    pair = MacCell(
+        "eu868", Mac(channels_hz=channels, dev_status_h=0, max_duty_cycle=3), adr=False, data_rate=5
+    )
+    pair.join()
+    give = Downlinks._class_a_slot
+
+    def short(made: Downlinks, now_us: int, rx: RxFrame, session: Any, size: int, *rest: Any) -> Any:
+        return give(made, now_us, rx, session, size, *rest) if size <= 13 else NoSlot("duty_cycle")
+
+    monkeypatch.setattr(Downlinks, "_class_a_slot", short)
+    for _ in range(TRIES_MAX + 2):
+        pair.up(confirmed=True)
+    assert sum(each.ack for each in pair.heard) == TRIES_MAX + 2
+    assert pair.told("mac_command_refused") == [] and pair.cell.rows.get("mac", {}) == {}
+    monkeypatch.setattr(Downlinks, "_class_a_slot", give)
+    pair.up()
+    pair.up()
+    assert len(pair.told("mac_set")) == 4
 
 
 def test_a_refused_data_rate_bounds_what_is_asked_next(monkeypatch: pytest.MonkeyPatch) -> None:
