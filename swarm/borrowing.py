@@ -6,8 +6,10 @@ the wanted one, the order goes down in that STATUS's receive window.  Orders end
 renewed in time, so that nothing goes on when the gateway is gone.
 
     survey     each node sends its hours for a week, its neighbours with it
-    decide     `inference.pairing`: defects of its humidity, neighbours in the order of their correlation;
+    decide     `inference.pairing`: defects of its humidity, neighbours, the most alike first;
                what is missing is borrowed, what is biased is corrected, and what would not help is refused
+    compare    a week of weather may flatter a neighbour: who borrows humidity, and whoever might lend it,
+               go on with their temperatures, and lenders are chosen again from all of it
     lend       lenders send their day after each noon; a borrower asks for it, and is answered in the receive
                window of its own request with the mean of its lenders
     watch      a lender that falls silent is left for the next one; a borrower whose labels say that its own
@@ -39,9 +41,11 @@ from swarm.wire.lorawan import DATA_OVERHEAD
 __all__ = ["Borrowing"]
 
 DAY_US = 86_400_000_000
-KEPT_DAYS = 10
-PRIOR_PER_KM = 0.03
-"""What a kilometre costs in correlation: near nodes share showers and soil, which a week may not show."""
+KEPT_DAYS = 32
+"""Of a survey and comparison, which last 30 days at most."""
+PRIOR_PER_KM = 0.05
+"""How much farther apart (`Match.apart`) a kilometre makes two nodes: near ones share showers and soil, which
+days of temperatures may not show."""
 UNPLACED_M = 5_000.0
 NEIGHBOURS_MAX = 8
 """Neighbours that are surveyed with a node, the nearest ones, and so many lenders are remembered."""
@@ -134,7 +138,7 @@ class Borrowing:
             effects += self._survey(now_us, entry, member)
         needs = flags & (NO_HUMIDITY | NO_RAIN | SUSPECTS)
         if self._surveyed(now_us, dev_eui, member) and (
-            member.decided_us < member.survey_us or needs != member.needs
+            self._is_due(now_us, member) or needs != member.needs
         ):
             member.needs = needs
             effects += self._decide(now_us, entry, member)
@@ -219,7 +223,7 @@ class Borrowing:
             for dev_eui, member in self._members.items()
             if member.humidity_from or member.rain_from or member.correction_half
         }
-        lenders = {lender for lender, loans in self._borrowers.items() if loans}
+        lenders = {lender for lender, loans in self._borrowers.items() if any(loans.values())}
         return frozenset(borrowers), frozenset(lenders)
 
     # -- orders -----------------------------------------------------------------------------------
@@ -244,11 +248,12 @@ class Borrowing:
 
     def _wanted(self, now_us: int, dev_eui: str, member: _Member) -> tuple[int, int, int]:
         """What the node should send, use and add to its humidity."""
-        send = 0
-        for bits in self._borrowers.get(dev_eui, {}).values():
-            send |= bits
+        send = wire.TEMPERATURE if self._compares(now_us, member) else 0
+        for borrower, bits in self._borrowers.get(dev_eui, {}).items():
+            send |= bits | (wire.TEMPERATURE if self._compares(now_us, self._members[borrower]) else 0)
         if now_us < member.survey_until_us and not self._has_survey(dev_eui, member):
-            send |= self._sensors(dev_eui) | wire.TEMPERATURE
+            sensors = self._sensors(dev_eui)  # rain without humidity says nothing in a survey
+            send |= wire.TEMPERATURE | (sensors if sensors & wire.HUMIDITY else 0)
         use = wire.USE_HUMIDITY if member.humidity_from else 0
         use |= wire.USE_RAIN if member.rain_from and not self._rain_is_open(member) else 0
         return send & (self._sensors(dev_eui) | wire.TEMPERATURE), use, member.correction_half
@@ -289,6 +294,20 @@ class Borrowing:
         return bool(member.survey_us) and (
             now_us >= member.survey_until_us or self._has_survey(dev_eui, member)
         )
+
+    def _compares(self, now_us: int, member: _Member) -> bool:
+        """Whether the node's temperatures, and those of all that might lend to it, are still wanted."""
+        return bool(member.humidity_from) and now_us < self._compared_us(member)
+
+    def _compared_us(self, member: _Member) -> int:
+        return member.survey_us + self._settings.compare_days * DAY_US
+
+    def _is_due(self, now_us: int, member: _Member) -> bool:
+        """Whether to decide: after a survey, and after the comparison, for which a loan that runs waits."""
+        compared_us = self._compared_us(member)
+        if member.humidity_from and compared_us > member.survey_us:
+            return member.decided_us < compared_us <= now_us
+        return member.decided_us < member.survey_us
 
     def _near(self, entry: Entry) -> dict[str, float]:
         """Other nodes that were heard and how far away they are (m), the nearest first."""
@@ -338,7 +357,8 @@ class Borrowing:
 
     def _defect(self, dev_eui: str, ranked: list[tuple[str, Match]]) -> Defect | None:
         """What is wrong with the node's humidity sensor, if it has one and sent its hours."""
-        days = self._survey_days(dev_eui, self._members[dev_eui])
+        survey = self._survey_days(dev_eui, self._members[dev_eui])
+        days = {day: found for day, found in survey.items() if found.humidity is not None}
         if not days or not self._sensors(dev_eui) & wire.HUMIDITY:
             return None
         witnesses = [
@@ -372,7 +392,7 @@ class Borrowing:
                 continue
             if self._sound(each):
                 found.append((each, result))
-        found.sort(key=lambda pair: near[pair[0]] / 1000 * PRIOR_PER_KM - pair[1].correlation)
+        found.sort(key=lambda pair: near[pair[0]] / 1000 * PRIOR_PER_KM + pair[1].apart)
         return found if compared else None
 
     def _sound(self, dev_eui: str) -> bool:
@@ -397,7 +417,7 @@ class Borrowing:
         return bool(lenders) and self._members[lenders[0]].rainy_hours < RAINY_MIN
 
     def _lend(self, dev_eui: str, member: _Member) -> None:
-        """Note with its lenders what this node borrows."""
+        """Note what this node borrows with its lenders, and with those that might become its lenders."""
         for borrowers in self._borrowers.values():
             borrowers.pop(dev_eui, None)
         loans = (
@@ -405,9 +425,9 @@ class Borrowing:
             (member.rain_from, wire.RAIN | wire.HUMIDITY),
         )
         for names, bits in loans:
-            for lender in _names(names)[: self._settings.lenders]:
+            for rank, lender in enumerate(_names(names)):
                 borrowers = self._borrowers.setdefault(lender, {})
-                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | bits
+                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | (bits if rank < self._settings.lenders else 0)
 
     # -- watching ---------------------------------------------------------------------------------
 
