@@ -188,7 +188,10 @@ class Borrowing:
             return self._refuse_by_labels(now_us, entry, member, message)
         day = _day(now_us, message.age)
         effects = self._leave_silent(now_us, entry, member, day)
-        lent = composed(self._days_of(member.humidity_from, day), self._days_of(member.rain_from, day))
+        lent = composed(
+            self._days_of(member.humidity_from, day, wire.HUMIDITY),
+            self._days_of(member.rain_from, day, wire.RAIN),
+        )
         if lent is None:
             return [*effects, Event("readings_not_there", now_us, {"dev_eui": dev_eui})]
         noon_us = now_us - message.age * wire.AGE_STEP_US
@@ -201,10 +204,12 @@ class Borrowing:
         self._enqueue(now_us, dev_eui, payload, size, "readings")
         return [*effects, Event("readings_lent", now_us, {"dev_eui": dev_eui, "size": size})]
 
-    def _days_of(self, names: str, day: int) -> list[app.Readings]:
-        """That day of the lenders that send, as far as it came."""
-        lenders = _names(names)[: self._settings.lenders]
-        return [found for each in lenders if (found := self._days.get(each, {}).get(day)) is not None]
+    def _days_of(self, names: str, day: int, quantity: int) -> list[app.Readings]:
+        """That day of its lenders; where one's frame was lost, of the next that lends it to others."""
+        days = [found for each in _names(names) if (found := self._days.get(each, {}).get(day)) is not None]
+        humid = quantity == wire.HUMIDITY
+        usable = [found for found in days if (found.humidity if humid else found.rainy) is not None]
+        return usable[: self._settings.lenders]
 
     def forget(self, dev_eui: str) -> list[Store]:
         """The node was removed."""
@@ -427,7 +432,8 @@ class Borrowing:
         for names, bits in loans:
             for rank, lender in enumerate(_names(names)):
                 borrowers = self._borrowers.setdefault(lender, {})
-                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | (bits if rank < self._settings.lenders else 0)
+                lends = bits if rank < self._settings.lenders else 0
+                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | lends
 
     # -- watching ---------------------------------------------------------------------------------
 

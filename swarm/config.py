@@ -135,9 +135,10 @@ class Borrowing:
 
     Every `survey_every_days` each node sends its hours for `survey_days` days, from which neighbours are
     found and defects; until `compare_days` borrowers of humidity and their neighbours go on with temperatures
-    alone, from which lenders are chosen again.  Each borrower has `lenders` of them that send daily (their mean is lent, and what
-    one's lost frame held another has), with a correlation of at least `correlation_min`, none of which spends
-    more than `airtime_ms_max` a day on it.  Orders end by themselves after `lease_days`.
+    alone, from which lenders are chosen again.  Each borrower has `lenders` of them that send daily (their
+    mean is lent, and what one's lost frame held another has), with a correlation of at least
+    `correlation_min`, none of which spends more than `airtime_ms_max` a day on it.  Orders end by themselves
+    after `lease_days`.
     """
 
     enabled: bool = False
