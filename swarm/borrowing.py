@@ -11,7 +11,7 @@ renewed in time, so that nothing goes on when the gateway is gone.
     compare    a week of weather may flatter a neighbour: who borrows humidity, and whoever might lend it,
                go on with their temperatures, and lenders are chosen again from all of it
     lend       lenders send their day after each noon; a borrower asks for it, and is answered in the receive
-               window of its own request with the mean of its lenders
+               window of its own request with the mean of its lenders; one more sends where frames get lost
     watch      a lender that falls silent is left for the next one; a borrower whose labels say that its own
                readings were right more often is left alone
 
@@ -51,6 +51,9 @@ NEIGHBOURS_MAX = 8
 """Neighbours that are surveyed with a node, the nearest ones, and so many lenders are remembered."""
 SILENT_DAYS = 5
 RENEW_DAYS = 7
+LEAKY_DAYS = 14
+LEAKY_SHARE = 0.8
+"""Of the lenders' frames of these days: when fewer came, one more lends, so that few days go without any."""
 REFUSED_DAYS = 30
 LATE_DAYS = 2
 """Days that a survey may take longer because frames or orders were lost."""
@@ -120,7 +123,8 @@ class Borrowing:
             if isinstance(message, app.Readings):
                 self._days.setdefault(dev_eui, {})[int(row["day"])] = message  # type: ignore[arg-type]
                 self._sizes[dev_eui] = len(payload)
-        self._borrowers: dict[str, dict[str, int]] = {}
+        # lender -> borrower -> what it sends for it each day, and what it would if others' frames get lost
+        self._borrowers: dict[str, dict[str, tuple[int, int]]] = {}
         for dev_eui, member in self._members.items():
             self._lend(dev_eui, member)
 
@@ -228,7 +232,12 @@ class Borrowing:
             for dev_eui, member in self._members.items()
             if member.humidity_from or member.rain_from or member.correction_half
         }
-        lenders = {lender for lender, loans in self._borrowers.items() if any(loans.values())}
+        lenders = {
+            lender
+            for lender, loans in self._borrowers.items()
+            for sends, spare in loans.values()
+            if sends or spare & ~wire.TEMPERATURE & self._members.get(lender, _Member()).send
+        }
         return frozenset(borrowers), frozenset(lenders)
 
     # -- orders -----------------------------------------------------------------------------------
@@ -254,8 +263,10 @@ class Borrowing:
     def _wanted(self, now_us: int, dev_eui: str, member: _Member) -> tuple[int, int, int]:
         """What the node should send, use and add to its humidity."""
         send = wire.TEMPERATURE if self._compares(now_us, member) else 0
-        for borrower, bits in self._borrowers.get(dev_eui, {}).items():
-            send |= bits | (wire.TEMPERATURE if self._compares(now_us, self._members[borrower]) else 0)
+        for borrower, (sends, spare) in self._borrowers.get(dev_eui, {}).items():
+            send |= sends | (wire.TEMPERATURE if self._compares(now_us, self._members[borrower]) else 0)
+            if spare and self._leaks(now_us, self._members[borrower]):
+                send |= spare
         if now_us < member.survey_until_us and not self._has_survey(dev_eui, member):
             sensors = self._sensors(dev_eui)  # rain without humidity says nothing in a survey
             send |= wire.TEMPERATURE | (sensors if sensors & wire.HUMIDITY else 0)
@@ -432,10 +443,22 @@ class Borrowing:
         for names, bits in loans:
             for rank, lender in enumerate(_names(names)):
                 borrowers = self._borrowers.setdefault(lender, {})
-                lends = bits if rank < self._settings.lenders else 0
-                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | lends
+                sends, spare = borrowers.get(dev_eui, (0, 0))
+                sends |= bits if rank < self._settings.lenders else 0
+                borrowers[dev_eui] = sends, spare | (bits if rank == self._settings.lenders else 0)
 
     # -- watching ---------------------------------------------------------------------------------
+
+    def _leaks(self, now_us: int, member: _Member) -> bool:
+        """Whether many of the last days' frames of the node's lenders were lost."""
+        today = _day(now_us, 0)
+        days = range(max(today - LEAKY_DAYS, _day(member.survey_us, 0) + 1), today)
+        chosen = (
+            _names(names)[: self._settings.lenders] for names in (member.humidity_from, member.rain_from)
+        )
+        lenders = {each for names in chosen for each in names}
+        came = sum(day in self._days.get(each, {}) for each in lenders for day in days)
+        return len(days) >= LEAKY_DAYS // 2 and came < LEAKY_SHARE * len(days) * len(lenders)
 
     def _leave_silent(self, now_us: int, entry: Entry, member: _Member, day: int) -> list[Effect]:
         """Drop lenders of whom nothing came for days."""

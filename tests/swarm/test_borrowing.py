@@ -103,11 +103,13 @@ def test_survey_pairing_and_the_lent_day() -> None:
     assert renewed.days == made.config.borrowing.lease_days
 
 
-def compared(made: Cell, days: int, flatters: int, restart_on: tuple[int, ...] = ()) -> list[dict[int, int]]:
+def compared(
+    made: Cell, days: int, flatters: int, restart_on: tuple[int, ...] = (), lost_on: tuple[int, ...] = ()
+) -> list[dict[int, int]]:
     """Days on which nodes do as they are ordered; what each sends, day by day.
 
     Node 1 has the borrower's temperatures for the first `flatters` days and then others, node 2 nearly those
-    all the time, node 3 others.
+    all the time, node 3 others.  Node 1's frames are lost on some days.
     """
     off = {0: 0, 1: 1, 2: 2, 3: 9}
     follows, sends, told = dict.fromkeys(range(4), 0), dict.fromkeys(range(4), 0), []
@@ -116,7 +118,7 @@ def compared(made: Cell, days: int, flatters: int, restart_on: tuple[int, ...] =
             for order in report(made, node, follows[node]):
                 follows[node] = order.share_id if order.days else 0
                 sends[node] = order.send if order.days else 0
-            if sends[node] & TEMPERATURE:
+            if sends[node] & TEMPERATURE and not (node == 1 and number in lost_on):
                 rough = 12 if node == 1 and number > flatters else off[node]
                 weather = [90 + 6 * (hour * (number + 3) // 5 % 5) for hour in range(24)]
                 warm = [value + rough * (hour // 3 % 2) for hour, value in enumerate(weather)]
@@ -142,6 +144,16 @@ def test_a_neighbour_that_a_week_flattered_is_left_for_the_better_one(restart_on
     assert made.core.borrowing.parties()[1] == {dev_eui(2)}
 
 
+def test_one_more_lends_where_frames_get_lost() -> None:
+    """Goal: few days without a loan.  Method: its lender loses none, one of ten, every other; restarts."""
+    for lost_on, sends in (((), 0), ((9, 19), 0), (tuple(range(6, 24, 2)), HUMIDITY | TEMPERATURE)):
+        made = cell(lenders=1, compare_days=0)
+        told = compared(made, 24, 99, (22,), lost_on)
+        assert told[-1] == {0: 0, 1: HUMIDITY | TEMPERATURE, 2: sends, 3: 0}
+        lenders = {dev_eui(1), dev_eui(2)} if sends else {dev_eui(1)}
+        assert made.core.borrowing.parties()[1] == lenders
+
+
 def test_without_a_comparison_the_survey_decides() -> None:
     made = cell(lenders=1, compare_days=0)
     told = compared(made, 14, SURVEY + 1)
@@ -158,7 +170,7 @@ def test_a_loan_that_runs_is_not_judged_by_a_later_survey_before_its_comparison(
 
 
 def test_where_a_lenders_frame_was_lost_the_next_one_that_lends_steps_in() -> None:
-    """Goal: a lost frame costs no day.  Method: of its lender nothing came that day, of another node it did."""
+    """Goal: a lost frame costs no day.  Method: nothing of its lender, but of another node."""
     made = cell(lenders=1)
     surveyed(made)
     lender = next(iter(made.core.borrowing.parties()[1]))
