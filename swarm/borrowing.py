@@ -42,7 +42,7 @@ __all__ = ["Borrowing"]
 
 DAY_US = 86_400_000_000
 KEPT_DAYS = 32
-"""Of a survey and comparison, which last 30 days at most."""
+"""As long as a survey and a comparison may last, and two more."""
 PRIOR_PER_KM = 0.05
 """How much farther apart (`Match.apart`) a kilometre makes two nodes: near ones share showers and soil, which
 days of temperatures may not show."""

@@ -143,9 +143,9 @@ class Borrowing:
 
     enabled: bool = False
     survey_days: int = 7
-    compare_days: int = 21
+    compare_days: int = 14
     survey_every_days: int = 90
-    lease_days: int = 14
+    lease_days: int = 28
     lenders: int = 2
     correlation_min: float = 0.6
     airtime_ms_max: int = 3_000

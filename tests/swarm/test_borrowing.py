@@ -97,7 +97,7 @@ def test_survey_pairing_and_the_lent_day() -> None:
     assert request(made, age=0) == [], "today's is not there yet"
     assert made.told("readings_not_there")
     # The order is renewed before it ends, and the lenders' too.
-    made.run_until(made.now_us + 8 * DAY_US)
+    made.run_until(made.now_us + (made.config.borrowing.lease_days - 6) * DAY_US)
     (renewed,) = report(made, BORROWER, follows[BORROWER])
     assert renewed.use == 1 and renewed.share_id != follows[BORROWER]
     assert renewed.days == made.config.borrowing.lease_days
