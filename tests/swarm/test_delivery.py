@@ -308,8 +308,8 @@ def test_nothing_missing_before_anything_came_is_not_believed(mic_error: bool) -
 
 
 class AfterSemtech(Cell):
-    """Nodes with LoRaMac-node's status, version 1: the number of the last fragment, high byte first and without
-    an index, and the pieces that were lost, even when they have been made good."""
+    """Nodes with LoRaMac-node's status, version 1: the last fragment's number, high byte first, no index, and
+    the pieces that were lost, even when they have been made good."""
 
     def __init__(
         self, plan: Plan, count: int, *, seed: int = 1, loss: float = 0.2, restarts: float = 0
