@@ -33,9 +33,9 @@ LEAD_US = 100_000
 """The packet forwarder wants a frame at least 42.5 ms before its start; the network takes the rest."""
 GAP_US = 44_000
 """Pause between two frames of one radio, as the packet forwarder's queue demands it."""
-CLASS_C_GAP_US = 65_000
-"""The same around frames that may as well go a little later.  A forwarder hands a frame to the concentrator 30
-to 50 ms before its start (by version; up to 60 where its operator had to), and drops it without a word if that
+CLASS_C_GAP_US = 64_000
+"""The same around frames that may as well go a little later.  A forwarder hands a frame to the concentrator
+30 to 50 ms before its start (by version; 60 where its operator had to), and drops it without a word if that
 still sends the one before."""
 QUEUE_MAX = 256
 """Frames that may be reserved beyond the instant asked for; more is refused (back-pressure)."""
