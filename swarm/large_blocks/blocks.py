@@ -127,7 +127,7 @@ class Blocks:
         if job is None or dev_eui not in job.delivery:
             return _checked(f_port, payload)
         before = job.node_store(dev_eui)
-        refused = job.hear(dev_eui, f_port, payload)
+        refused = job.hear(now_us, dev_eui, f_port, payload)
         if refused is not None:
             return refused
         after = job.node_store(dev_eui)

@@ -40,6 +40,7 @@ GROUP = 0
 LEAD_US = LEAD_S * SECOND_US
 CLOCKS_US = 2 * SECOND_US
 """What the clocks of others may differ by."""
+CLOCK_PORT = F_PORTS[Package.CLOCK_SYNC]
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
 
@@ -175,6 +176,8 @@ class Job:
         if setup is not None and self._is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
+            if setup.is_wrong:
+                return CLOCK_PORT, setup.resync_request()
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None
             if begins and self.delivery.phase is not Phase.REPAIR:
                 assert self.start_us is not None and self.until_us is not None
@@ -198,7 +201,7 @@ class Job:
 
     # -- what came --------------------------------------------------------------------------------
 
-    def hear(self, dev_eui: str, f_port: int, payload: bytes) -> Malformed | None:
+    def hear(self, now_us: int, dev_eui: str, f_port: int, payload: bytes) -> Malformed | None:
         """A payload on FPort 200 or 201 of a node."""
         if f_port == FRAGMENT_PORT:
             return self.delivery.on_uplink(dev_eui, payload)
@@ -208,7 +211,7 @@ class Job:
         setup = self.setups.get(dev_eui)
         for command in commands if setup is not None else ():
             assert setup is not None
-            setup.hear(command, GROUP)
+            setup.hear(now_us, command, GROUP)
         return None
 
     # -- rows -------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ gateway did not send is not counted, and the end waits for the last one.
 3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `stragglers` such nodes
    get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
+   A decoder that counts nothing any more, though `FROZEN` fragments were sent to who hears the polls, has
+   finished: receivers after Semtech's tell of what they had lost for good (version 1, which says no more).
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
    memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
    answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from enum import IntEnum
 from typing import Any
 
@@ -59,6 +61,8 @@ MISSING_MAX = 255
 """A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
+FROZEN = 8
+"""Fragments that cannot all have been lost: of nodes that lose a fifth, one in four hundred thousand."""
 SESSION_CNTS = 8
 NODES_MAX = 10_000
 ANSWER_MARGIN_US = 5_000_000
@@ -140,7 +144,8 @@ class Plan:
 @dataclass(slots=True)
 class _Node:
     """`missing` is what the node said in poll `poll`; `owed` repair frames go out before it is asked
-    again."""
+    again.  When it first said that it had `received` so many, the group's next fragment was `said_next`, and
+    `said_frames` were sent to it alone."""
 
     state: State
     renewals: int = 0
@@ -149,12 +154,16 @@ class _Node:
     owed: int = 0
     frames: int = 0
     tries: int = 0
+    received: int = 0
+    said_next: int = 0
+    said_frames: int = 0
     by_pieces: bool = False
     acknowledge: bool = False
     reason: str = ""
 
 
-_NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries")
+_SAID = ("received", "said_next", "said_frames")
+_NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries", *_SAID)
 _COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "listen_until_us", "poll_all")
 
 
@@ -293,9 +302,12 @@ class Delivery:
         if isinstance(command, PackageVersionAns):
             if node.state == State.VERSION:
                 self._know_version(node, command.version)
-        elif command.index != self.plan.index:
             return
-        elif isinstance(command, ts004.FragSessionSetupAns):
+        if isinstance(command, ts004.FragSessionStatusAns):
+            command = self._as_counted(node, command)
+        if command.index != self.plan.index:
+            return
+        if isinstance(command, ts004.FragSessionSetupAns):
             if node.state == State.SETUP:
                 self._know_setup(node, command)
         elif isinstance(command, ts004.FragSessionStatusAns):
@@ -331,6 +343,26 @@ class Delivery:
         if node.renewals == SESSION_CNTS:
             self._close(node, State.LEFT, "loses its sessions")
 
+    def _as_counted(self, node: _Node, answer: ts004.FragSessionStatusAns) -> ts004.FragSessionStatusAns:
+        """LoRaMac-node puts the high byte first, without an index: told by more than was ever sent."""
+        most = self._next - 1 + node.frames
+        if self.plan.version > 1 or self.plan.index or (answer.index == 0 and answer.received <= most):
+            return answer
+        low, high = answer.received & 0xFF, answer.index << 6 | answer.received >> 8
+        other = low << 8 | high
+        return replace(answer, index=0, received=other) if other <= most else answer
+
+    def _is_frozen(self, node: _Node, answer: ts004.FragSessionStatusAns) -> bool:
+        """Whether this is what it said before all that was sent since, and cannot have missed."""
+        if (answer.missing, answer.received) != (node.missing, node.received):
+            node.received = answer.received
+            node.said_next, node.said_frames = self._next, node.frames
+            return False
+        sent = node.frames - node.said_frames
+        # Who speaks up while the group is asked hears the group; later nobody knows.
+        sent += self._next - node.said_next if self.phase != Phase.REPAIR else 0
+        return self.plan.version == 1 and answer.received >= self.nb_frag and sent >= FROZEN
+
     def _know_status(self, node: _Node, answer: ts004.FragSessionStatusAns) -> None:
         if answer.no_session:
             node.tries = 0
@@ -340,6 +372,8 @@ class Delivery:
             # Other stacks say that nothing is missing, or judge a MIC, before anything came.
             if answer.received >= self.nb_frag:
                 self._close_received(node, mic_error=answer.mic_error)
+        elif self._is_frozen(node, answer) and not answer.memory_error:
+            self._close_received(node, mic_error=False)
         else:
             node.tries = 0
             room = self.plan.repair_max - node.frames

@@ -2,8 +2,9 @@
 
 Theory of operation.  Two requests, each repeated until it is answered: McGroupSetupReq with McKey sealed for
 this device alone, then, when it is known when the group sends, McClassCSessionReq.  A start that the device
-missed is asked for again with a later one.  A device that refuses the group, the rate or the frequency hears
-nothing of it: blocks reach it by unicast, if they are small enough.
+missed is asked for again with a later one.  A device whose seconds to the start tell of a wrong clock is
+asked to set it (TS003), and told the start once more; twice at most, for not all can.  A device that refuses
+the group, the rate or the frequency hears nothing of it: small blocks reach it by unicast.
 
 Both versions of the standard have the same bytes, but for a bit that version 1 sends as zero.
 """
@@ -16,7 +17,7 @@ from enum import IntEnum
 from swarm.mac.session import MulticastGroup
 from swarm.security.lorawan import AesKey, mc_ke_key, mc_root_key, seal_mc_key
 from swarm.wire import multicast_setup as ts005
-from swarm.wire.clock_sync import gps_s
+from swarm.wire.clock_sync import ForceDeviceResync, encode, gps_s
 
 __all__ = ["LEAD_S", "GroupSetup", "Step"]
 
@@ -25,6 +26,9 @@ F_CNT_LAST = 0xFFFFFFFF
 LEAD_S = 30
 """A session never begins earlier than so long after it is asked for: the frame takes its time."""
 TIME_OUT_MAX = 15
+CLOCK_S = 5
+"""A device's clock may be so far off."""
+RESYNCS_MAX = 2
 
 
 class Step(IntEnum):
@@ -43,6 +47,12 @@ class GroupSetup:
 
     gen_app_key: bytes
     step: Step = Step.GROUP
+    asked_us: int | None = None
+    """When it was last told that it begins at `begins_us`."""
+    begins_us: int = 0
+    resyncs: int = 0
+    is_wrong: bool = False
+    """Its clock is to be set."""
 
     def group_request(self, group: MulticastGroup, number: int) -> bytes:
         """McGroupSetupReq: the device hears the group's frames from the next one on."""
@@ -63,19 +73,25 @@ class GroupSetup:
         request = ts005.McClassCSessionReq(
             number, gps_s(begins_us), time_out, group.frequency_hz, group.data_rate
         )
+        self.asked_us, self.begins_us = at_us, begins_us
         return ts005.encode(request, VERSION)
 
-    def hear(self, command: ts005.Uplink, number: int) -> str | None:
+    def resync_request(self) -> bytes:
+        """ForceDeviceResync."""
+        self.is_wrong = False
+        return encode(ForceDeviceResync(1))
+
+    def hear(self, now_us: int, command: ts005.Uplink, number: int) -> str | None:
         """An answer came; why the device will not hear the group, if so."""
         if isinstance(command, ts005.McGroupSetupAns) and command.group == number:
             if self.step is Step.GROUP:
                 self.step = Step.UNICAST if command.id_error else Step.SESSION
                 return "has no room for the group" if command.id_error else None
         elif isinstance(command, ts005.McClassCSessionAns) and command.group == number:
-            return self._hear_session(command)
+            return self._hear_session(now_us, command)
         return None
 
-    def _hear_session(self, answer: ts005.McClassCSessionAns) -> str | None:
+    def _hear_session(self, now_us: int, answer: ts005.McClassCSessionAns) -> str | None:
         if self.step is not Step.SESSION:
             return None
         if answer.undefined:
@@ -83,6 +99,19 @@ class GroupSetup:
         elif answer.data_rate_error or answer.frequency_error:
             self.step = Step.UNICAST
             return "cannot listen at the group's frequency and data rate"
+        elif self.resyncs < RESYNCS_MAX and self._has_wrong_clock(now_us, answer):
+            self.resyncs += 1
+            self.is_wrong = True
         elif not answer.start_missed:
             self.step = Step.READY
         return None
+
+    def _has_wrong_clock(self, now_us: int, answer: ts005.McClassCSessionAns) -> bool:
+        """Seconds to the start count from when it took the request, or from when it answers."""
+        if self.asked_us is None:
+            return False
+        if answer.time_to_start_s is None:
+            return self.begins_us > now_us  # missed what is to come
+        starts_us = answer.time_to_start_s * 1_000_000
+        early_us, late_us = self.begins_us - now_us, self.begins_us - self.asked_us
+        return not early_us - CLOCK_S * 1_000_000 <= starts_us <= late_us + CLOCK_S * 1_000_000
