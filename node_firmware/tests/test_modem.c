@@ -177,8 +177,7 @@ static void test_rui3_day(bench_t *bench)
     EXPECT_EQ(bench->node.config.payload_max, 222);
     EXPECT_EQ(bench->node.config.status_period_s, 1800); /* the SCHEDULE was heard, and its window is kept */
     EXPECT_EQ(swn_modem_poll(&bench->modem, bench->now_us), bench->node.window_from_us);
-    bench->modem.next_from_us = bench->now_us + HOUR_US;
-    bench->modem.next_until_us = bench->modem.next_from_us + 60 * SECOND_US;
+    bench->port.listen(bench->port.ctx, bench->now_us + HOUR_US, bench->now_us + HOUR_US + 60 * SECOND_US);
     talk(bench, window);
     EXPECT_EQ(bench->node.multicast_received, 1);
     EXPECT_EQ(bench->node.snr_db, 12);
@@ -227,6 +226,33 @@ static void test_duty_cycle(bench_t *bench)
     /* "The programme is over" closes it early. */
     bench->port.listen(bench->port.ctx, bench->now_us, bench->now_us);
     EXPECT_EQ(strcmp(said(bench), "AT+CLASS=A"), 0);
+}
+
+/* One window is open and one announced: neither a session that begins at once nor a longer one of it costs the other. */
+static void test_two_windows(bench_t *bench)
+{
+    const char *session[] = {">AT+CLASS=C", "<OK", ">", "+290000", ">", NULL};
+    const char *longer[] = {"+119000", ">", "+2000", ">AT+CLASS=A", "<OK", ">", NULL};
+    const char *window[] = {"+588000", ">", "+2000", ">AT+CLASS=C", "<OK", ">", "+58000", ">", "+1000", ">AT+CLASS=A", NULL};
+    int64_t from_us;
+
+    begin(bench, &swn_modem_rui3);
+    talk(bench, RUI3_JOIN);
+    from_us = bench->now_us;
+    bench->port.listen(bench->port.ctx, from_us, from_us + 300 * SECOND_US);
+    bench->port.listen(bench->port.ctx, from_us + 1000 * SECOND_US, from_us + 1060 * SECOND_US);
+    talk(bench, session);
+    bench->port.listen(bench->port.ctx, bench->now_us, bench->now_us + 120 * SECOND_US);
+    talk(bench, longer);
+    talk(bench, window);
+    /* An announced window that has begun and is closed before the port was polled stays closed. */
+    begin(bench, &swn_modem_rui3);
+    talk(bench, RUI3_JOIN);
+    bench->port.listen(bench->port.ctx, bench->now_us + SECOND_US, bench->now_us + 60 * SECOND_US);
+    bench->now_us += 2 * SECOND_US;
+    swn_modem_feed(&bench->modem, bench->now_us, NULL, 0);
+    bench->port.listen(bench->port.ctx, bench->now_us, bench->now_us);
+    EXPECT_EQ(said(bench)[0], '\0');
 }
 
 static void test_refusals(bench_t *bench)
@@ -434,6 +460,7 @@ int main(int argc, char **argv)
     test_rui3_day(&bench);
     test_rui3_abp(&bench);
     test_duty_cycle(&bench);
+    test_two_windows(&bench);
     test_refusals(&bench);
     test_silence_and_restart(&bench);
     test_rn2483(&bench);

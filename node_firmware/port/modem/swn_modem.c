@@ -81,7 +81,7 @@ static void say_step(swn_modem_t *modem)
 
 static uint8_t class_wanted(const swn_modem_t *modem)
 {
-    return (uint8_t)(modem->config.always_on || modem->now_us < modem->open_until_us);
+    return (uint8_t)(modem->config.always_on || swn_windows_open(&modem->windows, modem->now_us));
 }
 
 static void say_next(swn_modem_t *modem)
@@ -334,12 +334,7 @@ static void modem_listen(void *ctx, int64_t from_us, int64_t until_us)
 {
     swn_modem_t *modem = ctx;
 
-    if (until_us <= from_us) {
-        modem->open_until_us = from_us;
-    } else {
-        modem->next_from_us = from_us;
-        modem->next_until_us = until_us;
-    }
+    swn_windows_listen(&modem->windows, modem->now_us, from_us, until_us);
 }
 
 static uint32_t modem_random32(void *ctx)
@@ -369,7 +364,7 @@ int swn_modem_init(swn_modem_t *modem, const swn_modem_config_t *config, swn_nod
     modem->prng = config->seed != 0 ? config->seed : 1;
     modem->pause_s = SWN_MODEM_PAUSE_MIN_S;
     modem->free_us = now_us + (int64_t)draw(modem, SWN_MODEM_PAUSE_MIN_S * 1000u) * 1000;
-    modem->next_from_us = SWN_NEVER_US;
+    swn_windows_init(&modem->windows);
     memset(port, 0, sizeof *port);
     port->ctx = modem;
     port->tx = modem_tx;
@@ -413,15 +408,15 @@ static int64_t earlier(int64_t a, int64_t b)
 
 static int64_t next_us(const swn_modem_t *modem)
 {
-    int64_t next = modem->next_from_us;
+    int64_t next = modem->windows.next_from_us;
 
     if (modem->command != SWN_MODEM_IDLE) {
         next = earlier(next, modem->command_until_us);
     } else if (modem->free_us > modem->now_us) {
         next = earlier(next, modem->free_us);
     }
-    if (modem->open_until_us > modem->now_us) {
-        next = earlier(next, modem->open_until_us);
+    if (swn_windows_open(&modem->windows, modem->now_us)) {
+        next = earlier(next, modem->windows.open_until_us);
     }
     if (modem->frame_waits) {
         next = earlier(next, modem->frame_from_us > modem->now_us ? modem->frame_from_us : modem->frame_until_us);
@@ -432,10 +427,7 @@ static int64_t next_us(const swn_modem_t *modem)
 int64_t swn_modem_poll(swn_modem_t *modem, int64_t now_us)
 {
     modem->now_us = now_us;
-    if (modem->next_from_us <= now_us) {
-        modem->open_until_us = modem->next_until_us;
-        modem->next_from_us = SWN_NEVER_US;
-    }
+    swn_windows_begin(&modem->windows, now_us);
     if (modem->command != SWN_MODEM_IDLE && modem->command_until_us <= now_us) {
         on_silence(modem);
     }

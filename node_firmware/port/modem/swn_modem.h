@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "swn_node.h"
+#include "swn_windows.h"
 
 enum {
     SWN_MODEM_LINE_MAX = 576,   /* the longest event: a downlink of 242 bytes in hex */
@@ -141,9 +142,7 @@ typedef struct swn_modem {
     int64_t free_us;           /* no command before */
     int64_t frame_from_us;     /* no frame before: the duty cycle */
     int64_t frame_until_us;    /* then it is given up */
-    int64_t open_until_us;     /* of the window that is open */
-    int64_t next_from_us;      /* of the one that is announced; SWN_NEVER_US: none */
-    int64_t next_until_us;
+    swn_windows_t windows;
     uint32_t prng;
     uint32_t pause_s;
     uint32_t wait_ms;          /* said before a busy */

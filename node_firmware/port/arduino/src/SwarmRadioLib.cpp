@@ -14,9 +14,11 @@ SwarmRadioLib::SwarmRadioLib(PhysicalLayer &radio, LoRaWANNode &lorawan, swn_nod
 {
 }
 
-void SwarmRadioLib::begin(swn_port_t &port, uint32_t (*random32)(void *),
+void SwarmRadioLib::begin(swn_port_t &port, int64_t (*clockUs)(), uint32_t (*random32)(void *),
                           void (*nvmWrite)(void *, uint8_t, const void *, size_t))
 {
+    clockUs_ = clockUs;
+    swn_windows_init(&windows_);
     port = swn_port_t();
     port.ctx = this;
     port.tx = tx;
@@ -62,12 +64,7 @@ void SwarmRadioLib::listen(void *ctx, int64_t fromUs, int64_t untilUs)
 {
     SwarmRadioLib &self = *static_cast<SwarmRadioLib *>(ctx);
 
-    if (untilUs <= fromUs) {
-        self.openUntilUs_ = fromUs;
-    } else {
-        self.nextFromUs_ = fromUs;
-        self.nextUntilUs_ = untilUs;
-    }
+    swn_windows_listen(&self.windows_, self.clockUs_(), fromUs, untilUs);
 }
 
 void SwarmRadioLib::hear(int64_t nowUs, const uint8_t *data, size_t size, const LoRaWANEvent_t &event)
@@ -92,7 +89,7 @@ void SwarmRadioLib::tellPayload()
     swn_set_payload_max(&node_, most);
 }
 
-void SwarmRadioLib::send(int64_t (*clockUs)())
+void SwarmRadioLib::send()
 {
     uint8_t data[DOWNLINK_MAX];
     size_t size = 0;
@@ -108,38 +105,37 @@ void SwarmRadioLib::send(int64_t (*clockUs)())
     lastError = state >= RADIOLIB_ERR_NONE ? lastError : state;
     tellPayload();
     if (state > RADIOLIB_ERR_NONE && size > 0) {
-        hear(clockUs(), data, size, event);
+        hear(clockUs_(), data, size, event);
     }
 }
 
 void SwarmRadioLib::window(int64_t nowUs)
 {
-    if (nextFromUs_ <= nowUs) {
-        openUntilUs_ = nextUntilUs_;
-        nextFromUs_ = SWN_NEVER_US;
-    }
-    const bool wanted = nowUs < openUntilUs_;
+    swn_windows_begin(&windows_, nowUs);
+    const bool wanted = swn_windows_open(&windows_, nowUs) != 0;
     if (wanted && !open_) {
         const int16_t state = lorawan_.startMulticastSession(RADIOLIB_LORAWAN_CLASS_C, group_.address, group_.appSKey,
                                                              group_.nwkSKey, fCntNext_, 0xFFFFFFFF, group_.frequencyHz,
                                                              group_.dataRate);
         open_ = state == RADIOLIB_ERR_NONE;
         lastError = open_ ? lastError : state;
-        openUntilUs_ = open_ ? openUntilUs_ : nowUs; /* this one is lost; the next is announced in the node's next answer */
+        if (!open_) {
+            windows_.open_until_us = nowUs; /* this one is lost; the next is announced in the node's next answer */
+        }
     } else if (!wanted && open_) {
         (void)lorawan_.stopMulticastSession(0);
         open_ = false;
     }
 }
 
-int64_t SwarmRadioLib::run(int64_t nowUs, int64_t (*clockUs)())
+int64_t SwarmRadioLib::run()
 {
     const uint32_t before = received;
 
     if (size_ > 0) {
-        send(clockUs);
-        nowUs = clockUs();
+        send();
     }
+    const int64_t nowUs = clockUs_();
     window(nowUs);
     if (open_) {
         uint8_t data[DOWNLINK_MAX];
@@ -157,5 +153,5 @@ int64_t SwarmRadioLib::run(int64_t nowUs, int64_t (*clockUs)())
     if (open_ || size_ > 0) {
         return nowUs + LISTEN_US;
     }
-    return nextFromUs_ > nowUs ? nextFromUs_ : nowUs + 1;
+    return windows_.next_from_us > nowUs ? windows_.next_from_us : nowUs + 1;
 }

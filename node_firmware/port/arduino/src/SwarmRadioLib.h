@@ -14,6 +14,7 @@
 #include <RadioLib.h>
 
 #include "SwarmNode.h"
+#include "swn_windows.h"
 
 /* Where the multicast group speaks, and its keys. */
 struct SwarmGroup {
@@ -29,8 +30,10 @@ class SwarmRadioLib {
     /* All three must outlive this object. */
     SwarmRadioLib(PhysicalLayer &radio, LoRaWANNode &lorawan, swn_node_t &node);
 
-    /* Fills the port for swn_init(); random32 and nvm_write are the sketch's and may be NULL. */
-    void begin(swn_port_t &port, uint32_t (*random32)(void *), void (*nvmWrite)(void *, uint8_t, const void *, size_t));
+    /* Fills the port for swn_init(). All three functions are the sketch's: the clock that the node is given, and random32 and
+     * nvm_write, which may be NULL. */
+    void begin(swn_port_t &port, int64_t (*clockUs)(), uint32_t (*random32)(void *),
+               void (*nvmWrite)(void *, uint8_t, const void *, size_t));
 
     /* fCntNext: the first multicast counter that is new, as multicastFCnt() said before a reset; 0 at first. */
     void setGroup(const SwarmGroup &group, uint32_t fCntNext);
@@ -40,7 +43,7 @@ class SwarmRadioLib {
     bool windowOpen() const { return open_; }
 
     /* Sends what waits (it takes seconds) and hears what came. Call it when LoRaWAN is activated; returns when to come back. */
-    int64_t run(int64_t nowUs, int64_t (*clockUs)());
+    int64_t run();
 
     /* What RadioLib lets through at the data rate of now: to be told after a join, too. */
     void tellPayload();
@@ -56,7 +59,7 @@ class SwarmRadioLib {
   private:
     static int tx(void *ctx, uint8_t fPort, const uint8_t *data, size_t size);
     static void listen(void *ctx, int64_t fromUs, int64_t untilUs);
-    void send(int64_t (*clockUs)());
+    void send();
     void window(int64_t nowUs);
     void hear(int64_t nowUs, const uint8_t *data, size_t size, const LoRaWANEvent_t &event);
 
@@ -64,10 +67,9 @@ class SwarmRadioLib {
     LoRaWANNode &lorawan_;
     swn_node_t &node_;
     SwarmGroup group_ = {};
+    int64_t (*clockUs_)() = nullptr;
     uint32_t fCntNext_ = 0;
-    int64_t openUntilUs_ = 0;
-    int64_t nextFromUs_ = SWN_NEVER_US;
-    int64_t nextUntilUs_ = 0;
+    swn_windows_t windows_ = {};
     bool open_ = false;
     uint8_t fPort_ = 0;
     size_t size_ = 0; /* of the frame that waits; 0: none */

@@ -69,19 +69,14 @@ static void zephyr_listen(void *ctx, int64_t from_us, int64_t until_us)
 {
     swn_zephyr_t *zephyr = ctx;
 
-    if (until_us <= from_us) {
-        zephyr->open_until_us = from_us;
-    } else {
-        zephyr->next_from_us = from_us;
-        zephyr->next_until_us = until_us;
-    }
+    swn_windows_listen(&zephyr->windows, swn_zephyr_now_us(), from_us, until_us);
 }
 
 void swn_zephyr_init(swn_zephyr_t *zephyr, swn_node_t *node, swn_port_t *port)
 {
     memset(zephyr, 0, sizeof *zephyr);
     zephyr->node = node;
-    zephyr->next_from_us = SWN_NEVER_US;
+    swn_windows_init(&zephyr->windows);
     memset(port, 0, sizeof *port);
     port->ctx = zephyr;
     port->tx = zephyr_tx;
@@ -133,11 +128,8 @@ static void window(swn_zephyr_t *zephyr, int64_t now_us)
 {
     uint8_t wanted;
 
-    if (zephyr->next_from_us <= now_us) {
-        zephyr->open_until_us = zephyr->next_until_us;
-        zephyr->next_from_us = SWN_NEVER_US;
-    }
-    wanted = (uint8_t)(now_us < zephyr->open_until_us);
+    swn_windows_begin(&zephyr->windows, now_us);
+    wanted = swn_windows_open(&zephyr->windows, now_us);
     if (wanted != zephyr->class_c && lorawan_set_class(wanted ? LORAWAN_CLASS_C : LORAWAN_CLASS_A) == 0) {
         zephyr->class_c = wanted;
     }
@@ -151,10 +143,10 @@ static int64_t earlier(int64_t a, int64_t b)
 /* When the port itself has something to do. */
 static int64_t due_us(const swn_zephyr_t *zephyr)
 {
-    int64_t due = zephyr->next_from_us;
+    int64_t due = zephyr->windows.next_from_us;
 
     if (zephyr->class_c) {
-        due = earlier(due, zephyr->open_until_us);
+        due = earlier(due, zephyr->windows.open_until_us);
     }
     if (zephyr->frame_size > 0) {
         due = earlier(due, zephyr->frame_from_us);

@@ -12,6 +12,7 @@
 #define SWN_ZEPHYR_H
 
 #include "swn_node.h"
+#include "swn_windows.h"
 
 enum { SWN_ZEPHYR_FRAME_LIFE_S = 600, SWN_ZEPHYR_RETRY_S = 20 };
 
@@ -27,9 +28,7 @@ typedef struct swn_zephyr_group {
 /* Owned by the caller; fields are for reading only. */
 typedef struct swn_zephyr {
     swn_node_t *node;
-    int64_t open_until_us;
-    int64_t next_from_us;  /* SWN_NEVER_US: no window is announced */
-    int64_t next_until_us;
+    swn_windows_t windows;
     int64_t frame_from_us; /* not tried before */
     int64_t frame_until_us;
     uint32_t sent;

@@ -165,7 +165,7 @@ void setup()
     }
     swn_provisioned_node(&config);
     config.model = &model;
-    swarmRadio.begin(port, nullptr, storeNode);
+    swarmRadio.begin(port, clockUs, nullptr, storeNode);
     if (swn_init(&node, &config, &port, clockUs()) != 0) {
         stop("identity.h is out of range: ", 0);
     }
@@ -192,7 +192,7 @@ void loop()
         return;
     }
     const int64_t nodeUs = swn_poll(&node, nowUs);
-    const int64_t radioUs = swarmRadio.run(nowUs, clockUs);
+    const int64_t radioUs = swarmRadio.run();
     if (!swarmRadio.windowOpen() && swarmRadio.multicastFCnt() != keptFCnt) {
         keptFCnt = swarmRadio.multicastFCnt(); /* once a window: no frame of it can be played to us again */
         store.putUInt("mc", keptFCnt);

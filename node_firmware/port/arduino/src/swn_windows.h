@@ -1,0 +1,1 @@
+../../swn_windows.h
