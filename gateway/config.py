@@ -497,13 +497,10 @@ def _check_together(source: Source, config: GatewayConfig) -> None:
         if multicast.data_rate not in rates:
             problem = f"{area.name} has no LoRa downlink data rate {multicast.data_rate}"
             wrong(rate, problem=problem, remedy=f"give one of {', '.join(map(str, sorted(rates)))}")
-    if multicast.frequency_hz is not None:
-        try:
-            area.sub_band(multicast.frequency_hz)
-        except ValueError:
-            problem = f"{multicast.frequency_hz} Hz is in no sub-band of {area.name}"
-            bands = ", ".join(f"{band.min_hz}-{band.max_hz}" for band in area.sub_bands)
-            wrong(frequency, problem=problem, remedy=f"choose a frequency inside {bands}")
+    if multicast.frequency_hz is not None and not area.allows(multicast.frequency_hz):
+        problem = f"{multicast.frequency_hz} Hz is in no sub-band of {area.name}"
+        bands = ", ".join(f"{band.min_hz}-{band.max_hz}" for band in area.sub_bands)
+        wrong(frequency, problem=problem, remedy=f"choose a frequency inside {bands}")
 
 
 def _check_broker(source: Source, section: str, broker: BrokerSection) -> None:

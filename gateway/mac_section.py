@@ -87,16 +87,13 @@ def _faults(mac: MacSection, region: Region) -> Iterator[tuple[str, str, str]]:
         given = [frequency for frequency in getattr(mac, key) if frequency or key == "channels_hz"]
         if given and is_fixed(region):
             yield key, f"the channels of {region.name} cannot be changed", "use sub_band instead"
-        elif bad := [frequency for frequency in given if not _known(region, frequency)]:
+        elif bad := [frequency for frequency in given if not region.allows(frequency)]:
             yield key, f"{bad[0]} Hz is in no sub-band of {region.name}", "correct it"
-    if mac.rx2_frequency_hz is not None and not _known(region, mac.rx2_frequency_hz):
+    usual = {channel.frequency_hz for channel in region.channels}
+    room = DYNAMIC_CHANNELS - len(usual)
+    if not is_fixed(region) and len(set(mac.channels_hz) - usual) > room:
+        problem = f"a device has {DYNAMIC_CHANNELS} channels, {len(usual)} of them are {region.name}'s own"
+        yield "channels_hz", problem, f"give up to {room} others"
+    if mac.rx2_frequency_hz is not None and not region.allows(mac.rx2_frequency_hz):
         problem = f"{mac.rx2_frequency_hz} Hz is in no sub-band of {region.name}"
         yield "rx2_frequency_hz", problem, "correct it"
-
-
-def _known(region: Region, frequency_hz: int) -> bool:
-    try:
-        region.sub_band(frequency_hz)
-    except ValueError:
-        return False
-    return True

@@ -102,9 +102,7 @@ class LiveGateway:
 
     def _take(self, now_us: int, request: Request) -> str | None:
         """Queue a downlink; the forwarder's word for why not."""
-        try:
-            self.cell.region.sub_band(request.frequency_hz, request.bandwidth_hz)
-        except ValueError:
+        if not self.cell.region.allows(request.frequency_hz, request.bandwidth_hz):
             self.refused += 1
             return "TX_FREQ"
         if request.payload[1:5] == self._mc_addr:

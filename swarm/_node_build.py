@@ -68,7 +68,7 @@ typedef struct {
 } swn_transport_t;
 typedef struct { uint32_t size; uint8_t descriptor[4]; ...; } swn_stored_t;
 typedef struct {
-    swn_transport_t transport; uint8_t state; uint8_t day_sessions; ...;
+    swn_transport_t transport; uint8_t state; ...;
 } swn_receive_t;
 typedef struct {
     swn_receive_t receive; swn_host_flash_t flash; swn_stored_t stored; ...;
@@ -123,13 +123,10 @@ int swn_model_open(swn_model_t *view, const uint8_t *image, size_t size);
 int swn_model_head(const swn_model_t *view, uint8_t context, int16_t *out);
 void swn_model_adapter(const swn_model_t *view, int16_t *out);
 
-typedef struct { const uint8_t *data; size_t size; } swn_span_t;
 typedef struct { ...; } swn_ed25519_t;
 void swn_ed25519_init(swn_ed25519_t *check, const uint8_t *signature, const uint8_t *public_key);
 void swn_ed25519_update(swn_ed25519_t *check, const uint8_t *data, size_t size);
 uint8_t swn_ed25519_final(swn_ed25519_t *check);
-uint8_t swn_ed25519_verify(const uint8_t *signature, const swn_span_t *parts, size_t count,
-                           const uint8_t *public_key);
 
 typedef struct { ...; } swn_aes_t;
 typedef struct { ...; } swn_noise_t;

@@ -80,6 +80,7 @@ from swarm.rounds import Rounds
 from swarm.security.signatures import Signer, SigningKey
 from swarm.server_nodes import Fresh, ServerNodes
 from swarm.wire import app, expert, lorawan
+from swarm.wire.mac_commands import STICKY
 
 __all__ = ["Coordinator"]
 
@@ -382,7 +383,7 @@ class Coordinator:
             and entry.status.uplinks >= mac_commands.UPLINKS_BEFORE_STATUS,
             cf_list=entry.record.activation == "otaa",
         )
-        repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
+        repeats = any(command.cid in STICKY for command in accepted.commands)
         effects = self.downlinks.answer(
             now_us,
             rx,

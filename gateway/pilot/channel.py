@@ -100,11 +100,9 @@ def _check(rules: Region, channel: MulticastChannel) -> None:
             f" give one of {', '.join(map(str, rates))}"
         )
     bandwidth_hz = rules.data_rate(channel.data_rate, uplink=False).bandwidth_hz
-    try:
-        rules.sub_band(channel.frequency_hz, bandwidth_hz)
-    except ValueError:
+    if not rules.allows(channel.frequency_hz, bandwidth_hz):
         bands = ", ".join(f"{band.min_hz}-{band.max_hz}" for band in rules.sub_bands)
         raise ValueError(
             f"--multicast-frequency-hz: {channel.frequency_hz} Hz is in no sub-band of {rules.name};"
             f" choose one inside {bands}"
-        ) from None
+        )

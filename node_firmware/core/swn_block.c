@@ -174,10 +174,23 @@ static uint8_t is_news(uint16_t own, uint16_t version, const swn_signer_t *signe
     return (uint8_t)(signer->public_key == NULL ? version != own : ahead != 0 && ahead <= SWN_VERSIONS / 2);
 }
 
+void swn_signer_begin(const swn_signer_t *signer, swn_ed25519_t *check, const uint8_t signature[SWN_SIGNATURE_SIZE])
+{
+    static const uint8_t TAG[4] = {'S', 'W', 'N', 'B'};
+
+    swn_ed25519_init(check, signature, signer->public_key);
+    swn_ed25519_update(check, TAG, sizeof TAG);
+}
+
+uint8_t swn_signer_final(const swn_signer_t *signer, swn_ed25519_t *check)
+{
+    return signer->verify != NULL ? signer->verify(signer->ctx, check) : swn_ed25519_final(check);
+}
+
 /* Whether the signer made the whole block; its contents end at *length. */
 static uint8_t is_genuine(const swn_block_t *block, const swn_signer_t *signer, uint16_t *length)
 {
-    const uint8_t head[] = {'S', 'W', 'N', 'B', block->kind, (uint8_t)(block->version & 255u), (uint8_t)(block->version >> 8),
+    const uint8_t head[] = {block->kind, (uint8_t)(block->version & 255u), (uint8_t)(block->version >> 8),
                             (uint8_t)(block->base_version & 255u), (uint8_t)(block->base_version >> 8)};
     swn_ed25519_t check;
 
@@ -189,10 +202,10 @@ static uint8_t is_genuine(const swn_block_t *block, const swn_signer_t *signer, 
         return 0;
     }
     *length = (uint16_t)(block->length - SWN_SIGNATURE_SIZE);
-    swn_ed25519_init(&check, block->data + *length, signer->public_key);
+    swn_signer_begin(signer, &check, block->data + *length);
     swn_ed25519_update(&check, head, sizeof head);
     swn_ed25519_update(&check, block->data, *length);
-    return signer->verify != NULL ? signer->verify(signer->ctx, &check) : swn_ed25519_final(&check);
+    return swn_signer_final(signer, &check);
 }
 
 swn_block_result_t swn_block_take(swn_block_t *block, const swn_piece_t *piece, swn_parameters_t *parameters,

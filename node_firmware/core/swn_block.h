@@ -59,6 +59,10 @@ typedef struct swn_signer {
     void *ctx;
 } swn_signer_t;
 
+/* Checks a signature over "SWNB" and what swn_ed25519_update() is given between these two; 1: it is genuine. */
+void swn_signer_begin(const swn_signer_t *signer, swn_ed25519_t *check, const uint8_t signature[SWN_SIGNATURE_SIZE]);
+uint8_t swn_signer_final(const swn_signer_t *signer, swn_ed25519_t *check);
+
 /* The parameters as shipped. */
 void swn_parameters_init(swn_parameters_t *parameters, const swn_model_t *model);
 

@@ -278,16 +278,3 @@ uint8_t swn_ed25519_final(swn_ed25519_t *check)
     point_pack(bytes, &point);
     return memcmp(bytes, check->signature, SWN_SIGNATURE_SIZE / 2) == 0;
 }
-
-uint8_t swn_ed25519_verify(const uint8_t signature[SWN_SIGNATURE_SIZE], const swn_span_t *parts, size_t count,
-                           const uint8_t public_key[SWN_PUBLIC_KEY_SIZE])
-{
-    swn_ed25519_t check;
-    size_t i;
-
-    swn_ed25519_init(&check, signature, public_key);
-    for (i = 0; i < count; i++) {
-        swn_ed25519_update(&check, parts[i].data, parts[i].size);
-    }
-    return swn_ed25519_final(&check);
-}

@@ -18,11 +18,6 @@
 
 enum { SWN_SIGNATURE_SIZE = 64, SWN_PUBLIC_KEY_SIZE = 32 };
 
-typedef struct swn_span {
-    const uint8_t *data;
-    size_t size;
-} swn_span_t;
-
 typedef struct swn_ed25519 {
     swn_sha512_t hash;
     uint8_t signature[SWN_SIGNATURE_SIZE];
@@ -38,9 +33,5 @@ uint8_t swn_ed25519_final(swn_ed25519_t *check);
 
 /* Who does the last step, with his first argument: a board's engine for the curve, or NULL for swn_ed25519_final(). */
 typedef uint8_t (*swn_verify_t)(void *ctx, swn_ed25519_t *check);
-
-/* The same in one call: the message is the `count` parts, one behind the other. */
-uint8_t swn_ed25519_verify(const uint8_t signature[SWN_SIGNATURE_SIZE], const swn_span_t *parts, size_t count,
-                           const uint8_t public_key[SWN_PUBLIC_KEY_SIZE]);
 
 #endif

@@ -64,7 +64,14 @@ enum {
  * which experts it holds even when it lacks none. */
 enum { SWN_NO_HUMIDITY_SENSOR = 1, SWN_NO_RAIN_SENSOR = 2, SWN_ALWAYS_ON = 4, SWN_HOLDER = 8 };
 /* Keys of port->nvm_write. */
-enum { SWN_NVM_PARAMETERS = 1, SWN_NVM_RESIDUAL = 2, SWN_NVM_SERVE = 3, SWN_NVM_MASKED = 4, SWN_NVM_STORED = 5 };
+enum {
+    SWN_NVM_PARAMETERS = 1,
+    SWN_NVM_RESIDUAL = 2,
+    SWN_NVM_SERVE = 3,
+    SWN_NVM_MASKED = 4,
+    SWN_NVM_STORED = 5,
+    SWN_NVM_LAST = SWN_NVM_STORED
+};
 
 /* The world below the node. tx and listen must be there; the others may be NULL. */
 typedef struct swn_port {

@@ -214,7 +214,8 @@ void swn_on_offer(swn_node_t *node, int64_t now_us, const swn_offer_t *offer)
  * descriptor of an offer says: another block of the signer, an older one, must not pass for it. */
 static uint8_t is_signed(const swn_node_t *node, uint32_t size)
 {
-    static const uint8_t HEAD[5] = {'S', 'W', 'N', 'B', SWN_SIGNED_KIND};
+    static const uint8_t HEAD[1] = {SWN_SIGNED_KIND};
+    const swn_signer_t signer = {node->config.signer, node->port->verify, node->port->ctx};
     const swn_transport_t *transport = &node->config.receive->transport;
     const swn_flash_t *flash = node->config.receive->config.flash;
     const uint32_t body = size - SWN_SIGNATURE_SIZE;
@@ -226,7 +227,7 @@ static uint8_t is_signed(const swn_node_t *node, uint32_t size)
     if (!flash->read(flash->user, body, bytes, SWN_SIGNATURE_SIZE)) {
         return 0;
     }
-    swn_ed25519_init(&check, bytes, node->config.signer);
+    swn_signer_begin(&signer, &check, bytes);
     swn_ed25519_update(&check, HEAD, sizeof HEAD);
     swn_sha512_init(&hash);
     for (at = 0; at < size; at += sizeof bytes) {
@@ -244,7 +245,7 @@ static uint8_t is_signed(const swn_node_t *node, uint32_t size)
     if (transport->by_offer && memcmp(bytes, swn_transport_descriptor(transport), DESCRIPTOR_SIZE) != 0) {
         return 0;
     }
-    return node->port->verify != NULL ? node->port->verify(node->port->ctx, &check) : swn_ed25519_final(&check);
+    return swn_signer_final(&signer, &check);
 }
 
 /* Whether the engine runs it, and it is not older than the model that runs; a flash that is no memory is asked at the

@@ -53,12 +53,4 @@ static inline void swn_provisioned_node(swn_config_t *config)
 #endif
 }
 
-/* Application bytes of an uplink at a data rate; 0: that rate is not usable. */
-static inline uint8_t swn_provisioned_payload_max(unsigned data_rate)
-{
-    static const uint8_t sizes[] = SWN_PAYLOAD_MAX_AT_RATE;
-
-    return data_rate < sizeof sizes ? sizes[data_rate] : 0;
-}
-
 #endif

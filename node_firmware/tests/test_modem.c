@@ -32,12 +32,6 @@ static void keep(void *board, uint8_t key, const void *data, size_t size)
     bench->nvm_size = (uint16_t)size;
 }
 
-static uint32_t dice(void *board)
-{
-    (void)board;
-    return 4;
-}
-
 static swn_modem_config_t config_of(bench_t *bench, const swn_modem_dialect_t *dialect)
 {
     static const uint8_t payload[SWN_MODEM_RATES] = {51, 51, 51, 115, 222, 222};
@@ -63,7 +57,6 @@ static swn_modem_config_t config_of(bench_t *bench, const swn_modem_dialect_t *d
     memcpy(config.payload_max, payload, sizeof payload);
     config.seed = 7;
     config.board = bench;
-    config.random32 = dice;
     config.nvm_write = keep;
     return config;
 }
@@ -357,6 +350,33 @@ static void test_a_line_without_end(bench_t *bench)
     EXPECT_EQ(bench->modem.noise, 0);
 }
 
+static void send_at_length(uint8_t f_port, const uint8_t *data, size_t size, swn_modem_text_t *out)
+{
+    unsigned i;
+
+    (void)f_port;
+    for (i = 0; i < SWN_MODEM_LINE_MAX / size; i++) {
+        swn_modem_say_hex(out, data, size);
+    }
+}
+
+/* A command that does not fit its buffer is not sent in part: the frame is lost, and counted. */
+static void test_half_a_command(bench_t *bench)
+{
+    static const uint8_t payload[6] = {1};
+    swn_modem_dialect_t wordy = swn_modem_rui3;
+    const swn_modem_config_t config = config_of(bench, &wordy);
+
+    wordy.send = send_at_length;
+    begin_with(bench, &config);
+    talk(bench, RUI3_JOIN);
+    EXPECT_EQ(bench->port.tx(bench->port.ctx, 10, payload, sizeof payload), 0);
+    EXPECT_EQ(said(bench)[0], '\0');
+    EXPECT_EQ(bench->modem.lost, 1);
+    EXPECT_EQ(bench->modem.frame_waits, 0);
+    EXPECT_EQ(strcmp(said(bench), "AT+DR=?"), 0);
+}
+
 /* The node itself, above a modem that takes everything: its status comes out as a command. */
 static void test_node_above(bench_t *bench)
 {
@@ -376,7 +396,6 @@ static void test_node_above(bench_t *bench)
     EXPECT_EQ(bench->nvm_writes, 0);
     bench->port.nvm_write(bench->port.ctx, SWN_NVM_SERVE, &sample, sizeof sample);
     EXPECT_EQ(bench->nvm_size, sizeof sample);
-    EXPECT_EQ(bench->port.random32(bench->port.ctx), 4);
 }
 
 static uint32_t next_random(uint32_t *state)
@@ -465,6 +484,7 @@ int main(int argc, char **argv)
     test_silence_and_restart(&bench);
     test_rn2483(&bench);
     test_a_line_without_end(&bench);
+    test_half_a_command(&bench);
     test_node_above(&bench);
     test_hostile(&bench, &swn_modem_rui3, lines);
     test_hostile(&bench, &swn_modem_rn2483, lines);

@@ -32,6 +32,7 @@ from swarm.wire.mac_commands import (
     EIRP_DBM,
     KEEP,
     Ack,
+    Answer,
     DevStatusAns,
     DevStatusReq,
     DlChannelReq,
@@ -47,7 +48,7 @@ from swarm.wire.mac_commands import (
     encode,
 )
 
-__all__ = ["STICKY", "TRIES_MAX", "NetworkMac", "NodeMac", "answer_room"]
+__all__ = ["TRIES_MAX", "NetworkMac", "NodeMac", "answer_room"]
 
 TABLE = "mac"
 TRIES_MAX = 8
@@ -56,8 +57,6 @@ GAP_MAX = 5
 """Missing uplinks in a row that count as lost; more were the gateway's or the device's silence."""
 UPLINKS_BEFORE_STATUS = 5
 """A node of ours has told its battery in a STATUS by then."""
-STICKY = frozenset({RxParamSetupReq.cid, RxTimingSetupReq.cid, DlChannelReq.cid})
-"""Answers that a device repeats until it hears any downlink."""
 
 
 @dataclass(slots=True)
@@ -111,9 +110,9 @@ class NodeMac:
         """The history begins anew, with another setting."""
         self.data_rate, self.heard, self.lost, self.snr_db = data_rate, 0, 0, ""
 
-    def dwell(self, boot: bool | None) -> bool | None:
-        """Whether its uplinks keep to the dwell time."""
-        return boot if self.tx_param is None else bool(self.tx_param & 0x10)
+    def dwell(self) -> bool | None:
+        """Whether its uplinks keep to the dwell time; None: as at boot."""
+        return None if self.tx_param is None else bool(self.tx_param & 0x10)
 
 
 class NetworkMac:
@@ -165,7 +164,7 @@ class NetworkMac:
 
     def _judge(self, now_us: int, session: Session, node: NodeMac, accepted: Accepted) -> list[Effect]:
         """Take the answers to what was asked."""
-        answers: dict[int, deque[Ack | DevStatusAns]] = {}
+        answers: dict[int, deque[Answer]] = {}
         for command in accepted.commands:
             answer = decode_answer(command)
             if not isinstance(answer, Malformed):
@@ -176,9 +175,10 @@ class NetworkMac:
         for cid, group in groupby(_requests(node.asked), key=lambda request: request.cid):
             block = list(group)
             waiting = answers.get(cid, deque())
-            if cid == LinkAdrReq.cid and waiting:
+            last = block[-1]
+            if isinstance(last, LinkAdrReq) and waiting:
                 said = [each.status for each in waiting if isinstance(each, Ack)]
-                effects += self._link_adr_answered(now_us, session, node, block[-1], Ack(cid, min(said)))
+                effects += self._link_adr_answered(now_us, session, node, last, Ack(cid, min(said)))
                 waiting.clear()
                 continue
             for request in block:
@@ -196,7 +196,7 @@ class NetworkMac:
         return effects
 
     def _answered(
-        self, now_us: int, session: Session, node: NodeMac, request: Request, answer: Ack | DevStatusAns
+        self, now_us: int, session: Session, node: NodeMac, request: Request, answer: Answer
     ) -> list[Effect]:
         """One request has its answer."""
         dev_eui = session.dev_eui
@@ -227,9 +227,8 @@ class NetworkMac:
         return [Event("mac_set", now_us, {"dev_eui": dev_eui, "text": _text(request)})]
 
     def _link_adr_answered(
-        self, now_us: int, session: Session, node: NodeMac, request: Request, answer: Ack
+        self, now_us: int, session: Session, node: NodeMac, request: LinkAdrReq, answer: Ack
     ) -> list[Effect]:
-        assert isinstance(request, LinkAdrReq)
         told = request.data_rate != KEEP
         masked = answer.ok or (not told and bool(answer.status & 1))
         if masked:
@@ -294,7 +293,7 @@ class NetworkMac:
         if node.asked == requests:
             return []  # once more, for the same uplink
         node.asked = requests
-        if encode(DevStatusReq()) in (encode(request) for request in _requests(requests)):
+        if any(isinstance(request, DevStatusReq) for request in _requests(requests)):
             node.status_us = now_us
         return [Store(TABLE, dev_eui, node.to_row())]
 
@@ -309,14 +308,15 @@ class NetworkMac:
     ) -> Iterator[bytes]:
         """What the device lacks, what belongs together in one piece."""
         rest = {int(cid) for cid, until_us in json.loads(node.rest).items() if until_us > now_us}
-        channels = list(self._channels_wanted(node, cf_list))
+        lacking = list(self._channels_wanted(node, cf_list))
+        channels = [] if NewChannelReq.cid in rest else lacking
         for request in (*self._windows_wanted(session), *self._limits_wanted(node), *channels):
             if request.cid not in rest:
                 yield encode(request)
-        for request in self._moved_wanted(session):
+        for request in self._moved_wanted(session, {each.frequency_hz for each in lacking}):
             if request.cid not in rest and not channels:
                 yield encode(request)
-        if LinkAdrReq.cid not in rest and (not channels or NewChannelReq.cid in rest):
+        if LinkAdrReq.cid not in rest and not channels:
             yield node.repeat or self._link_adr(node, accepted)
         every_us = self._config.dev_status_h * 3_600_000_000
         if every_us and ask_status and now_us - node.status_us >= every_us and DevStatusReq.cid not in rest:
@@ -343,7 +343,7 @@ class NetworkMac:
         if node.max_duty_cycle != config.max_duty_cycle:
             yield DutyCycleReq(config.max_duty_cycle)
 
-    def _channels_wanted(self, node: NodeMac, cf_list: bool) -> Iterator[Request]:
+    def _channels_wanted(self, node: NodeMac, cf_list: bool) -> Iterator[NewChannelReq]:
         region = self._region
         if is_fixed(region):
             return
@@ -356,19 +356,20 @@ class NetworkMac:
             if frequency_hz not in known and frequency_hz in self._config.channels_hz:
                 yield NewChannelReq(index, frequency_hz, like.data_rate_min, like.data_rate_max)
 
-    def _moved_wanted(self, session: Session) -> Iterator[Request]:
+    def _moved_wanted(self, session: Session, lacking_hz: set[int]) -> Iterator[Request]:
         if is_fixed(self._region):
             return
         frequencies = self._frequencies()
         for index, moved_hz in enumerate(self._config.downlinks_hz[: len(frequencies)]):
             up_hz = frequencies[index]
-            if moved_hz and session.rx1_frequencies_hz.get(up_hz, up_hz) != moved_hz:
+            present_hz = session.rx1_frequencies_hz.get(up_hz, up_hz)
+            if moved_hz not in (0, present_hz) and up_hz not in lacking_hz:
                 yield DlChannelReq(index, moved_hz)
 
     def _frequencies(self) -> list[int]:
         """The uplink channels of a dynamic region by index: its usual ones, then the operator's."""
         usual = [channel.frequency_hz for channel in self._region.channels]
-        return usual + [each for each in self._config.channels_hz if each not in usual]
+        return list(dict.fromkeys((*usual, *self._config.channels_hz)))
 
     def _link_adr(self, node: NodeMac, accepted: Accepted) -> bytes:
         """The LinkADRReq that the device lacks; empty: none."""
@@ -412,7 +413,7 @@ class NetworkMac:
         config, region = self._config, self._region
         high = min(config.adr_data_rate_max, KEEP if node.data_rate_max is None else node.data_rate_max)
         power = len(region.tx_power_offsets_db) - 1
-        rates = adr.data_rates(region, dwell=node.dwell(None), low=config.adr_data_rate_min, high=high)
+        rates = adr.data_rates(region, dwell=node.dwell(), low=config.adr_data_rate_min, high=high)
         return Limits(rates, power if node.tx_power_max is None else node.tx_power_max, config.adr_margin_db)
 
 

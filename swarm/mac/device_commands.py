@@ -32,7 +32,9 @@ from swarm.phy.regions import Channel, Region
 from swarm.wire.lorawan import FOPTS_MAX, MacCommand, cf_list_channels
 from swarm.wire.mac_commands import (
     KEEP,
+    STICKY,
     Ack,
+    Answer,
     DevStatusAns,
     DevStatusReq,
     DlChannelReq,
@@ -52,7 +54,6 @@ ADR_ACK_LIMIT = 64
 ADR_ACK_DELAY = 32
 ANSWERS_MAX = 64
 """Answers that wait for an uplink; a network that asks for more has asked for none of the others."""
-STICKY = frozenset({RxParamSetupReq.cid, RxTimingSetupReq.cid, DlChannelReq.cid})
 _KEPT = (
     *("data_rate", "tx_power", "nb_trans", "max_duty_cycle", "rx1_delay_us", "rx1_dr_offset"),
     *("rx2_frequency_hz", "rx2_data_rate", "uplink_dwell", "downlink_dwell", "adr_ack_count", "channels"),
@@ -111,7 +112,7 @@ class DeviceMac:
         like = self.region.uplink_channels[0]
         for frequency_hz in frequencies_hz:
             known = {channel.frequency_hz for channel in self.plan if channel is not None}
-            if frequency_hz not in known and self._legal(frequency_hz):
+            if frequency_hz not in known and self.region.allows(frequency_hz):
                 self.plan.append(replace(like, frequency_hz=frequency_hz))
                 self.channels |= 1 << len(self.plan) - 1
 
@@ -205,7 +206,7 @@ class DeviceMac:
         if len(self.sticky) < ANSWERS_MAX:
             self.sticky.append(answer)
 
-    def _obey(self, request: object, snr_db: float) -> Ack | DevStatusAns | None:
+    def _obey(self, request: object, snr_db: float) -> Answer | None:
         match request:
             case DutyCycleReq():
                 self.max_duty_cycle = request.max_duty_cycle
@@ -255,7 +256,7 @@ class DeviceMac:
         region = self.region
         offset_ok = request.rx1_dr_offset < len(region.rx1_data_rates[self.data_rate])
         rate_ok = request.rx2_data_rate in region.downlink_data_rates
-        frequency_ok = self._legal(request.rx2_frequency_hz)
+        frequency_ok = self.region.allows(request.rx2_frequency_hz)
         if offset_ok and rate_ok and frequency_ok:
             self.rx1_dr_offset = request.rx1_dr_offset
             self.rx2_data_rate, self.rx2_frequency_hz = request.rx2_data_rate, request.rx2_frequency_hz
@@ -268,7 +269,7 @@ class DeviceMac:
         low, high = request.data_rate_min, request.data_rate_max
         rates = self.region.uplink_data_rates
         rates_ok = low <= high and low in rates and high in rates
-        frequency_ok = frequency_hz == 0 or self._legal(frequency_hz)
+        frequency_ok = frequency_hz == 0 or self.region.allows(frequency_hz)
         if rates_ok and frequency_ok:
             self.plan += [None] * (index + 1 - len(self.plan))
             self.rx1_frequencies_hz.pop(frequency_hz, None)
@@ -278,17 +279,10 @@ class DeviceMac:
 
     def _dl_channel(self, request: DlChannelReq) -> Ack:
         channel = self.plan[request.index] if request.index < len(self.plan) else None
-        frequency_ok = self._legal(request.frequency_hz)
+        frequency_ok = self.region.allows(request.frequency_hz)
         if channel is not None and frequency_ok:
             self.rx1_frequencies_hz[channel.frequency_hz] = request.frequency_hz
         return Ack(request.cid, frequency_ok | (channel is not None) << 1)
-
-    def _legal(self, frequency_hz: int) -> bool:
-        try:
-            self.region.sub_band(frequency_hz)
-        except ValueError:
-            return False
-        return True
 
     # -- memory across a restart ------------------------------------------------------------------
 

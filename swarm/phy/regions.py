@@ -191,6 +191,10 @@ class Region:
             "is not inside one sub-band"
         )
 
+    def allows(self, frequency_hz: int, bandwidth_hz: int = 125_000) -> bool:
+        """Whether one sub-band holds the whole signal."""
+        return any(band.contains(frequency_hz, bandwidth_hz) for band in self.sub_bands)
+
     def dwell_allows(self, bandwidth_hz: int, airtime_us: int, *, dwell: bool | None = None) -> bool:
         """Whether one transmission is short enough for the dwell-time rule (None: as at boot)."""
         if self.dwell is None or dwell is False or bandwidth_hz > self.dwell.bandwidth_max_hz:

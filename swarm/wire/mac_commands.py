@@ -18,7 +18,9 @@ from swarm.wire.lorawan import MacCommand
 __all__ = [
     "EIRP_DBM",
     "KEEP",
+    "STICKY",
     "Ack",
+    "Answer",
     "DevStatusAns",
     "DevStatusReq",
     "DlChannelReq",
@@ -64,11 +66,8 @@ class LinkAdrReq:
 
     def body(self) -> bytes:
         mask = self.ch_mask.to_bytes(2, "little")
-        return bytes((self.data_rate << 4 | self.tx_power,)) + mask + bytes((self.redundancy,))
-
-    @property
-    def redundancy(self) -> int:
-        return self.ch_mask_cntl << 4 | self.nb_trans
+        redundancy = self.ch_mask_cntl << 4 | self.nb_trans
+        return bytes((self.data_rate << 4 | self.tx_power,)) + mask + bytes((redundancy,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +201,9 @@ class DevStatusAns:
 
 
 Answer = Ack | DevStatusAns
+
+STICKY = frozenset({RxParamSetupReq.cid, RxTimingSetupReq.cid, DlChannelReq.cid})
+"""Requests whose answers a device repeats until it hears any downlink."""
 
 
 def encode(command: Request | Answer) -> bytes:

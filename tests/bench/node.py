@@ -63,12 +63,14 @@ def measure() -> list[Measured]:
 
     key = SigningKey(bytes(32))
     signed = sign_block(key, body=bytes(200))
-    held = ffi.from_buffer("uint8_t[]", b"SWNB\xff" + signed[:-64])
-    message = ffi.new("swn_span_t[1]", [(held, len(held))])
+    message = b"SWNB\xff" + signed[:-64]
+    check = ffi.new("swn_ed25519_t *")
 
     def checks() -> None:
         for _ in range(20):
-            assert lib.swn_ed25519_verify(signed[-64:], message, 1, key.public_key)
+            lib.swn_ed25519_init(check, signed[-64:], key.public_key)
+            lib.swn_ed25519_update(check, message, len(message))
+            assert lib.swn_ed25519_final(check)
 
     rows = (
         ("poll of a node that has nothing to send, all in one call", polls, TURNS * COUNT),

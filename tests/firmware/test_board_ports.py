@@ -142,6 +142,18 @@ def test_the_radiolib_example_takes_abp(sketches: dict[str, Path], core: Sequenc
     assert sum(line.startswith("uplink") for line in told) >= 11
 
 
+@pytest.mark.parametrize(("lost", "why"), [("nonces", "this; bytes: 8"), ("mc", "the group's counter: 5")])
+def test_the_radiolib_example_stops_where_memory_fails(
+    lost: str, why: str, sketches: dict[str, Path], core: Sequence[Path], tmp_path: Path
+) -> None:
+    """Goal: nothing is sent any more that a reset would forget."""
+    (tmp_path / lost).mkdir()  # where a file cannot be written
+    told = run(sketch(sketches["otaa"], core), tmp_path)
+    last = [line for line in told.splitlines() if not line.startswith("serial")][-1]
+    assert f"serial Preferences do not keep {why}" in told
+    assert last.startswith("close" if lost == "mc" else "otaa"), "no uplink, no join request behind it"
+
+
 def test_the_arduino_library_is_complete() -> None:
     """Goal: both managers find the sources, none of which is a copy."""
     library = PORT / "arduino"
@@ -203,7 +215,9 @@ def test_the_zephyr_port_keeps_what_a_sector_cannot_hold(
 ) -> None:
     folder = sketches["abp"]
     program = sample(folder, core)
-    assert run(program, folder / "none", "settings").splitlines() == ["recalled 1", "torn recalled 0"]
+    full = "error settings do not keep swarm/4: -28"
+    told = ["recalled 1", "torn recalled 0", "unkept 0", full, "unkept 1"]
+    assert run(program, folder / "none", "settings").splitlines() == told
     assert "abp" in run(program, folder / "settings")
 
 

@@ -275,6 +275,24 @@ def test_after_a_reset_the_block_is_still_there() -> None:
     assert statuses(bench.pass_time(60)) == [ts004.FragSessionStatusAns(0, sent.nb_frag, 0)] * 2
 
 
+def test_a_snapshot_keeps_what_the_board_does() -> None:
+    """Goal: a copy is the same flash: it wants no more blocks than before, and fails as before."""
+    bench, sent = Bench(), offered()
+    bench.receivers.refuse(0, sent.descriptor)
+    bench.nodes.restore(bench.nodes.snapshot())
+    bench.learning(sent.offer())
+    assert bench.state == BlockState.NONE
+    bench.receivers.refuse(0, bytes(4))
+    bench.learning(sent.offer())
+    bench.receivers.fail_writes(0, 1)
+    bench.nodes.restore(bench.nodes.snapshot())
+    left = bench.receivers.missing(0)
+    bench.tell(sent.fragment(1))
+    assert bench.receivers.missing(0) == left
+    bench.tell(sent.fragment(1))
+    assert bench.receivers.missing(0) == left - 1
+
+
 def test_the_newest_offer_wins() -> None:
     """Goal: another block takes the place of the running session, and of a verified one."""
     bench, first, second = Bench(), offered(), offered(OTHER_BODY)

@@ -189,6 +189,10 @@ def test_syntax_mistakes_do_not_hide_the_others(tmp_path: Path) -> None:
             "swarm.toml:2: stations.channels_hz: 868.1 is not usable here",
         ),
         ("[[udp]]\nport = 1\n", "swarm.toml:1: udp: this is a section"),
+        (
+            f"[mac]\nchannels_hz = {[863_100_000 + 200_000 * n for n in range(9)]}\n",
+            "swarm.toml:2: mac.channels_hz: a device has 16 channels, 8 of them are eu868's own; give",
+        ),
         ("[mac]\ndwell = 3\n", "swarm.toml:2: mac.dwell: 3 is not usable here; give true or false"),
         ("[mac]\nrx2_data_rate = 99\n", "swarm.toml:2: mac.rx2_data_rate: 99 is too large; give a data rate"),
     ],

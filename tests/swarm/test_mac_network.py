@@ -18,7 +18,7 @@ from swarm.mac.device_commands import DeviceMac
 from swarm.mac.scheduler import Refused as NoSlot
 from swarm.phy.regions import REGION_NAMES
 from swarm.prng import Prng
-from swarm.wire.mac_commands import DevStatusReq, DutyCycleReq
+from swarm.wire.mac_commands import Ack, DevStatusReq, DutyCycleReq
 from tests.swarm.cell import air_is_legal, counters_never_repeat, dev_eui, key
 from tests.swarm.mac_cell import JOIN_EUI, MacCell
 
@@ -203,6 +203,19 @@ def test_what_gave_way_to_an_acknowledgement_was_not_asked(monkeypatch: pytest.M
     pair.up()
     pair.up()
     assert len(pair.told("mac_set")) == 4
+
+
+def test_a_refused_channel_keeps_the_others_where_they_were_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: a device that takes no new channel still hears of RX1 on those it has, and of none it lacks."""
+    moves = (869_525_000, *[0] * 7, 868_500_000)
+    monkeypatch.setattr(DeviceMac, "_new_channel", lambda mac, request: Ack(request.cid))
+    mac = Mac(dev_status_h=0, channels_hz=(865_100_000,), downlinks_hz=moves)
+    pair = MacCell("eu868", mac, data_rate=5)
+    pair.join()
+    for _ in range(6):
+        pair.up()
+    assert pair.device.mac.rx1_frequencies_hz == {868_100_000: 869_525_000}
+    assert [each["command"] for each in pair.told("mac_command_refused")] == ["NewChannelReq"]
 
 
 def test_a_refused_data_rate_bounds_what_is_asked_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,12 +137,7 @@ static void link_node(swn_host_t *host, uint32_t index)
     node->config.signer = slot->has_signer ? slot->signer : NULL;
     node->config.receive = host->flash_size > 0 ? &slot->receive : NULL;
     if (host->flash_size > 0) {
-        const uint32_t opened = slot->flash.opened;
-        const uint32_t rewritten = slot->flash.rewritten;
-
-        swn_host_flash_init(&slot->flash, host->flash + index * aligned(host->flash_size), host->flash_size);
-        slot->flash.opened = opened;
-        slot->flash.rewritten = rewritten;
+        swn_host_flash_link(&slot->flash, host->flash + index * aligned(host->flash_size), host->flash_size);
         slot->receive.config.flash = &slot->flash.port;
         slot->receive.config.lost_pieces = host->lost_pieces + index * lost_size(host->flash_size);
         slot->receive.config.lost_pieces_size = (size_t)lost_size(host->flash_size);

@@ -63,9 +63,8 @@ static const uint8_t *map_flash(void *user)
     return flash->bytes;
 }
 
-void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
+void swn_host_flash_link(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
 {
-    memset(flash, 0, sizeof *flash);
     flash->port.user = flash;
     flash->port.open = open_flash;
     flash->port.write = write_flash;
@@ -73,4 +72,10 @@ void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
     flash->port.map = map_flash;
     flash->bytes = bytes;
     flash->size = size;
+}
+
+void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size)
+{
+    memset(flash, 0, sizeof *flash);
+    swn_host_flash_link(flash, bytes, size);
 }

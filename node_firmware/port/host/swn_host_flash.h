@@ -14,6 +14,9 @@ typedef struct swn_host_flash {
     uint8_t unwanted[4]; /* a block with this descriptor is not wanted, unless it is zeros */
 } swn_host_flash_t;
 
+/* Anew where its bytes are, with all that it knows: it was moved, or copied. */
+void swn_host_flash_link(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size);
+
 void swn_host_flash_init(swn_host_flash_t *flash, uint8_t *bytes, uint32_t size);
 
 #endif

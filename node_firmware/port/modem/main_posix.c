@@ -19,7 +19,7 @@
 
 #include "swn_console.h"
 
-enum { IMAGE_MAX = 1 << 20, INPUT_MAX = 160, WAIT_MAX_MS = 60000, PATH_SIZE = 512, KEY_MAX = 8 };
+enum { IMAGE_MAX = 1 << 20, INPUT_MAX = 160, WAIT_MAX_MS = 60000, PATH_SIZE = 512 };
 
 typedef struct box {
     swn_console_t console;
@@ -70,7 +70,7 @@ static void recall(box_t *box)
     static uint8_t bytes[1 << 16];
     uint8_t key;
 
-    for (key = SWN_NVM_PARAMETERS; box->state != NULL && key <= KEY_MAX; key++) {
+    for (key = SWN_NVM_PARAMETERS; box->state != NULL && key <= SWN_NVM_LAST; key++) {
         char path[PATH_SIZE];
         FILE *file;
 

@@ -3,19 +3,15 @@
 
 #include <string.h>
 
+#include "swn_math.h"
+
 #define SECOND_US ((int64_t)1000000)
 
 enum { WAIT_MAX_S = 86400 };
 
 static uint32_t draw(swn_modem_t *modem, uint32_t range)
 {
-    uint32_t x = modem->prng;
-
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-    modem->prng = x;
-    return (uint32_t)((uint64_t)x * range >> 32);
+    return (uint32_t)((uint64_t)swn_xorshift32(&modem->prng) * range >> 32);
 }
 
 /* The script -------------------------------------------------------------------------------------- */
@@ -50,6 +46,8 @@ static void next_step(swn_modem_t *modem)
 
 /* Commands ---------------------------------------------------------------------------------------- */
 
+static void on_refused(swn_modem_t *modem);
+
 static void open_text(swn_modem_t *modem)
 {
     modem->out.size = 0;
@@ -62,6 +60,10 @@ static void close_text(swn_modem_t *modem, swn_modem_command_t command)
     swn_modem_say(&modem->out, "\r\n");
     modem->command = command;
     modem->command_until_us = modem->now_us + SWN_MODEM_REPLY_S * SECOND_US;
+    if (modem->out.full) { /* half a command may be another one: it is as good as refused */
+        open_text(modem);
+        on_refused(modem);
+    }
 }
 
 static void say_step(swn_modem_t *modem)
@@ -337,13 +339,6 @@ static void modem_listen(void *ctx, int64_t from_us, int64_t until_us)
     swn_windows_listen(&modem->windows, modem->now_us, from_us, until_us);
 }
 
-static uint32_t modem_random32(void *ctx)
-{
-    const swn_modem_t *modem = ctx;
-
-    return modem->config.random32(modem->config.board);
-}
-
 static void modem_nvm_write(void *ctx, uint8_t key, const void *data, size_t size)
 {
     const swn_modem_t *modem = ctx;
@@ -369,7 +364,6 @@ int swn_modem_init(swn_modem_t *modem, const swn_modem_config_t *config, swn_nod
     port->ctx = modem;
     port->tx = modem_tx;
     port->listen = modem_listen;
-    port->random32 = config->random32 != NULL ? modem_random32 : NULL;
     port->nvm_write = config->nvm_write != NULL ? modem_nvm_write : NULL;
     return 0;
 }

@@ -118,7 +118,6 @@ struct swn_modem_config {
     uint32_t seed;              /* of the pauses */
     /* The board's: see swn_port_t; may be NULL. */
     void *board;
-    uint32_t (*random32)(void *board);
     void (*nvm_write)(void *board, uint8_t key, const void *data, size_t size);
 };
 
@@ -192,6 +191,7 @@ size_t swn_modem_take(swn_modem_t *modem, uint8_t *bytes, size_t size);
 void swn_modem_say(swn_modem_text_t *out, const char *text);
 void swn_modem_say_number(swn_modem_text_t *out, uint32_t value);
 void swn_modem_say_hex(swn_modem_text_t *out, const uint8_t *bytes, size_t size);
+void swn_modem_say_setting(swn_modem_text_t *out, const char *name, const uint8_t *bytes, size_t size);
 void swn_modem_say_address(swn_modem_text_t *out, uint32_t address);
 uint8_t swn_modem_starts(const char *line, size_t size, const char *prefix);
 uint8_t swn_modem_is(const char *line, size_t size, const char *text);

@@ -23,12 +23,6 @@ static int fits(const swn_modem_config_t *config)
     return band_of(config) != NULL && !config->abp;
 }
 
-static void say_setting(swn_modem_text_t *out, const char *name, const uint8_t *bytes, size_t size)
-{
-    swn_modem_say(out, name);
-    swn_modem_say_hex(out, bytes, size);
-}
-
 static void say_group(const swn_modem_config_t *config, unsigned index, swn_modem_text_t *out)
 {
     switch (index) {
@@ -37,10 +31,10 @@ static void say_group(const swn_modem_config_t *config, unsigned index, swn_mode
         swn_modem_say_address(out, config->mc_addr);
         break;
     case 1:
-        say_setting(out, "mac set mcastnwkskey ", config->mc_nwk_s_key, sizeof config->mc_nwk_s_key);
+        swn_modem_say_setting(out, "mac set mcastnwkskey ", config->mc_nwk_s_key, sizeof config->mc_nwk_s_key);
         break;
     case 2:
-        say_setting(out, "mac set mcastappskey ", config->mc_app_s_key, sizeof config->mc_app_s_key);
+        swn_modem_say_setting(out, "mac set mcastappskey ", config->mc_app_s_key, sizeof config->mc_app_s_key);
         break;
     case 3:
         swn_modem_say(out, "mac set mcast on");
@@ -68,13 +62,13 @@ static int script(const swn_modem_config_t *config, unsigned index, swn_modem_te
         swn_modem_say(out, band_of(config));
         return 1;
     case 1:
-        say_setting(out, "mac set deveui ", config->dev_eui, sizeof config->dev_eui);
+        swn_modem_say_setting(out, "mac set deveui ", config->dev_eui, sizeof config->dev_eui);
         return 1;
     case 2:
-        say_setting(out, "mac set appeui ", config->join_eui, sizeof config->join_eui);
+        swn_modem_say_setting(out, "mac set appeui ", config->join_eui, sizeof config->join_eui);
         return 1;
     case 3:
-        say_setting(out, "mac set appkey ", config->app_key, sizeof config->app_key);
+        swn_modem_say_setting(out, "mac set appkey ", config->app_key, sizeof config->app_key);
         return 1;
     case 4:
         swn_modem_say(out, "mac set adr on");
@@ -99,7 +93,7 @@ static void send(uint8_t f_port, const uint8_t *data, size_t size, swn_modem_tex
 {
     swn_modem_say(out, "mac tx uncnf ");
     swn_modem_say_number(out, f_port);
-    say_setting(out, " ", data, size);
+    swn_modem_say_setting(out, " ", data, size);
 }
 
 static void ask_rate(swn_modem_text_t *out)

@@ -36,12 +36,6 @@ static int fits(const swn_modem_config_t *config)
     return band_of(config) != NULL;
 }
 
-static void say_setting(swn_modem_text_t *out, const char *name, const uint8_t *bytes, size_t size)
-{
-    swn_modem_say(out, name);
-    swn_modem_say_hex(out, bytes, size);
-}
-
 static void say_identity(const swn_modem_config_t *config, unsigned index, swn_modem_text_t *out)
 {
     switch (index) {
@@ -49,21 +43,21 @@ static void say_identity(const swn_modem_config_t *config, unsigned index, swn_m
         swn_modem_say(out, config->abp ? "AT+NJM=0" : "AT+NJM=1");
         break;
     case 1:
-        say_setting(out, "AT+DEVEUI=", config->dev_eui, sizeof config->dev_eui);
+        swn_modem_say_setting(out, "AT+DEVEUI=", config->dev_eui, sizeof config->dev_eui);
         break;
     case 2:
         if (config->abp) {
             swn_modem_say(out, "AT+DEVADDR=");
             swn_modem_say_address(out, config->dev_addr);
         } else {
-            say_setting(out, "AT+APPEUI=", config->join_eui, sizeof config->join_eui);
+            swn_modem_say_setting(out, "AT+APPEUI=", config->join_eui, sizeof config->join_eui);
         }
         break;
     case 3:
-        say_setting(out, config->abp ? "AT+NWKSKEY=" : "AT+APPKEY=", config->abp ? config->nwk_s_key : config->app_key, 16);
+        swn_modem_say_setting(out, config->abp ? "AT+NWKSKEY=" : "AT+APPKEY=", config->abp ? config->nwk_s_key : config->app_key, 16);
         break;
     default:
-        say_setting(out, "AT+APPSKEY=", config->app_s_key, sizeof config->app_s_key);
+        swn_modem_say_setting(out, "AT+APPSKEY=", config->app_s_key, sizeof config->app_s_key);
         break;
     }
 }
@@ -72,8 +66,8 @@ static void say_group(const swn_modem_config_t *config, swn_modem_text_t *out)
 {
     swn_modem_say(out, "AT+ADDMULC=C:");
     swn_modem_say_address(out, config->mc_addr);
-    say_setting(out, ":", config->mc_nwk_s_key, sizeof config->mc_nwk_s_key);
-    say_setting(out, ":", config->mc_app_s_key, sizeof config->mc_app_s_key);
+    swn_modem_say_setting(out, ":", config->mc_nwk_s_key, sizeof config->mc_nwk_s_key);
+    swn_modem_say_setting(out, ":", config->mc_app_s_key, sizeof config->mc_app_s_key);
     swn_modem_say(out, ":");
     swn_modem_say_number(out, config->mc_frequency_hz);
     swn_modem_say(out, ":");
@@ -132,7 +126,7 @@ static void send(uint8_t f_port, const uint8_t *data, size_t size, swn_modem_tex
 {
     swn_modem_say(out, "AT+SEND=");
     swn_modem_say_number(out, f_port);
-    say_setting(out, ":", data, size);
+    swn_modem_say_setting(out, ":", data, size);
 }
 
 static void ask_rate(swn_modem_text_t *out)

@@ -39,6 +39,12 @@ void swn_modem_say_hex(swn_modem_text_t *out, const uint8_t *bytes, size_t size)
     }
 }
 
+void swn_modem_say_setting(swn_modem_text_t *out, const char *name, const uint8_t *bytes, size_t size)
+{
+    swn_modem_say(out, name);
+    swn_modem_say_hex(out, bytes, size);
+}
+
 void swn_modem_say_address(swn_modem_text_t *out, uint32_t address)
 {
     const uint8_t bytes[4] = {(uint8_t)(address >> 24), (uint8_t)(address >> 16), (uint8_t)(address >> 8), (uint8_t)address};

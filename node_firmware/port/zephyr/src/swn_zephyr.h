@@ -35,6 +35,7 @@ typedef struct swn_zephyr {
     uint32_t lost;         /* frames that tx took and that did not go out */
     uint32_t received;
     uint32_t overflowed;   /* downlinks that found the queue full */
+    uint32_t unkept;       /* values that settings did not keep: do not go on, a reset would forget which masks are used up */
     uint8_t class_c;
     uint8_t frame_port;
     uint8_t frame_size;    /* 0: none waits */
@@ -54,7 +55,7 @@ int swn_zephyr_joined(swn_zephyr_t *zephyr, const swn_zephyr_group_t *group);
 /* Sends what waits and hears what came; waits for downlinks until `until_us` at most. Returns when to come back. */
 int64_t swn_zephyr_run(swn_zephyr_t *zephyr, int64_t until_us);
 
-/* swn_zephyr_settings.c: what outlives a reset, below "swarm/" in Zephyr's settings. */
+/* swn_zephyr_settings.c: what outlives a reset, below "swarm/" in Zephyr's settings. `ctx` is the swn_zephyr_t. */
 int swn_zephyr_settings_init(void);
 void swn_zephyr_keep(void *ctx, uint8_t key, const void *data, size_t size);
 void swn_zephyr_recall(swn_node_t *node);

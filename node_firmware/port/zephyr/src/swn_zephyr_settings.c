@@ -4,16 +4,20 @@
  * pieces, and the last one ends with the CRC-32 of all. A value that one piece holds is written at once or not at all; a larger
  * one that was cut off in the middle is not recalled, and the node begins with the shipped model, as without memory.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <zephyr/kernel.h>
+#include <zephyr/logging/log.h>
 #include <zephyr/settings/settings.h>
 
 #include "swn_math.h"
 #include "swn_zephyr.h"
 
-enum { PIECE = 1024, VALUE_MAX = 8192, CRC_SIZE = 4, NAME_SIZE = 16, KEY_MAX = 8 };
+enum { PIECE = 1024, VALUE_MAX = 8192, CRC_SIZE = 4, NAME_SIZE = 16 };
+
+LOG_MODULE_REGISTER(swarm_settings);
 
 /* Of the one thread that owns the node. */
 static uint8_t value[VALUE_MAX + CRC_SIZE];
@@ -37,22 +41,39 @@ static void put_crc(uint8_t *out, uint32_t crc)
     }
 }
 
-void swn_zephyr_keep(void *ctx, uint8_t key, const void *data, size_t size)
+/* 0, or what Zephyr says. */
+static int save(uint8_t key, const void *data, size_t size)
 {
     char name[NAME_SIZE];
     unsigned piece = 0;
     size_t at;
 
-    (void)ctx;
     if (size > VALUE_MAX) {
-        return;
+        return -EFBIG;
     }
     memcpy(value, data, size);
     put_crc(value + size, swn_crc32(0, value, size));
     size += CRC_SIZE;
     for (at = 0; at < size; at += PIECE, piece++) {
+        int result;
+
         name_of(name, key, piece);
-        (void)settings_save_one(name, value + at, size - at < PIECE ? size - at : PIECE);
+        result = settings_save_one(name, value + at, size - at < PIECE ? size - at : PIECE);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+void swn_zephyr_keep(void *ctx, uint8_t key, const void *data, size_t size)
+{
+    swn_zephyr_t *zephyr = ctx;
+    const int result = save(key, data, size);
+
+    if (result != 0) {
+        zephyr->unkept++;
+        LOG_ERR("settings do not keep swarm/%u: %d", (unsigned)key, result);
     }
 }
 
@@ -100,7 +121,7 @@ void swn_zephyr_recall(swn_node_t *node)
 {
     uint8_t key;
 
-    for (key = SWN_NVM_PARAMETERS; key <= KEY_MAX; key++) {
+    for (key = SWN_NVM_PARAMETERS; key <= SWN_NVM_LAST; key++) {
         const size_t size = load(key);
 
         if (size > 0) {

@@ -12,6 +12,7 @@
 #include "Preferences.h"
 #include "RadioLib.h"
 
+static const uint64_t RUN_MS = 6ull * 3600 * 1000;
 static uint64_t now_ms = 0;
 static std::string folder;
 static unsigned joins, uplinks;
@@ -28,6 +29,9 @@ unsigned long millis()
 void delay(uint32_t ms)
 {
     now_ms += ms;
+    if (now_ms > RUN_MS) {
+        exit(0); /* the sketch may have stopped for good */
+    }
 }
 void SerialStub::begin(unsigned long) {}
 size_t SerialStub::print(const char *text)
@@ -51,6 +55,9 @@ bool Preferences::begin(const char *, bool)
 size_t Preferences::putBytes(const char *key, const void *value, size_t len)
 {
     FILE *file = file_of(key, "wb");
+    if (file == nullptr) {
+        return 0;
+    }
     const size_t done = fwrite(value, 1, len, file);
     fclose(file);
     return done;
@@ -72,8 +79,11 @@ size_t Preferences::getBytesLength(const char *key)
 }
 size_t Preferences::putUInt(const char *key, uint32_t value)
 {
-    printf("kept %s %u at %llu s\n", key, value, static_cast<unsigned long long>(now_ms / 1000));
-    return putBytes(key, &value, sizeof value);
+    const size_t done = putBytes(key, &value, sizeof value);
+    if (done > 0) {
+        printf("kept %s %u at %llu s\n", key, value, static_cast<unsigned long long>(now_ms / 1000));
+    }
+    return done;
 }
 uint32_t Preferences::getUInt(const char *key, uint32_t defaultValue)
 {
@@ -223,7 +233,7 @@ int main(int argc, char **argv)
 {
     folder = argc > 1 ? argv[1] : ".";
     setup();
-    while (now_ms < 6ull * 3600 * 1000) {
+    while (now_ms < RUN_MS) {
         const uint64_t before = now_ms;
         loop();
         now_ms += now_ms == before ? 1 : 0; /* a pass takes its time */

@@ -54,18 +54,35 @@ static bool readSensors(swn_sample_t &sample)
 
 /* What outlives a reset ---------------------------------------------------------------------------- */
 
+static void stop(const char *what, int code)
+{
+    for (;;) {
+        Serial.print(what);
+        Serial.println(code);
+        delay(10000);
+    }
+}
+
+/* Going on without would forget in a reset which masks and nonces are used up. */
+static void keep(const char *name, const void *data, size_t size)
+{
+    if (store.putBytes(name, data, size) != size) {
+        stop("Preferences do not keep this; bytes: ", static_cast<int>(size));
+    }
+}
+
 static void storeNode(void *, uint8_t key, const void *data, size_t size)
 {
     const char name[] = {'n', 'v', 'm', static_cast<char>('0' + key), '\0'};
 
-    store.putBytes(name, data, size);
+    keep(name, data, size);
 }
 
 static void recallNode()
 {
     static uint8_t bytes[sizeof(swn_parameters_t) > 4096 ? sizeof(swn_parameters_t) : 4096];
 
-    for (uint8_t key = SWN_NVM_PARAMETERS; key <= 8; key++) {
+    for (uint8_t key = SWN_NVM_PARAMETERS; key <= SWN_NVM_LAST; key++) {
         const char name[] = {'n', 'v', 'm', static_cast<char>('0' + key), '\0'};
         const size_t size = store.getBytesLength(name);
         if (size > 0 && size <= sizeof bytes && store.getBytes(name, bytes, size) == size) {
@@ -77,7 +94,7 @@ static void recallNode()
 /* DevNonce and JoinNonce, which must never be used twice; and the session with its counters. RadioLib says when. */
 static void storeNonces(uint8_t *bytes, size_t size)
 {
-    store.putBytes("nonces", bytes, size);
+    keep("nonces", bytes, size);
 }
 
 static void recallNonces(uint8_t *bytes, size_t size)
@@ -88,7 +105,7 @@ static void recallNonces(uint8_t *bytes, size_t size)
 
 static void storeSession(uint8_t *bytes, size_t size)
 {
-    store.putBytes("session", bytes, size);
+    keep("session", bytes, size);
 }
 
 static void recallSession(uint8_t *bytes, size_t size)
@@ -140,15 +157,6 @@ static void join(int64_t nowUs)
     }
 }
 
-static void stop(const char *what, int code)
-{
-    for (;;) {
-        Serial.print(what);
-        Serial.println(code);
-        delay(10000);
-    }
-}
-
 void setup()
 {
     swn_config_t config;
@@ -195,7 +203,9 @@ void loop()
     const int64_t radioUs = swarmRadio.run();
     if (!swarmRadio.windowOpen() && swarmRadio.multicastFCnt() != keptFCnt) {
         keptFCnt = swarmRadio.multicastFCnt(); /* once a window: no frame of it can be played to us again */
-        store.putUInt("mc", keptFCnt);
+        if (store.putUInt("mc", keptFCnt) == 0) {
+            stop("Preferences do not keep the group's counter: ", static_cast<int>(keptFCnt));
+        }
     }
     nowUs = clockUs();
     int64_t wakeUs = nodeUs < radioUs ? nodeUs : radioUs;

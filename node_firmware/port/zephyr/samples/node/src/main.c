@@ -136,6 +136,10 @@ int main(void)
             (void)swn_sense(&node, swn_zephyr_now_us(), &sample);
         }
         wake_us = swn_poll(&node, swn_zephyr_now_us());
+        if (zephyr.unkept > 0) {
+            LOG_ERR("stopped: what was to outlive a reset was not kept");
+            return 0; /* nothing was sent since: no mask is used up that a reset would forget */
+        }
         (void)swn_zephyr_run(&zephyr, wake_us < reading_us ? wake_us : reading_us);
     }
 }
