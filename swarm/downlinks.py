@@ -178,7 +178,7 @@ class Downlinks(Gateways):
                 del self._class_c_at_us[dev_eui]
                 continue
             self._pending[dev_eui].popleft()
-            sent = self.send_now(now_us, session, pending)
+            sent = self.send_now(now_us, session, pending, first=True)
             effects += sent
             ends = [e.at_us + e.airtime_us for e in sent if isinstance(e, Transmit)]
             pause_us = CLASS_C_ACK_US if pending.acked else CLASS_C_GAP_US
@@ -264,8 +264,11 @@ class Downlinks(Gateways):
             self._pending[dev_eui].rotate(-1)
         return [Event("tx_failed", now_us, {"dev_eui": dev_eui, "error": slot.reason})]
 
-    def send_now(self, now_us: int, session: Session, pending: Pending) -> list[Effect]:
-        """Send to a node whose receiver is always on; what cannot go out now waits for its next uplink."""
+    def send_now(
+        self, now_us: int, session: Session, pending: Pending, *, first: bool = False
+    ) -> list[Effect]:
+        """Send to a node whose receiver is always on; what cannot go out now waits for its next uplink,
+        before the others if it was the `first` of them and is not too long."""
         alive = self.alive(now_us)
         gateway_id = self._heard_by.get(session.dev_eui, "")
         gateway_id = gateway_id if gateway_id in alive else next(iter(alive), "")
@@ -280,7 +283,7 @@ class Downlinks(Gateways):
                 now_us=now_us,
             )
         if isinstance(slot, Refused):
-            self.enqueue(session.dev_eui, pending)
+            self.enqueue(session.dev_eui, pending, first=first and TOO_LONG not in slot.reason)
             return [Event("tx_failed", now_us, {"dev_eui": session.dev_eui, "error": slot.reason})]
         payload = payload_at(pending.payload, slot.at_us)
         phy = downlink(session, f_port=pending.f_port, payload=payload, confirmed=pending.acked is not None)

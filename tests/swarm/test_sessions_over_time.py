@@ -153,6 +153,22 @@ def test_nothing_is_sent_between_an_uplink_and_the_end_of_its_windows() -> None:
     assert sent.at_us >= frame_up.end_us + 4_000_000
 
 
+def test_without_a_gateway_frames_of_a_class_c_node_keep_their_order() -> None:
+    pair = joined(device_class="c")
+    pair.up()
+    pair.cell.run_for(30)
+    gateways, pair.cell.gateways = pair.cell.gateways, ()
+    pair.cell.run_for(900)
+    for size in (4, 5, 6):
+        assert pair.cell.core.downlinks.enqueue(dev_eui(0), frame(size))
+    pair.cell.poll()
+    pair.new()
+    pair.cell.gateways = gateways
+    pair.cell.keep_alive()
+    pair.cell.run_for(300)
+    assert [len(each.payload) for each in pair.new()] == [17, 18, 19]
+
+
 def test_class_c_is_kept_over_restarts_and_rejoins_and_taken_back() -> None:
     pair = joined(device_class="c")
     pair.up()
