@@ -61,6 +61,8 @@ class UplinkLoss(StrEnum):
     NO_DEMODULATOR = "no_demodulator"
     COLLISION = "collision"
     INTERFERENCE = "interference"
+    TOO_LONG = "too_long"
+    """It did not fit the data rate that the network had set: it was never on the air."""
 
 
 @dataclass(slots=True)

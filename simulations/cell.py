@@ -234,7 +234,9 @@ class Cell:
             self._poll(now_us, node)
 
     def _poll(self, now_us: int, node: int) -> None:
-        sendings, next_us = self.nodes.poll(node, now_us)
+        sendings, too_long, next_us = self.nodes.poll(node, now_us)
+        if too_long:
+            self.checkers.on_uplinks_too_long(too_long)
         for sending in sendings:
             self._push(sending.frame.at_us, Kind.UPLINK_START, sending)
         self._open_announced_windows(now_us)

@@ -223,6 +223,11 @@ class Checkers:
             power_dbm=power_dbm,
         )
 
+    def on_uplinks_too_long(self, count: int) -> None:
+        """The nodes sent them as far as they know."""
+        self.sent += count
+        self.lost[str(UplinkLoss.TOO_LONG)] += count
+
     def on_uplink_end(self, at_us: int, lost: UplinkLoss | None) -> None:
         if lost is None:
             self.received += 1

@@ -24,16 +24,17 @@ from swarm.phy.regions import Region
 from swarm.receiver import BlockState, Receivers
 from swarm.security.lorawan import AesKey, cipher_payload
 from swarm.security.signatures import SIGNATURE_SIZE
+from swarm.wire import offer
+from swarm.wire.app import F_PORT_LEARNING
 from swarm.wire.fragmentation import DATA_HEADER_SIZE
 from swarm.wire.lorawan import DATA_OVERHEAD
-from swarm.wire.offer import OFFER_SIZE, OFFER_TYPE
+from swarm.wire.offer import OFFER_SIZE, OFFER_TYPE, Offer
 from swarm.wire.packages import F_PORTS, Package
 
 __all__ = ["DeliveryWatch", "container_of"]
 
 _F_PORT = F_PORTS[Package.FRAGMENTATION]
-_F_PORT_LEARNING = 10
-_STATUS_REQUEST, _FRAGMENT = 1, 8
+_STATUS_REQUEST = 1
 
 
 def container_of(seed: int, plan: LargeBlock, running: bytes) -> bytes:
@@ -52,7 +53,6 @@ class DeliveryWatch:
         self._violations = violations
         self.airtime_us: Counter[str] = Counter()
         self.frames: Counter[str] = Counter()
-        self.pieces: set[int] = set()
         self.first_us: int | None = None
         self.last_us = 0
         self._nb_frag = 0
@@ -77,14 +77,15 @@ class DeliveryWatch:
         address = int.from_bytes(phy[1:5], "little")
         if address != self._mc_addr:
             return "repair" if f_port == _F_PORT else None
-        if f_port not in (_F_PORT, _F_PORT_LEARNING):
+        if f_port not in (_F_PORT, F_PORT_LEARNING):
             return None
         f_cnt = int.from_bytes(phy[6:8], "little")
         payload = cipher_payload(self._app_key, sealed, uplink=False, dev_addr=address, f_cnt=f_cnt)
-        if f_port == _F_PORT_LEARNING:
-            if payload[0] != OFFER_TYPE or len(payload) != OFFER_SIZE:
+        if f_port == F_PORT_LEARNING:
+            offered = offer.decode(payload) if payload[0] == OFFER_TYPE else None
+            if not isinstance(offered, Offer):
                 return None
-            self._nb_frag, self._frag_size = int.from_bytes(payload[2:4], "little"), payload[4]
+            self._nb_frag, self._frag_size = offered.nb_frag, offered.frag_size
             return "offer"
         if payload[0] == _STATUS_REQUEST:
             return "poll"

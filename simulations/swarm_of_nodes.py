@@ -197,20 +197,22 @@ class SwarmOfNodes:
 
     # -- sending ----------------------------------------------------------------------------------
 
-    def poll(self, node: int, now_us: int) -> tuple[list[Sending], int]:
-        """Let the firmware of `node` do what is due: what it sends, and when (world time) it is due again."""
+    def poll(self, node: int, now_us: int) -> tuple[list[Sending], int, int]:
+        """Let the firmware of `node` do what is due: what it sends, how many frames did not fit the data
+        rate, and when (world time) it is due again."""
         device = self.devices[node]
         if device.mac.adr:
             self.firmware.set_payload_max(node, device.payload_max())
         next_us = self.firmware.poll_one(node, self.local_us(node, now_us))
+        said = list(self.firmware.outbox())
         sendings = [
             Sending(
                 index, f_port, _purpose(f_port, payload), self.devices[index].uplink(now_us, f_port, payload)
             )
-            for index, f_port, payload in self.firmware.outbox()
+            for index, f_port, payload in said
             if not device.mac.adr or len(payload) <= self.devices[index].payload_max()
         ]
-        return sendings, max(self.world_us(node, next_us), now_us + 1)
+        return sendings, len(said) - len(sendings), max(self.world_us(node, next_us), now_us + 1)
 
     def join(self, node: int, now_us: int) -> Sending:
         """The next join request of `node`."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from swarm._node import ffi, lib
 from swarm.node import Nodes
+from swarm.security.signatures import SIGNATURE_SIZE
 
 __all__ = ["BlockState", "Receivers"]
 
@@ -53,7 +54,7 @@ class Receivers:
 
     def block(self, index: int) -> bytes:
         """What node `index` may install, without the signature; empty: nothing."""
-        size = max(0, self._slot(index).stored.size - 64)
+        size = max(0, self._slot(index).stored.size - SIGNATURE_SIZE)
         return bytes(ffi.buffer(self._slot(index).flash.bytes, size))
 
     def refuse(self, index: int, descriptor: bytes) -> None:

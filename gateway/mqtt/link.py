@@ -245,7 +245,7 @@ class Link:
         if not self._has_inbox_room():
             if self._client.ending.is_set():
                 return  # not acknowledged: it comes again after the next start
-            self._in_loop(self._inbox_lost)
+            self._in_loop(self._count, self._inbox_full)
             client.ack(message.mid, message.qos)
             return
         payload = bytes(message.payload[: self._payload_max + 1])
@@ -260,9 +260,6 @@ class Link:
             if full and (self._client.ending.is_set() or not self._inbox_room.wait(INBOX_WAIT_S)):
                 return False
         return True
-
-    def _inbox_lost(self) -> None:
-        self._counters[self._inbox_full] += 1
 
     def _fail(self, reason: str, text: str) -> None:
         """Count a failure, and tell of it."""

@@ -157,8 +157,8 @@ def solve_believed(
     contexts = range(len(base_heads))
     rows, public = [statistics.context(context) for context in contexts], public_covariance(prior)
     nodes = [np.array(statistics.nodes(context), np.int64) for context in contexts]
-    believed = [np.ones(len(own), bool) for own in rows]
-    heads = _solve_all(rows, base_heads, options, prior, public)
+    believed, kept = [np.ones(len(own), bool) for own in rows], rows
+    heads = _solve_all(kept, base_heads, options, prior, public)
     for _ in range(CONTRADICTION_PASSES if options.trim > 0.0 else 0):
         before = believed
         believed = [_believed(own, head, options) for own, head in zip(rows, heads, strict=True)]
@@ -167,7 +167,6 @@ def solve_believed(
         kept = [own[keep] for own, keep in zip(rows, believed, strict=True)]
         heads = _solve_all(kept, base_heads, options, prior, public)
     if options.refine > 0.0:
-        kept = [own[keep] for own, keep in zip(rows, believed, strict=True)]
         held = [_held_to(head, base_heads[c], prior_of(prior, c, options)) for c, head in enumerate(heads)]
         heads = np.stack([refined(own, head, options) for own, head in zip(kept, held, strict=True)])
     return heads, [who[~keep].tolist() for who, keep in zip(nodes, believed, strict=True)]

@@ -11,9 +11,6 @@ Nodes on whose samples the fit does far worse than on those of the median node (
 left out and the fit is repeated.  Whether a context uses its head is decided as with class means
 (`discriminant.Judge`), samples voting for means.
 
-The fit walks down the bound of Boehning (1992): the Hessian is never above X'WX / 2 per class, so one 33 x 33
-matrix is inverted once and every step goes down.  Same samples in the same order, same bits.
-
 Of `prototypes.Options` it takes those in `OPTIONS`.
 """
 
@@ -26,6 +23,7 @@ from numpy.typing import NDArray
 
 from swarm.federation.discriminant import SHARES, ContextResult, Judge
 from swarm.federation.prototypes import FORGOTTEN, STEP_MAX, SUM_ONE, Z_MAX, Int64, Options, Prior
+from swarm.federation.regression import softmax, softmax_fit
 from swarm.model.layout import HEAD_ROW, Shape, Z
 from swarm.model.vector import Float64
 from swarm.wire.app import Features
@@ -222,7 +220,7 @@ def _fit_trimmed(rows: Int64, shipped: Float64, options: Options) -> Float64:
     if options.trim == 0.0:
         return first
     x, label, _ = _inputs(rows, options)
-    loss = -np.log(_softmax(x, first.reshape(-1, HEAD_ROW))[np.arange(len(rows)), label] + 1e-12)
+    loss = -np.log(softmax(x, first.reshape(-1, HEAD_ROW))[np.arange(len(rows)), label] + 1e-12)
     nodes, where, count = np.unique(rows[:, 1], return_inverse=True, return_counts=True)
     mean = np.bincount(where, loss) / count
     good = mean <= options.trim * max(float(np.median(mean)), 0.1)
@@ -236,16 +234,4 @@ def _fit(rows: Int64, shipped: Float64, options: Options) -> Float64:
     total = np.bincount(label, weight, minlength=len(base))
     weight = weight * (total[total > 0].mean() / total[label]) ** options.balance
     shrink = max(options.identity_shrink, 1e-3)
-    towards = np.linalg.inv((x * weight[:, np.newaxis]).T @ x / 2.0 + shrink * np.eye(HEAD_ROW))
-    truth = np.eye(len(base))[label]
-    head = base.copy()
-    for _ in range(STEPS):
-        error = (_softmax(x, head) - truth) * weight[:, np.newaxis]
-        head -= (error.T @ x + shrink * (head - base)) @ towards
-    return head.ravel()
-
-
-def _softmax(x: Float64, head: Float64) -> Float64:
-    logits = x @ head.T
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return softmax_fit(x, label, weight, base, shrink, STEPS).ravel()

@@ -9,9 +9,8 @@ regression to these, held to the discriminant (where the public data know the co
 and the shipped head) by `Options.refine` samples.  A dimension that a node did not
 report (slow data rates send the first ones) is drawn around the class's mean over all nodes.
 
-The draws are in opposite pairs and always the same; the fit is that of `federation.features`: down the bound
-of Boehning (1992), one matrix inverted once, every step goes down.  Same rows, same bits.  The prior that
-`balance` asks for is taken off before the fit and put back after it.
+The draws are in opposite pairs and always the same; same rows, same bits.  The prior that `balance` asks for
+is taken off before the fit and put back after it.
 
 Who is left out is decided before, by the discriminant: rows here are those of nodes that are believed.
 """
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarm.federation.prototypes import Options
+from swarm.federation.regression import softmax_fit
 from swarm.federation.reported import believable, class_means, class_votes, effective
 from swarm.model.layout import HEAD_ROW
 from swarm.model.vector import Float64
@@ -59,7 +59,7 @@ def refined(rows: Float64, head: Float64, options: Options) -> Float64:
     own = start[:, columns].copy()
     own[:, -1] -= prior
     x, label, weight = _drawn(mean, count, kept, votes, options)
-    own = _fit(x, label, weight, own, options.refine)
+    own = softmax_fit(x, label, weight, own, options.refine, STEPS)
     own[:, -1] += prior
     new = start.copy()
     new[:, columns] = own
@@ -104,17 +104,3 @@ def _scatter(
     # Where fewer nodes reported a dimension, its products with the others are sums of fewer terms.
     root = np.sqrt(freedom + IDENTITY)
     return centre, (deviation.T @ deviation + IDENTITY * np.eye(len(root))) / np.outer(root, root)
-
-
-def _fit(x: Float64, label: NDArray[np.int64], weight: Float64, start: Float64, hold: float) -> Float64:
-    """A head [classes, dims + 1] of softmax regression, `hold` samples of identity drawing it to `start`."""
-    truth = np.eye(len(start))[label]
-    towards = np.linalg.inv((x * weight[:, np.newaxis]).T @ x / 2.0 + hold * np.eye(x.shape[1]))
-    head = start.copy()
-    for _ in range(STEPS):
-        logits = x @ head.T
-        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares /= shares.sum(axis=1, keepdims=True)
-        error = (shares - truth) * weight[:, np.newaxis]
-        head -= (error.T @ x + hold * (head - start)) @ towards
-    return head

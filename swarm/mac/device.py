@@ -123,7 +123,7 @@ class EndDevice:
     """One device.  `data_rate` (uplink index) may be set at any time; times are us of the world's clock.
 
     `channels` are those it hops over (default: all of the region's; before a join, the default ones); `adr`:
-    the network may choose data rate and power; the first join request waits up to `join_jitter_us`.
+    the network may choose data rate and power.
     """
 
     __slots__ = (
@@ -162,7 +162,6 @@ class EndDevice:
         data_rate: int = 0,
         channels: Sequence[Channel] | None = None,
         adr: bool = False,
-        join_jitter_us: int = 0,
     ) -> None:
         self._region = region
         self._identity = identity
@@ -187,7 +186,7 @@ class EndDevice:
         self._free_us = 0
         self._duty_free_us = 0
         self._joining: int | None = None
-        self._join_pace = JoinPace(self._draw, join_jitter_us)
+        self._join_pace = JoinPace(self._draw)
         self._frequencies: dict[tuple[int, bool], tuple[int, ...]] = {}
         if isinstance(identity, AbpIdentity):
             self.dev_addr = identity.dev_addr
@@ -475,10 +474,6 @@ class EndDevice:
         if known is not None and known.keys.nwk == keys.nwk:
             f_cnt_min = max(f_cnt_min, known.f_cnt_next)
         self._groups[address] = ReceivingGroup(mc_addr, keys, f_cnt_min, f_cnt_max)
-
-    def remove_group(self, mc_addr: int) -> None:
-        """Listen to a group no longer; KeyError if it is not known."""
-        del self._groups[mc_addr.to_bytes(4, "little")]
 
     def group_counters(self) -> dict[int, int]:
         """Group address -> the smallest counter still to come: what `add_group` needs after a restart."""

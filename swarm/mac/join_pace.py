@@ -1,9 +1,8 @@
-"""When a device may ask to join: jitter, back-off, and the join duty cycle of LoRaWAN 1.0.4 section 7.
+"""When a device may ask to join: back-off, and the join duty cycle of LoRaWAN 1.0.4 section 7.
 
-A fleet that is switched on at once must not ask at once, so the first request waits for a random part of
-`jitter_us`.  Every retry waits for a random part of a time that doubles, up to 43 minutes.  Requests
-together have 36 s of airtime in the first hour, 36 s in the ten hours after it, 8.7 s in each day after
-that.
+The first request may go out at once: who switches a fleet on spreads them.  Every retry waits for a random
+part of a time that doubles, up to 43 minutes.  Requests together have 36 s of airtime in the first hour, 36 s
+in the ten hours after it, 8.7 s in each day after that.
 """
 
 from __future__ import annotations
@@ -23,11 +22,10 @@ JOIN_AIRTIME_US = (36_000_000, 36_000_000, 8_700_000)
 class JoinPace:
     """The pace of one device; `draw(n)` gives a number 0..n-1 of its own stream."""
 
-    __slots__ = ("_attempts", "_draw", "_free_us", "_jitter_us", "_spent", "_started_us")
+    __slots__ = ("_attempts", "_draw", "_free_us", "_spent", "_started_us")
 
-    def __init__(self, draw: Callable[[int], int], jitter_us: int = 0) -> None:
+    def __init__(self, draw: Callable[[int], int]) -> None:
         self._draw = draw
-        self._jitter_us = jitter_us
         self._attempts = 0
         self._free_us = 0
         self._started_us: int | None = None
@@ -35,8 +33,6 @@ class JoinPace:
 
     def start_us(self, now_us: int, airtime_us: int) -> int:
         """The first instant at which the next request may go out."""
-        if self._jitter_us and not self._attempts:
-            now_us += self._draw(self._jitter_us)
         not_before_us = max(now_us, self._free_us)
         if self._started_us is None:
             return not_before_us

@@ -17,6 +17,8 @@ from swarm.phy import link
 from swarm.phy.airtime import FRAME_OVERHEAD, symbol_time_us
 from swarm.phy.regions import Region
 from swarm.pilot.energy import EnergyModel
+from swarm.security.signatures import SIGNATURE_SIZE
+from swarm.wire.app import BLOCK_HEADER_SIZE
 
 __all__ = ["CROPS", "GatewaySite", "NodePlan", "NodeSite", "Plan", "PlanOptions", "distance_m", "plan_pilot"]
 
@@ -30,8 +32,7 @@ STATUS_SIZE = 16
 UPDATE_SIZE = 45
 """A prototype update of three classes at 20 dimensions; cut to what the data rate carries."""
 ROUND_SIZE = 19
-BLOCK_HEADER = 14
-HEADS_SIZE = 4 * 101 + 64
+HEADS_SIZE = 4 * 101 + SIGNATURE_SIZE
 """The heads of four crops, as a multicast block with its signature."""
 ACK_HEADER = 5
 MULTICAST_REPEATS = 2
@@ -255,17 +256,18 @@ def _rounds(links: Sequence[_Link], region: Region, options: PlanOptions) -> _Ro
         if rate.kind == "lora"
         and rate.bandwidth_hz == bandwidth_hz
         and rate.spreading_factor >= 7
-        and region.payload_max(index, uplink=False) > BLOCK_HEADER + STATUS_SIZE
+        and region.payload_max(index, uplink=False) > BLOCK_HEADER_SIZE + STATUS_SIZE
     }
     choices = tuple(sorted(rates))
     chosen = link.best_spreading_factor(
         weakest_dbm, bandwidth_hz, margin_db=options.margin_db, choices=choices
     )
     data_rate = rates[max(choices) if chosen is None else chosen]
-    piece = region.payload_max(data_rate, uplink=False) - BLOCK_HEADER
+    piece = region.payload_max(data_rate, uplink=False) - BLOCK_HEADER_SIZE
     full, rest = divmod(HEADS_SIZE, piece)
-    ack = min(ACK_HEADER + math.ceil(len(links) / 8), piece + BLOCK_HEADER)
-    sizes = [ROUND_SIZE, ack] + [piece + BLOCK_HEADER] * full + ([rest + BLOCK_HEADER] if rest else [])
+    ack = min(ACK_HEADER + math.ceil(len(links) / 8), piece + BLOCK_HEADER_SIZE)
+    pieces = [piece] * full + ([rest] if rest else [])
+    sizes = [ROUND_SIZE, ack, *(BLOCK_HEADER_SIZE + size for size in pieces)]
     air_us = [region.airtime_us(data_rate, size + FRAME_OVERHEAD, uplink=False) for size in sizes]
     airtime_s = MULTICAST_REPEATS * sum(air_us) / 1e6
     # Collecting: the nodes' updates, thin enough on all channels that nine of ten get through.

@@ -19,6 +19,7 @@ from simulations.scenario import Scenario, load
 from simulations.world import World, run
 from swarm.config import Learning, Multicast
 from swarm.effects import Event, Purpose, Transmit
+from swarm.mac.device import EndDevice
 
 SECOND = 1_000_000
 SMALL = load("smoke").override(nodes=8, days=3)
@@ -47,6 +48,14 @@ def test_a_run_keeps_every_promise(report: Report) -> None:
     assert report.violations == 0
     frames = report.frames
     assert frames["sent"] > 50
+    assert frames["sent"] - frames["received"] - sum(frames["lost_by_cause"].values()) in (0, 1)
+
+
+def test_frames_that_do_not_fit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: what the firmware believes it sent is in the report.  Method: a stack that takes 11 B."""
+    monkeypatch.setattr(EndDevice, "payload_max", lambda device: 11)
+    frames = run(replace(SMALL.override(days=1), radio=replace(SMALL.radio, adr=True))).frames
+    assert frames["lost_by_cause"]["too_long"] > 0
     assert frames["sent"] - frames["received"] - sum(frames["lost_by_cause"].values()) in (0, 1)
 
 

@@ -451,8 +451,6 @@ def test_groups_are_bounded_and_never_go_back() -> None:
         node.add_group(number, MC_NWK, MC_APP)
     with pytest.raises(ValueError, match="at most"):
         node.add_group(99, MC_NWK, MC_APP)
-    node.remove_group(MC_ADDR)
-    assert reason(node.receive(0, frame)) == "dev_addr"
 
 
 def test_the_memo_is_bounded() -> None:

@@ -45,7 +45,6 @@ def test_frames_have_the_sizes_that_the_codec_gives_them() -> None:
     assert len(app.encode(app.Status(*[0] * 10))) == pilot.STATUS_SIZE
     assert len(app.encode(app.Prototypes(1, 0, 0, 3, means))) == pilot.UPDATE_SIZE
     assert len(app.encode(app.RoundAnnounce(*[0] * 8))) == pilot.ROUND_SIZE
-    assert app.BLOCK_HEADER_SIZE == pilot.BLOCK_HEADER
     assert len(app.encode(app.RoundAck(1, 0, b"\x01"))) == pilot.ACK_HEADER + 1
 
 

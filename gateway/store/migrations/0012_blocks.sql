@@ -1,4 +1,4 @@
--- Large blocks: what is delivered, how far, who has it (swarm/blocks.py); what devices of another make need.
+-- Large blocks: what is delivered, how far, who has it (swarm/large_blocks); what devices of another make need.
 
 ALTER TABLE node ADD COLUMN gen_app_key BLOB;
 ALTER TABLE multicast ADD COLUMN mc_key BLOB;
