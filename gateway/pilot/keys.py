@@ -27,13 +27,12 @@ from gateway.pilot import channel as channels
 from gateway.pilot import masking, signing
 from gateway.pilot.channel import ChannelOptions
 from gateway.pilot.tables import NODES_MAX, CsvErrors, NodeLine, Problems, read_nodes, read_table
-from swarm.commands import AddNode, SetMulticast
 from swarm.config import MulticastChannel
 from swarm.phy.regions import region as region_of
 from swarm.pilot.plan import CROPS
 from swarm.security.lorawan import AesKey, multicast_keys
 
-__all__ = ["ProvisionReport", "commands", "provision"]
+__all__ = ["ProvisionReport", "provision"]
 
 KEYS_FILE = "keys.csv"
 MULTICAST_FILE = "multicast.csv"
@@ -138,39 +137,6 @@ def provision(
         return _provision(nodes, out, channel, wanted, problems, random_bytes, dry_run=True)
     with _locked(out):
         return _provision(nodes, out, channel, wanted, problems, random_bytes, dry_run=False)
-
-
-def commands(out_dir: str | Path) -> list[AddNode | SetMulticast]:
-    """What the gateway has to be told about a provisioned pilot; CsvErrors when the files are damaged."""
-    problems = Problems()
-    stored = _read_keys(Path(out_dir) / KEYS_FILE, problems)
-    group = _read_multicast(Path(out_dir) / MULTICAST_FILE, problems)
-    problems.raise_if_any()
-    told: list[AddNode | SetMulticast] = []
-    if group is not None:
-        nwk_s_key, app_s_key = bytes.fromhex(group["nwk_s_key"]), bytes.fromhex(group["app_s_key"])
-        mc_key = bytes.fromhex(group.get("mc_key") or "") or None
-        told.append(SetMulticast(int(group["mc_addr"], 16), nwk_s_key, app_s_key, mc_key=mc_key))
-    return told + [_add_node(keys) for keys in stored.values()]
-
-
-def _add_node(keys: Keys) -> AddNode:
-    abp = keys["activation"] == "abp"
-    return AddNode(
-        dev_eui=keys["dev_eui"],
-        name=keys["id"],
-        context=CROPS.index(keys["crop"]),
-        activation="abp" if abp else "otaa",
-        plot=keys["plot"],
-        lat=float(keys["lat"]),
-        lon=float(keys["lon"]),
-        node_index=int(keys["node_index"]),
-        dev_addr=int(keys["dev_addr"], 16) if abp else None,
-        nwk_s_key=bytes.fromhex(keys["nwk_s_key"]) if abp else None,
-        app_s_key=bytes.fromhex(keys["app_s_key"]) if abp else None,
-        join_eui=keys["join_eui"],
-        app_key=None if abp else bytes.fromhex(keys["app_key"]),
-    )
 
 
 def _provision(

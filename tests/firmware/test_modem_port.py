@@ -12,9 +12,10 @@ from random import Random
 
 import pytest
 
-from gateway.pilot import ChannelOptions, commands, provision
+from gateway.pilot import ChannelOptions, provision
 from swarm.commands import AddNode, SetMulticast
 from tests.firmware.modem_emulator import Modem, Rn2483, Rui3, World
+from tests.gateway.provisioned import commands
 from tests.swarm.cell import Cell, settings
 
 ROOT = Path(__file__).resolve().parents[2]

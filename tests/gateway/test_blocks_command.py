@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import run
-from gateway.pilot.keys import commands, provision
+from gateway.pilot.keys import provision
 from gateway.signing_file import install
 from swarm.commands import SetMulticast
 from swarm.model.container import random_model
 from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import SIGNATURE_SIZE, SigningKey, is_genuine, sign_block
 from swarm.wire.fragmentation import FragSessionStatusAns, encode
+from tests.gateway.provisioned import commands
 from tests.web.served import Cell, Served
 
 BLOCK = random_model(3, generation=1)

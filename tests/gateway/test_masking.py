@@ -9,7 +9,7 @@ import pytest
 
 from gateway import pilot
 from gateway.pilot import masking
-from gateway.pilot.keys import commands
+from tests.gateway.provisioned import commands
 
 
 def table(tmp_path: Path, apples: int, grapes: int) -> Path:
