@@ -86,8 +86,9 @@ class Job:
 
     @property
     def own(self) -> list[str]:
-        """Nodes that an OFFER reaches."""
-        return [dev_eui for dev_eui in self.delivery.nodes if dev_eui not in self.setups]
+        """Nodes that an OFFER reaches, and that lack the block."""
+        nodes = self.delivery.nodes
+        return [dev_eui for dev_eui in nodes if dev_eui not in self.setups and self._is_open(dev_eui)]
 
     @property
     def stage(self) -> str:
@@ -100,7 +101,8 @@ class Job:
     def prepared(self) -> bool:
         """Whether nobody is to be set up any more before it can begin."""
         return all(
-            self._set_up(dev_eui) or setup.step is Step.UNICAST for dev_eui, setup in self.setups.items()
+            self._set_up(dev_eui) or setup.step is Step.UNICAST or not self._is_open(dev_eui)
+            for dev_eui, setup in self.setups.items()
         )
 
     def _set_up(self, dev_eui: str) -> bool:

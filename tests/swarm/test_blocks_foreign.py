@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from swarm.commands import AddNode, SendBlock, SetMulticast
+from swarm.commands import AddNode, RemoveNode, SendBlock, SetMulticast
 from swarm.effects import Malformed
 from swarm.mac.device import Delivered
 from swarm.mac.group import GroupKeys, MulticastMemo, ReceivingGroup
@@ -195,6 +195,24 @@ def test_a_device_that_cannot_set_its_clock_is_asked_twice(monkeypatch: pytest.M
     air.run(hours=6, every_s=60)
     (ended,) = air.cell.told("block_ended")
     assert asked == [b"\x03\x01"] * 2 and ended.data["nodes"] == 1
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_nobody_waits_for_a_device_that_was_removed(restart: bool) -> None:
+    """Goal: those that are left begin when they are ready, after a restart too.  Method: one of three is
+    removed before anybody is set up; the others are within ten minutes, and are told within a period."""
+    air = Air(3, 0.0)
+    begun_us = air.cell.now_us
+    assert air.cell.command(SendBlock(BLOCKS[1000])) is None
+    assert air.cell.command(RemoveNode(dev_eui(2))) is None
+    air.stations.pop()
+    if restart:
+        air.cell.restart()
+        air.cell.keep_alive()
+    air.run(hours=6, every_s=60)
+    (ended,) = air.cell.told("block_ended")
+    assert ended.data["left"] == {dev_eui(2): "removed"} and ended.data["whole"] == 2
+    assert int(str(ended.data["start_us"])) - begun_us < 70 * 60 * SECOND_US
 
 
 def test_a_device_of_the_other_version_is_named() -> None:
