@@ -132,14 +132,12 @@ class Asking:
         return query.fault()
 
     def _place(self, near: str, context: int | None, k: int | None, deadline_s: int | None) -> Query:
-        for entry in self._registry:
+        entry = self._registry.find(near)
+        if entry is not None:
             record = entry.record
-            if near.lower() in (record.name.lower(), record.dev_eui):
-                if record.lat is None or record.lon is None:
-                    return Query("node", dev_eui=record.dev_eui, deadline_s=deadline_s)
-                return Query(
-                    "place", lat=record.lat, lon=record.lon, context=context, k=k, deadline_s=deadline_s
-                )
+            if record.lat is None or record.lon is None:
+                return Query("node", dev_eui=record.dev_eui, deadline_s=deadline_s)
+            return Query("place", lat=record.lat, lon=record.lon, context=context, k=k, deadline_s=deadline_s)
         plots = {entry.record.plot for entry in self._registry if entry.record.plot}
         if near not in plots:
             known = ", ".join(sorted(plots)[:5]) + (", ..." if len(plots) > 5 else "")

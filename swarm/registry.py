@@ -163,6 +163,10 @@ class Registry:
     def get(self, dev_eui: str) -> Entry | None:
         return self._entries.get(dev_eui)
 
+    def find(self, called: str) -> Entry | None:
+        """The node with this DevEUI or, in any case of letters, of this name."""
+        return self._entries.get(called.lower()) or self._by_name.get(called.lower())
+
     def by_index(self, node_index: int) -> Entry | None:
         return self._by_index.get(node_index)
 

@@ -41,9 +41,10 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         found = core.blocks.show(name.lower())
         if found is None:
             raise HTTPException(404, f"no block has the descriptor {name.lower()}")
-        names = {entry.record.dev_eui: entry.record.name for entry in core.registry}
-        named = {*found.get("left", ()), *found.get("each", ())}
-        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in sorted(named)}}
+        named = sorted({*found.get("left", ()), *found.get("each", ())})
+        entries = {dev_eui: core.registry.get(dev_eui) for dev_eui in named}
+        names = {key: key if entry is None else entry.record.name for key, entry in entries.items()}
+        return {**found, "names": names}
 
     @api.post("/blocks")
     async def send(what: BlockIn) -> dict[str, Any]:
@@ -71,15 +72,15 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         return {"cancelled": name.lower()}
 
     def _dev_euis(said: Sequence[str]) -> tuple[str, ...]:
-        called = {entry.record.dev_eui: entry.record.dev_eui for entry in core.registry}
-        for entry in core.registry:
-            called.setdefault(entry.record.name.lower(), entry.record.dev_eui)
+        found: dict[str, None] = {}
         for each in said:
-            if each.lower() not in called:
+            entry = core.registry.find(each)
+            if entry is None:
                 raise HTTPException(
                     409, f"no node is called {each}; `swarm nodes list` shows those there are"
                 )
-        return tuple(dict.fromkeys(called[each.lower()] for each in said))
+            found[entry.record.dev_eui] = None
+        return tuple(found)
 
 
 def _goes_to_ours(core: Coordinator, nodes: Sequence[str] | None) -> bool:

@@ -11,12 +11,12 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
+from swarm.commands import BLOCK_MAX
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Large blocks: bring one to many nodes by multicast.", no_args_is_help=True)
 
-SIZE_MAX = 65_536
 LEFT = "is left without it"
 KNOWN = ("has it", "misses some", "has said nothing yet", "is being set up", LEFT)
 Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
@@ -40,10 +40,10 @@ def send(
     Example: swarm blocks send model.swm --loss 0.3
     """
     with file.open("rb") as opened:
-        data = opened.read(SIZE_MAX + 1)
-    if not 1 <= len(data) <= SIZE_MAX:
+        data = opened.read(BLOCK_MAX + 1)
+    if not 1 <= len(data) <= BLOCK_MAX:
         size = "is empty" if not data else "is too large"
-        raise CommandError(f"{file}: {size}; a block has 1 to {SIZE_MAX} bytes")
+        raise CommandError(f"{file}: {size}; a block has 1 to {BLOCK_MAX} bytes")
     body = {"data": base64.b64encode(data).decode(), "nodes": node, "loss": loss, "version": version}
     made = Client(config_file).post("/api/blocks", body)
     if as_json:
