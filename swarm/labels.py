@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from swarm.commands import TellLabel
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store, integers
+from swarm.phy.airtime import HOUR_US
 from swarm.registry import Refused, Registry
 from swarm.wire import app
 
@@ -23,7 +24,6 @@ TELLS = 3
 PER_NODE_MAX = 16
 """Labels that may wait for one node."""
 KEPT_DAYS = 60
-HOUR_US = 3_600_000_000
 TAG = "label"
 SIZE = len(app.encode(app.Label(0, False, 0)))
 

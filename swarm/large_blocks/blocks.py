@@ -96,7 +96,8 @@ class Blocks:
             return job
         self._ended.pop(name, None)
         self._jobs.append(job)
-        self._sending.job = self._jobs[0]
+        if len(self._jobs) == 1:
+            self._sending.take_up(job)
         self._session_cnt = (self._session_cnt + SESSION_CNTS) % SESSION_CNT_END
         return [*job.stores(), Store("meta", "session_cnt", {"value": str(self._session_cnt)})]
 
@@ -243,11 +244,9 @@ class Blocks:
         for dev_eui in job.delivery.nodes:
             entry = self._registry.get(dev_eui)
             seen_us = None if entry is None else entry.status.last_seen_us
-            if all_of_them or seen_us is None or seen_us < heard_us:
-                before = job.delivery.state(dev_eui)
-                job.delivery.leave(dev_eui, "no answer" if all_of_them else "not heard")
-                if job.delivery.state(dev_eui) != before:
-                    effects.append(job.node_store(dev_eui))
+            gone = all_of_them or seen_us is None or seen_us < heard_us
+            if gone and job.delivery.leave(dev_eui, "no answer" if all_of_them else "not heard"):
+                effects.append(job.node_store(dev_eui))
         return effects
 
     def _settle(self, now_us: int) -> list[Effect]:

@@ -45,13 +45,17 @@ FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
 
 
+def piece_us(region: Region, data_rate: int, plan: Plan) -> int:
+    """Airtime of one fragment."""
+    size = DATA_OVERHEAD + ts004.DATA_HEADER_SIZE + plan.frag_size
+    return region.airtime_us(data_rate, size, uplink=False)
+
+
 def session_s(region: Region, group: MulticastGroup, plan: Plan, frames: int, gateways: int) -> int:
     """How long `frames` fragments and the polls behind them take at most, by the law and by experience."""
-    size = DATA_OVERHEAD + ts004.DATA_HEADER_SIZE + plan.frag_size
-    airtime_us = region.airtime_us(group.data_rate, size, uplink=False)
     bandwidth_hz = region.data_rate(group.data_rate, uplink=False).bandwidth_hz
     share = SHARE * region.sub_band(group.frequency_hz, bandwidth_hz).duty_cycle
-    on_air_us = frames * airtime_us
+    on_air_us = frames * piece_us(region, group.data_rate, plan)
     # In one hour a gateway may send its share at once; what is more waits for the hours to come.
     paced_us = on_air_us * gateways if on_air_us <= share * HOUR_US else on_air_us / share
     polls_s = POLLS * (ts004.ack_delay_s(plan.block_ack_delay) + 10)
@@ -88,7 +92,7 @@ class Job:
     def own(self) -> list[str]:
         """Nodes that an OFFER reaches, and that lack the block."""
         nodes = self.delivery.nodes
-        return [dev_eui for dev_eui in nodes if dev_eui not in self.setups and self._is_open(dev_eui)]
+        return [dev_eui for dev_eui in nodes if dev_eui not in self.setups and self.delivery.is_open(dev_eui)]
 
     @property
     def stage(self) -> str:
@@ -101,7 +105,7 @@ class Job:
     def prepared(self) -> bool:
         """Whether nobody is to be set up any more before it can begin."""
         return all(
-            self._set_up(dev_eui) or setup.step is Step.UNICAST or not self._is_open(dev_eui)
+            self._set_up(dev_eui) or setup.step is Step.UNICAST or not self.delivery.is_open(dev_eui)
             for dev_eui, setup in self.setups.items()
         )
 
@@ -112,7 +116,8 @@ class Job:
     def all_told(self) -> bool:
         """Whether all devices of another make have said that they will listen, or cannot."""
         return all(
-            setup.step >= Step.READY or not self._is_open(dev_eui) for dev_eui, setup in self.setups.items()
+            setup.step >= Step.READY or not self.delivery.is_open(dev_eui)
+            for dev_eui, setup in self.setups.items()
         )
 
     # -- when -------------------------------------------------------------------------------------
@@ -135,8 +140,7 @@ class Job:
 
     def minimum_us(self, region: Region, data_rate: int) -> int:
         """Time on air of the block's pieces alone, through one gateway."""
-        size = DATA_OVERHEAD + ts004.DATA_HEADER_SIZE + self.plan.frag_size
-        return self.delivery.nb_frag * region.airtime_us(data_rate, size, uplink=False)
+        return self.delivery.nb_frag * piece_us(region, data_rate, self.plan)
 
     # -- what to send -----------------------------------------------------------------------------
 
@@ -175,7 +179,7 @@ class Job:
     def unicast(self, dev_eui: str, at_us: int, group: MulticastGroup) -> tuple[int, bytes] | None:
         """FPort and payload for one node, in a frame that starts about `at_us`; None: nothing."""
         setup = self.setups.get(dev_eui)
-        if setup is not None and self._is_open(dev_eui):
+        if setup is not None and self.delivery.is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
             if setup.is_wrong:
@@ -194,12 +198,9 @@ class Job:
     def has_more(self, dev_eui: str) -> bool:
         """Whether a node that is answered now should soon ask for more."""
         setup = self.setups.get(dev_eui)
-        if not self._is_open(dev_eui):
+        if not self.delivery.is_open(dev_eui):
             return False
         return self.delivery.phase is Phase.REPAIR or (setup is not None and setup.step < Step.READY)
-
-    def _is_open(self, dev_eui: str) -> bool:
-        return self.delivery.state(dev_eui)[0] in (State.VERSION, State.SETUP, State.LISTENING)
 
     # -- what came --------------------------------------------------------------------------------
 

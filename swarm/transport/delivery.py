@@ -214,13 +214,20 @@ class Delivery:
         """The group listens no more: who misses something is helped by unicast."""
         self.phase = Phase.REPAIR
 
-    def leave(self, node_id: str, reason: str) -> None:
-        """Give a node up, where nothing else is known of it."""
+    def is_open(self, node_id: str) -> bool:
+        """Whether a node lacks the block, and more can be done for it."""
+        return self._nodes[node_id].state in _OPEN_STATES
+
+    def leave(self, node_id: str, reason: str) -> bool:
+        """Give a node up, where nothing else is known of it; whether it was open."""
         node = self._nodes.get(node_id)
-        if node is not None:
-            node.acknowledge = False
-            if node.state in _OPEN_STATES:
-                self._close(node, State.LEFT, reason)
+        if node is None:
+            return False
+        node.acknowledge = False
+        was_open = node.state in _OPEN_STATES
+        if was_open:
+            self._close(node, State.LEFT, reason)
+        return was_open
 
     def multicast(self, now_us: int) -> bytes | None:
         """The payload (FPort 201) that the group should hear next; None while there is nothing to say."""
