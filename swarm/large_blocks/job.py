@@ -86,7 +86,13 @@ class Job:
     @property
     def own(self) -> list[str]:
         """Nodes that an OFFER reaches."""
-        return [dev_eui for dev_eui in self.delivery.nodes if dev_eui not in self.setups]
+        others = {*self.setups, *self.delivery.alone}
+        return [dev_eui for dev_eui in self.delivery.nodes if dev_eui not in others]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether anybody hears the group; the others are behind a network server."""
+        return len(self.delivery.alone) < len(self.delivery.nodes)
 
     @property
     def stage(self) -> str:
@@ -169,10 +175,10 @@ class Job:
         polls = self.delivery.sent[1]
         return bool(self.own) and self.delivery.phase is Phase.POLL and self.offered_polls <= polls
 
-    def unicast(self, dev_eui: str, at_us: int, group: MulticastGroup) -> tuple[int, bytes] | None:
+    def unicast(self, dev_eui: str, at_us: int, group: MulticastGroup | None) -> tuple[int, bytes] | None:
         """FPort and payload for one node, in a frame that starts about `at_us`; None: nothing."""
         setup = self.setups.get(dev_eui)
-        if setup is not None and self._is_open(dev_eui):
+        if setup is not None and group is not None and self._is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None

@@ -17,6 +17,10 @@ gateway did not send is not counted, and the end waits for the last one.
    answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
    among ours: for them the next block has to do.
 
+Nodes *alone* hear no group (somebody else's network server has them): once set up, each is sent pieces and
+then parity of its own, asked when that should do, and sent as much again as it misses.  A number that the
+server took is spent: what gets lost there is lost like what gets lost on air.
+
 A delivery speaks one version: rows of parity differ.  Nodes of the other version are `REFUSED` and need a
 delivery of their own.  A node that lost its session is set up again with a SessionCnt of its own: a delivery
 uses up to `SESSION_CNTS` of them.  All state is in `to_row` and `node_row`; a delivery made from them sends
@@ -151,16 +155,18 @@ class _Node:
     tries: int = 0
     by_pieces: bool = False
     acknowledge: bool = False
+    alone: bool = False
     reason: str = ""
 
 
 _NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries")
+_FLAGS = ("by_pieces", "acknowledge", "alone")
 _COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "listen_until_us", "poll_all")
 
 
 class Delivery:
     """The state of one delivery to `nodes`, of which `speakers` are known to speak the plan's version, and
-    `offered` were offered the session without being asked.
+    `offered` were offered the session without being asked; `alone` hear no group.
 
     `mic_of` gives a node's MIC of the block for a SessionCnt (`swarm.security.lorawan.data_block_mic`);
     version 1 never asks.
@@ -173,9 +179,12 @@ class Delivery:
         mic_of: Callable[[str, int], bytes],
         speakers: Iterable[str] = (),
         offered: Iterable[str] = (),
+        alone: Iterable[str] = (),
     ) -> None:
         known = {**dict.fromkeys(speakers, State.SETUP), **dict.fromkeys(offered, State.LISTENING)}
         self._nodes = {node_id: _Node(known.get(node_id, State.VERSION)) for node_id in sorted(set(nodes))}
+        for node_id in alone:
+            self._nodes[node_id].alone = True
         if not 1 <= len(self._nodes) <= NODES_MAX:
             raise ValueError(f"a delivery goes to 1 to {NODES_MAX} nodes, not {len(self._nodes)}")
         self.plan = plan
@@ -251,7 +260,7 @@ class Delivery:
             return self._encode(PackageVersionReq())
         if node.state == State.SETUP:
             return self._encode(self._setup(node_id, node))
-        if node.state != State.LISTENING or self.phase != Phase.REPAIR:
+        if node.state != State.LISTENING or (self.phase != Phase.REPAIR and not node.alone):
             return None
         if self._owes(node):
             return self._fragment(self._repair_number(node))
@@ -269,6 +278,25 @@ class Delivery:
             node.tries += 1
             if node.tries >= TRIES_MAX:
                 self._close(node, State.LEFT, "no answer")
+
+    def has_piece(self, node_id: str) -> bool:
+        """Whether what `unicast` says is a fragment, which nobody answers."""
+        node = self._nodes[node_id]
+        return node.state == State.LISTENING and not node.acknowledge and self._owes(node)
+
+    def told(self, node_id: str, *, piece: bool, sent: bool) -> None:
+        """What a network server says of a frame after `sent_unicast`: it went out, or it could not."""
+        node = self._nodes[node_id]
+        if node.state not in _OPEN_STATES:
+            return
+        if sent:
+            node.tries = 0 if piece else node.tries
+            return
+        if piece:
+            node.frames, node.owed = max(0, node.frames - 1), node.owed + 1
+            node.tries += 1
+        if node.tries >= TRIES_MAX - 1:
+            self._close(node, State.LEFT, "its server cannot send")
 
     # What came. --------------------------------------------------------------------------------------
 
@@ -323,11 +351,15 @@ class Delivery:
             self._renew(node)
         else:
             node.state = State.LISTENING
+            if node.alone:
+                node.owed = min(self._parity_for(self.nb_frag), self._room(node))
 
     def _renew(self, node: _Node) -> None:
         """Another session for a node that lost its own, under a SessionCnt that it has not seen."""
         node.state = State.SETUP
         node.renewals += 1
+        if node.alone:  # what it was sent is gone
+            node.frames = node.owed = 0
         if node.renewals == SESSION_CNTS:
             self._close(node, State.LEFT, "loses its sessions")
 
@@ -342,12 +374,17 @@ class Delivery:
                 self._close_received(node, mic_error=answer.mic_error)
         else:
             node.tries = 0
-            room = self.plan.repair_max - node.frames
+            room = self._room(node)
             node.state = State.LISTENING
             node.missing, node.poll = answer.missing, self._polls
-            node.by_pieces = answer.memory_error or answer.missing == min(self.nb_frag, MISSING_MAX)
+            nothing = not node.alone and answer.missing == min(self.nb_frag, MISSING_MAX)
+            node.by_pieces = answer.memory_error or nothing
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
-            if node.owed > room:
+            if node.alone:
+                node.owed = min(node.owed, room)
+                if room <= 0:
+                    self._close(node, State.LEFT, "misses too much")
+            elif node.owed > room:
                 node.owed = 0  # another group may still help it
                 if self.phase == Phase.REPAIR:
                     self._close(node, State.LEFT, "misses too much")
@@ -365,9 +402,13 @@ class Delivery:
         """Frames to send so that `missing` of them arrive, at the planned loss."""
         return math.ceil(missing / (1 - self.plan.loss))
 
+    def _room(self, node: _Node) -> int:
+        """Frames that may still be spent on this node alone."""
+        return self.plan.repair_max + (self._most if node.alone else 0) - node.frames
+
     def _judge(self) -> None:
         """The time for answers to a poll is over."""
-        asking = [node for node in self._nodes.values() if node.state == State.LISTENING]
+        asking = [n for n in self._nodes.values() if n.state == State.LISTENING and not n.alone]
         # Who said so since the last group misses it still, whether or not this poll heard it again.
         said = [node for node in asking if node.missing and node.poll > self._polls_before]
         lacking = [node.missing for node in said if not node.by_pieces]
@@ -384,13 +425,13 @@ class Delivery:
 
     def _owes(self, node: _Node) -> bool:
         """Whether a repair frame is due: what the node said before the last group of parity is old."""
-        return node.owed > 0 and node.poll > self._polls_before
+        return node.owed > 0 and (node.alone or node.poll > self._polls_before)
 
     def _repair_number(self, node: _Node) -> int:
         """A fragment that the node cannot have: parity after all that the group heard, or piece by piece."""
         if node.by_pieces:
             return 1 + node.frames % self.nb_frag
-        return self._next + node.frames
+        return (1 if node.alone else self._next) + node.frames
 
     def _fragment(self, n: int) -> bytes:
         if self.nb_frag == 1:
@@ -406,7 +447,7 @@ class Delivery:
             integrity = {"ack_reception": plan.ack_reception, "session_cnt": session_cnt, "mic": mic}
         return ts004.FragSessionSetupReq(
             plan.index,
-            1 << plan.group,
+            0 if node.alone else 1 << plan.group,
             self.nb_frag,
             plan.frag_size,
             plan.block_ack_delay,
@@ -437,6 +478,16 @@ class Delivery:
     def nodes(self) -> tuple[str, ...]:
         """To whom it goes, in a fixed order."""
         return tuple(self._nodes)
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """Those whom no group reaches, in a fixed order."""
+        return tuple(node_id for node_id, node in self._nodes.items() if node.alone)
+
+    def progress(self, node_id: str) -> tuple[int, int]:
+        """Fragments that this node alone was sent, and how many it said it misses."""
+        node = self._nodes[node_id]
+        return node.frames, node.missing
 
     def is_silent(self, node_id: str) -> bool:
         """Whether an offered node has said nothing of its session yet."""
@@ -478,7 +529,7 @@ class Delivery:
         """The state of one node; it changes when one of the calls names the node."""
         node = self._nodes[node_id]
         row: Row = {name: getattr(node, name) for name in _NUMBERS}
-        flags = {"by_pieces": int(node.by_pieces), "acknowledge": int(node.acknowledge)}
+        flags = {name: int(getattr(node, name)) for name in _FLAGS}
         return {"state": int(node.state), "reason": node.reason, **flags, **row}
 
     @classmethod
@@ -493,10 +544,11 @@ class Delivery:
         made._next, made._last, made._polls, made._polls_before, *times = numbers
         made._confirms, made._listen_until_us = times
         for node_id, stored in node_rows.items():
-            integers(stored, "state", "by_pieces", "acknowledge", *_NUMBERS)
+            integers(stored, "state", *_FLAGS, *_NUMBERS)
             node = made._nodes[node_id]
             node.state, node.reason = State(int(stored["state"] or 0)), str(stored["reason"])
-            node.by_pieces, node.acknowledge = bool(stored["by_pieces"]), bool(stored["acknowledge"])
+            for name in _FLAGS:
+                setattr(node, name, bool(stored[name]))
             for name in _NUMBERS:
                 setattr(node, name, stored[name])
         return made

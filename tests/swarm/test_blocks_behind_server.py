@@ -1,0 +1,130 @@
+"""Large blocks to devices behind a network server: by unicast into its queue, each number once, by C code."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.commands import SendBlock
+from swarm.prng import Prng
+from swarm.registry import Refused
+from swarm.server_queue import OPEN_MAX
+from swarm.wire import fragmentation as ts004
+from tests.swarm import cell as farm
+from tests.swarm.cell import add_node, dev_eui
+from tests.swarm.server_play import GPS_US, SECOND_US, Behind, ServerPlay
+
+BLOCKS = {size: Prng(size).child("block").numpy().bytes(size) for size in (1000, 20_000)}
+
+
+def numbers(play: ServerPlay, index: int, version: int = 2) -> list[int]:
+    """Of the fragments that the server sent to a device, in order."""
+    found = []
+    for each in play.sent:
+        if each.dev_eui == dev_eui(index) and each.f_port == 201:
+            (command, *_) = ts004.decode_downlink(each.payload, version)  # type: ignore[misc]
+            if isinstance(command, ts004.DataFragment):
+                found.append(command.n)
+    return found
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("size", "version", "always_on"), [(1000, 2, False), (1000, 1, False), (20_000, 2, False), (20_000, 2, True)]
+)
+def test_a_block_reaches_a_device_of_another_make(
+    size: int, version: int, always_on: bool, late: bool
+) -> None:
+    """Goal: TS003 and TS004 with a queue of somebody else's in between, a fifth of all frames lost."""
+    device = Behind(0, always_on, version=version)
+    play = ServerPlay(farm.settings("none"), [device], late=late)
+    assert play.cell.command(SendBlock(BLOCKS[size], version=version)) is None
+    play.run(hours=60, every_s=600)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"], ended.data
+    assert device.device.block() == BLOCKS[size]
+    assert device.clock.is_set
+    believed_us = device.clock.gps_s(play.cell.now_us - device.born_us) * SECOND_US
+    assert abs(believed_us + GPS_US - play.cell.now_us) <= 2 * SECOND_US
+    sent = numbers(play, 0, version)
+    assert sent == list(range(1, len(sent) + 1)), "each number once, in order"
+    pieces = ended.data["pieces"]
+    assert len(sent) <= 1.25 * int(str(pieces)) / 0.8 + 8
+    assert device.depth <= 2
+
+
+def test_after_restarts_no_number_comes_again() -> None:
+    device = Behind(0, always_on=False)
+    play = ServerPlay(farm.settings("none"), [device])
+    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+    play.run(hours=60, every_s=600, restart_every=2)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"] and play.cell.restarts > 5
+    sent = numbers(play, 0)
+    assert sorted(set(sent)) == sent
+    assert device.depth <= 2
+
+
+def test_a_server_that_says_nothing_is_not_flooded() -> None:
+    """Without its word a piece goes with every second uplink, and the queue stays short."""
+    device = Behind(0, always_on=False)
+    play = ServerPlay(farm.settings("none"), [device], silent=True)
+    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+    play.run(hours=60, every_s=600)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"] and device.depth <= OPEN_MAX
+
+
+@pytest.mark.parametrize("always_on", [False, True])
+def test_what_the_server_cannot_send_is_tried_again_and_given_up_in_the_end(always_on: bool) -> None:
+    for fails, complete in ((3, True), (10_000, False)):
+        device = Behind(0, always_on)
+        play = ServerPlay(farm.settings("none"), [device], fails=fails, loss=0.0)
+        assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+        play.run(hours=60, every_s=600)
+        (ended,) = play.cell.told("block_ended")
+        assert ended.data["complete"] is complete
+        if not complete:
+            assert ended.data["left"] == {dev_eui(0): "its server cannot send"}
+            assert len(play.cell.told("tx_failed")) <= 20
+        sent = numbers(play, 0)
+        assert sent == list(range(1, len(sent) + 1))
+
+
+def test_nodes_of_ours_go_on_by_themselves() -> None:
+    """They say how far they are behind each piece, so that hours do not pass between two."""
+    device = Behind(1, always_on=False, own=True)
+    play = ServerPlay(farm.settings("prototypes"), [device])
+    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+    play.run(hours=12, every_s=3600)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"], ended.data
+    assert device.device.block() == BLOCKS[1000]
+
+
+def test_group_and_server_in_one_delivery() -> None:
+    """Nodes of the cell hear the group, the others are sent theirs one by one at the same time."""
+    device = Behind(7, always_on=False)
+    play = ServerPlay(farm.settings("none"), [device], loss=0.0)
+    cell = play.cell
+    assert cell.command(add_node(0)) is None
+    refused = cell.command(SendBlock(BLOCKS[1000], nodes=(dev_eui(0), dev_eui(7))))
+    assert isinstance(refused, Refused) and "multicast group" in refused.reason
+    assert cell.command(farm.GROUP) is None
+    assert cell.command(SendBlock(BLOCKS[1000], nodes=(dev_eui(0), dev_eui(7)))) is None
+    play.run(hours=10, every_s=300)
+    (ended,) = cell.told("block_ended")
+    assert ended.data["behind_server"] == 1 and ended.data["whole"] == 1
+    assert device.device.block() == BLOCKS[1000]
+    assert sum(transmit.multicast for transmit in cell.on_air) >= int(str(ended.data["pieces"]))
+
+
+def test_the_same_time_is_not_told_twice() -> None:
+    device = Behind(0, always_on=False)
+    play = ServerPlay(farm.settings("none"), [device], loss=0.0)
+    request, _ = device.clock.poll(play.cell.now_us - device.born_us)
+    play.late, given = True, play.cell.effects
+    for _ in range(2):  # the second one before the server could send the answer to the first
+        held, device.queue = device.queue, type(device.queue)()
+        play.uplink(device, 202, request)
+        device.queue = held or device.queue
+    assert len([each for each in given if getattr(each, "f_port", 0) == 202]) == 1
