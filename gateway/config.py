@@ -359,6 +359,7 @@ def swarm_config(config: GatewayConfig) -> SwarmConfig:
         mac=config.mac.to_core(),
         rx1_delay_s=config.nodes.rx1_delay_s,
         status_period_min=config.nodes.status_period_min,
+        network=config.network.enabled,
     )
 
 

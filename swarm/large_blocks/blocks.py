@@ -2,10 +2,10 @@
 
 Theory of operation.  One block is on its way at a time, for there is one group; others wait in a queue.
 Receivers of nodes are on in announced windows alone, so the next round's programme carries the OFFER,
-several times over, and the group sends when that window is over (`swarm.large_blocks.sending`).  Where no rounds
-open windows, each node is offered the session after its next uplinks, and the start leaves time for two of
-them.  Devices of another make (those with a GenAppKey) are set up by unicast first; the group waits for
-them, `SETUP_PERIODS` report periods at most.  Nodes behind a network server get it by unicast, from the
+several times over, and the group sends when that window is over (`swarm.large_blocks.sending`).  Where no
+rounds open windows, each node is offered the session after its next uplinks, and the start leaves time for
+two of them.  Devices of another make (those with a GenAppKey) are set up by unicast first; the group waits
+for them, `SETUP_PERIODS` report periods at most.  Nodes behind a network server get it by unicast, from the
 start.  When it has nothing more to say, or receivers are off, the rest is helped one by one: as long as
 they are heard, `REPAIR_MAX_US` after the start at most.
 
@@ -70,7 +70,7 @@ class Blocks:
         self._region = region
         self._windows = config.learning.mode != "none"
         self._period_us = config.status_period_min * MINUTE_US
-        self._planner = BlockPlanner(registry, region)
+        self._planner = BlockPlanner(registry, region, network=config.network)
         self._jobs: deque[Job] = deque()
         self._ended: dict[str, dict[str, Any]] = {}
         self._dirty = False

@@ -30,10 +30,11 @@ TOO_LONG = 1.5
 
 
 class BlockPlanner:
-    """Makes jobs for the nodes of one cell."""
+    """Makes jobs for the nodes of one cell; `network`: those behind a network server can be sent to."""
 
-    def __init__(self, registry: Registry, region: Region) -> None:
+    def __init__(self, registry: Registry, region: Region, *, network: bool = True) -> None:
         self._registry = registry
+        self._network = network
         self._region = region
 
     def job(
@@ -113,7 +114,11 @@ class BlockPlanner:
 
     def _chosen(self, command: SendBlock, group: MulticastGroup | None) -> Sequence[Entry] | Refused:
         if command.nodes is None:
-            entries = [entry for entry in self._registry if entry.reachable]
+            entries = [
+                entry
+                for entry in self._registry
+                if entry.reachable and (self._network or not entry.behind_server)
+            ]
         else:
             entries = []
             for dev_eui in dict.fromkeys(command.nodes):
@@ -121,6 +126,10 @@ class BlockPlanner:
                 if entry is None or not entry.reachable:
                     why = "no node has" if entry is None else "the node has not joined that has"
                     return Refused(f"{why} the DevEUI {dev_eui}")
+                if entry.behind_server and not self._network:
+                    return Refused(
+                        f"{entry.record.name} is behind a network server, and none is set: [network] enabled"
+                    )
                 entries.append(entry)
         if not 1 <= len(entries) <= NODES_MAX:
             return Refused(f"a block goes to 1 to {NODES_MAX} nodes that have joined, not {len(entries)}")

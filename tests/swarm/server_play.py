@@ -1,7 +1,8 @@
 """A network server and its devices, in virtual time: a queue for each device, downlinks that get lost.
 
-The devices are the firmware's C code (TS003, TS004); the server is written out here as ChirpStack and The
-Things Stack do it: in class A one frame of the queue after each uplink, in class C one after the other.
+The devices are the firmware's C code (TS003 and TS004, or the whole node); the server is written out here as
+ChirpStack and The Things Stack do it: in class A one frame of the queue after each uplink, in class C one
+after the other.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from swarm.config import SwarmConfig
 from swarm.effects import ApplicationDownlink, ApplicationUplink
 from swarm.prng import Prng
 from swarm.security.lorawan import AesKey, data_block_key
-from swarm.transport.device import Device, Heard
+from swarm.transport.device import Device
 from swarm.transport.device_setup import Clock
+from tests.firmware.large_block import Bench
 from tests.swarm.cell import SECOND_US, Cell, dev_eui
 
 GEN_APP_KEY = bytes(range(70, 86))
@@ -32,11 +34,11 @@ def node(index: int, *, gen_app_key: bytes | None = GEN_APP_KEY, device_class: s
 
 @dataclass
 class Behind:
-    """One device: what it says and hears; `own`: a node of ours, that says how far it is behind each piece."""
+    """One device: what it says and hears; `own`: a node of ours."""
 
     index: int
     always_on: bool
-    own: bool = False
+    own: Bench | None = None
     version: int = 2
     born_us: int = 0
     device: Device = field(init=False)
@@ -55,16 +57,27 @@ class Behind:
 
     def hear(self, at_us: int, f_port: int, payload: bytes) -> None:
         self.heard.append((f_port, payload))
-        if f_port == 202:
+        if self.own is not None:
+            self.own.nodes.rx(0, self.at(at_us), f_port, payload)
+        elif f_port == 202:
             self.clock.rx(at_us - self.born_us, payload)
         elif f_port == 201:
-            happened, said = self.device.rx(payload)
+            _, said = self.device.rx(payload)
             if said is not None:
                 self.says.append((at_us + said.delay_us, 201, said.payload))
-            elif self.own and happened in (Heard.PIECE, Heard.WHOLE):
-                _, told = self.device.rx(b"\x01" + bytes([payload[2] >> 6 << 1 | 1]))
-                assert told is not None
-                self.says.append((at_us + 12 * SECOND_US, 201, told.payload))
+
+    def at(self, at_us: int) -> int:
+        """This time on the device's own clock."""
+        return at_us - self.born_us
+
+    def due(self, now_us: int) -> list[tuple[int, bytes]]:
+        """What it says by itself."""
+        if self.own is not None:
+            self.own.nodes.poll(self.at(now_us))
+            return [(f_port, payload) for _, f_port, payload in self.own.nodes.outbox()]
+        due = [(f_port, payload) for at_us, f_port, payload in self.says if at_us <= now_us]
+        self.says = [said for said in self.says if said[0] > now_us]
+        return due
 
 
 class Bare(Cell):
@@ -83,8 +96,8 @@ def cell_knows_nothing(cell: Cell, device: Behind) -> bool:
 
 
 class ServerPlay:
-    """`late`: what the daemon says to an uplink is too late for its receive window; `silent`: the server tells
-    nothing of what it sent; `fails`: so many downlinks it cannot send."""
+    """`late`: what the daemon says to an uplink is too late for its receive window; `silent`: the server
+    tells nothing of what it sent; `fails`: so many downlinks it cannot send."""
 
     def __init__(
         self,
@@ -104,7 +117,7 @@ class ServerPlay:
             each.born_us = self.cell.now_us - 1_000_000_000
             made = node(
                 each.index,
-                gen_app_key=None if each.own else GEN_APP_KEY,
+                gen_app_key=GEN_APP_KEY if each.own is None else None,
                 device_class="c" if each.always_on else "a",
             )
             assert self.cell.command(made) is None
@@ -169,7 +182,7 @@ class ServerPlay:
             cell.perform(cell.core.on_application_fate(cell.now_us, downlink.reference, error))
         self._take()
 
-    def run(self, hours: float, every_s: int, restart_every: int = 0) -> None:
+    def run(self, hours: float, every_s: int = 3600, restart_every: int = 0) -> None:
         """Time passes until a block has ended: each device speaks when it has something to say, and every so
         often anyway."""
         cell, turns = self.cell, 0
@@ -182,9 +195,7 @@ class ServerPlay:
             for device in self.devices:
                 if device.always_on and device.queue:
                     self._send(device, device.queue.popleft())
-                due = [said for said in device.says if said[0] <= cell.now_us]
-                device.says = [said for said in device.says if said[0] > cell.now_us]
-                for _, f_port, payload in due:
+                for f_port, payload in device.due(cell.now_us):
                     self.uplink(device, f_port, payload)
                 if cell.now_us >= next_us[device.index]:
                     next_us[device.index] = cell.now_us + every_s * SECOND_US

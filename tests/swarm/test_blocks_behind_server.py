@@ -9,6 +9,7 @@ from swarm.prng import Prng
 from swarm.registry import Refused
 from swarm.server_queue import OPEN_MAX
 from swarm.wire import fragmentation as ts004
+from tests.firmware.large_block import BODY, Bench, signed
 from tests.swarm import cell as farm
 from tests.swarm.cell import add_node, dev_eui
 from tests.swarm.server_play import GPS_US, SECOND_US, Behind, ServerPlay
@@ -29,7 +30,8 @@ def numbers(play: ServerPlay, index: int, version: int = 2) -> list[int]:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize(
-    ("size", "version", "always_on"), [(1000, 2, False), (1000, 1, False), (20_000, 2, False), (20_000, 2, True)]
+    ("size", "version", "always_on"),
+    [(1000, 2, False), (1000, 1, False), (20_000, 2, False), (20_000, 2, True)],
 )
 def test_a_block_reaches_a_device_of_another_make(
     size: int, version: int, always_on: bool, late: bool
@@ -92,13 +94,16 @@ def test_what_the_server_cannot_send_is_tried_again_and_given_up_in_the_end(alwa
 
 def test_nodes_of_ours_go_on_by_themselves() -> None:
     """They say how far they are behind each piece, so that hours do not pass between two."""
-    device = Behind(1, always_on=False, own=True)
+    bench = Bench()
+    device = Behind(1, always_on=False, own=bench)
     play = ServerPlay(farm.settings("prototypes"), [device])
-    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
-    play.run(hours=12, every_s=3600)
+    assert play.cell.command(SendBlock(signed(BODY))) is None
+    play.run(hours=200)
     (ended,) = play.cell.told("block_ended")
     assert ended.data["complete"], ended.data
-    assert device.device.block() == BLOCKS[1000]
+    assert bench.receivers.block(0) == BODY and bench.receivers.rewritten()[0] == 0
+    hours = (ended.at_us - int(str(ended.data["created_us"]))) / 3.6e9
+    assert hours < int(str(ended.data["frames"])), "faster than a frame an hour"
 
 
 def test_group_and_server_in_one_delivery() -> None:
