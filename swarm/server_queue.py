@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from swarm.downlinks import BLOCK_TAG, Pending
 
-__all__ = ["BLOCK_WAIT_US", "OPEN_MAX", "Handed", "ServerQueue"]
+__all__ = ["BLOCK_WAIT_US", "HANDED_MAX", "OPEN_MAX", "Handed", "ServerQueue"]
 
 OPEN_MAX = 4
 UPLINKS_MAX = 8

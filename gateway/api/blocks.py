@@ -36,7 +36,8 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         if found is None:
             raise HTTPException(404, f"no block has the descriptor {name.lower()}")
         names = {entry.record.dev_eui: entry.record.name for entry in core.registry}
-        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in found.get("left", ())}}
+        told = found.get("left") or found.get("each", ())
+        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in told}}
 
     @api.post("/blocks")
     async def send(what: BlockIn) -> dict[str, Any]:

@@ -312,17 +312,18 @@ class Blocks:
         return [*self._ended.values(), *(self.view(job) for job in self._jobs)]
 
     def show(self, name: str) -> dict[str, Any] | None:
-        """One block; with what is known of each node, as long as it has not ended."""
+        """One block; with what is known of each node, as long as it has not ended: of those behind a network
+        server also how many pieces they were sent, and how many they said they miss."""
         job = self._find(name)
         if job is None:
             return self._ended.get(name)
-        told: dict[str, dict[str, Any]] = {}
-        for dev_eui in job.delivery.nodes:
-            state, why = job.delivery.state(dev_eui)
+        states = {dev_eui: job.delivery.state(dev_eui) for dev_eui in job.delivery.nodes}
+        told: dict[str, dict[str, Any]] = {
+            dev_eui: {"state": s.name.lower(), "reason": why} for dev_eui, (s, why) in states.items()
+        }
+        for dev_eui in job.delivery.alone:
             frames, missing = job.delivery.progress(dev_eui)
-            told[dev_eui] = {
-                "state": state.name.lower(), "reason": why, "frames": frames, "missing": missing
-            }  # fmt: skip
+            told[dev_eui] |= {"frames": frames, "missing": missing}
         return {**self.view(job), "each": told}
 
     def _find(self, name: str) -> Job | None:

@@ -99,6 +99,8 @@ class Job:
         """In one word, how far it is."""
         if self.start_us is None:
             return "prepares"
+        if not self.grouped:
+            return "sends"
         phase = self.delivery.phase
         return "offered" if phase is Phase.SETUP else "repairs" if phase is Phase.REPAIR else "sends"
 

@@ -119,7 +119,7 @@ def register(served: Served, device_class: str) -> None:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path / "broker") as made:
+    with Broker(tmp_path / "broker", "set_tcp_nodelay true") as made:
         yield made
 
 
@@ -128,8 +128,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     [
         ("chirpstack", "a", 1000),
         ("things_stack", "a", 1000),
-        ("chirpstack", "c", 20_000),
-        ("things_stack", "a", 20_000),
+        pytest.param("chirpstack", "c", 20_000, marks=pytest.mark.slow),
+        pytest.param("things_stack", "a", 20_000, marks=pytest.mark.slow),
     ],
 )
 def test_a_block_while_broker_and_daemon_die(

@@ -43,7 +43,9 @@ class Behind:
     born_us: int = 0
     device: Device = field(init=False)
     clock: Clock = field(init=False)
+    session: str = "one"
     f_cnt: int = 0
+    is_gone: bool = False
     says: list[tuple[int, int, bytes]] = field(default_factory=list)
     heard: list[tuple[int, bytes]] = field(default_factory=list)
     queue: deque[ApplicationDownlink] = field(default_factory=deque)
@@ -51,9 +53,13 @@ class Behind:
     """The longest that its queue at the server was."""
 
     def __post_init__(self) -> None:
-        key = data_block_key(AesKey(GEN_APP_KEY)).raw
-        self.device = Device(key, version=self.version, seed=self.index + 1)
+        self.device = self.reset()
         self.clock = Clock(seed=self.index + 1)
+
+    def reset(self) -> Device:
+        """The receiver as it is after a reset that remembers nothing."""
+        key = data_block_key(AesKey(GEN_APP_KEY)).raw
+        return Device(key, version=self.version, seed=self.index + 1)
 
     def hear(self, at_us: int, f_port: int, payload: bytes) -> None:
         self.heard.append((f_port, payload))
@@ -128,27 +134,31 @@ class ServerPlay:
             while cell_knows_nothing(self.cell, each):
                 self.uplink(each, 1, b"x")
 
-    def uplink(self, device: Behind, f_port: int, payload: bytes) -> None:
-        """A frame of a device reaches the server, which hands it on and sends what it has for the device."""
-        if self.draw.random() < self.loss:
-            device.f_cnt += 1
-            return
-        cell = self.cell
-        given = ApplicationUplink(
+    def given(self, device: Behind, f_port: int, payload: bytes, f_cnt: int) -> ApplicationUplink:
+        """A frame of a device as the server hands it on, received now."""
+        return ApplicationUplink(
             dev_eui=dev_eui(device.index),
             device=f"device-{device.index}",
-            session="one",
-            f_cnt=device.f_cnt,
+            session=device.session,
+            f_cnt=f_cnt,
             f_port=f_port,
             payload=payload,
             confirmed=False,
-            at_us=cell.now_us,
+            at_us=self.cell.now_us,
             frequency_hz=868_100_000,
             data_rate=5,
             gateway_id="0016c001f153a14c",
             rssi_dbm=-97.0,
             snr_db=7.5,
         )
+
+    def uplink(self, device: Behind, f_port: int, payload: bytes) -> None:
+        """A frame of a device reaches the server, which hands it on and sends what it has for the device."""
+        if self.draw.random() < self.loss:
+            device.f_cnt += 1
+            return
+        cell = self.cell
+        given = self.given(device, f_port, payload, device.f_cnt)
         device.f_cnt += 1
         due = device.queue.popleft() if device.queue and self.late and not device.always_on else None
         cell.run_until(cell.now_us + HANDED_ON_US)
@@ -192,7 +202,7 @@ class ServerPlay:
             cell.run_for(3)
             cell.keep_alive()
             self._take()
-            for device in self.devices:
+            for device in [each for each in self.devices if not each.is_gone]:
                 if device.always_on and device.queue:
                     self._send(device, device.queue.popleft())
                 for f_port, payload in device.due(cell.now_us):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from swarm.commands import SendBlock
+from swarm.downlinks import BLOCK_TAG, Pending
+from swarm.effects import ApplicationDownlink, Purpose
 from swarm.prng import Prng
 from swarm.registry import Refused
-from swarm.server_queue import OPEN_MAX
+from swarm.server_queue import BLOCK_WAIT_US, HANDED_MAX, OPEN_MAX, Handed, ServerQueue
 from swarm.wire import fragmentation as ts004
 from tests.firmware.large_block import BODY, Bench, signed
 from tests.swarm import cell as farm
@@ -106,6 +110,18 @@ def test_nodes_of_ours_go_on_by_themselves() -> None:
     assert hours < int(str(ended.data["frames"])), "faster than a frame an hour"
 
 
+def test_several_at_once_each_at_its_own_pace() -> None:
+    """Devices of both classes, and one that is never heard again: it is left, the others have the block."""
+    devices = [Behind(index, always_on=index % 2 == 1) for index in range(5)]
+    play = ServerPlay(farm.settings("none"), devices)
+    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+    devices[4].is_gone = True
+    play.run(hours=60, every_s=900)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["whole"] == 4 and ended.data["left"] == {dev_eui(4): "not heard"}
+    assert all(each.device.block() == BLOCKS[1000] and each.depth <= 2 for each in devices[:4])
+
+
 def test_group_and_server_in_one_delivery() -> None:
     """Nodes of the cell hear the group, the others are sent theirs one by one at the same time."""
     device = Behind(7, always_on=False)
@@ -123,13 +139,87 @@ def test_group_and_server_in_one_delivery() -> None:
     assert sum(transmit.multicast for transmit in cell.on_air) >= int(str(ended.data["pieces"]))
 
 
-def test_the_same_time_is_not_told_twice() -> None:
+def test_the_time_is_told_once_and_not_to_who_asked_long_ago() -> None:
+    """Goal: a request that comes again before the server could answer makes no second answer; one that a
+    broker kept is of a clock that may have started anew."""
     device = Behind(0, always_on=False)
     play = ServerPlay(farm.settings("none"), [device], loss=0.0)
-    request, _ = device.clock.poll(play.cell.now_us - device.born_us)
-    play.late, given = True, play.cell.effects
-    for _ in range(2):  # the second one before the server could send the answer to the first
-        held, device.queue = device.queue, type(device.queue)()
-        play.uplink(device, 202, request)
-        device.queue = held or device.queue
-    assert len([each for each in given if getattr(each, "f_port", 0) == 202]) == 1
+    cell = play.cell
+    request, _ = device.clock.poll(cell.now_us - device.born_us)
+    given = [play.given(device, 202, request, f_cnt) for f_cnt in (10, 11, 12)]
+    for each in given[:2]:
+        cell.perform(cell.core.on_application_uplink(cell.now_us, each))
+    answers = [each for each in cell.effects if isinstance(each, ApplicationDownlink)]
+    assert [each.f_port for each in answers] == [202]
+    cell.perform(cell.core.on_application_fate(cell.now_us, answers[0].reference, None))
+    cell.run_for(3600)
+    cell.perform(cell.core.on_application_uplink(cell.now_us, given[2]))
+    cell.perform(cell.core.on_application_uplink(cell.now_us, play.given(device, 1, b"x", 13)))
+    assert [each for each in cell.effects if isinstance(each, ApplicationDownlink)] == answers
+
+
+def test_a_node_that_joins_again_is_set_up_again() -> None:
+    """Its session is gone with its memory, and with it what was in the server's queue."""
+    device = Behind(0, always_on=False)
+    play = ServerPlay(farm.settings("none"), [device])
+    assert play.cell.command(SendBlock(BLOCKS[20_000])) is None
+    play.run(hours=5, every_s=600)
+    assert 5 < len(numbers(play, 0)) < 50
+    device.queue.clear()
+    device.device = device.reset()
+    device.session, device.f_cnt = "two", 0
+    play.run(hours=200, every_s=600)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"], ended.data
+    assert device.device.block() == BLOCKS[20_000]
+
+
+# The queue by itself. ---------------------------------------------------------------------------------
+
+
+def handed(reference: int, *, tag: str = "", at_us: int = 0) -> Handed:
+    pending = Pending(201, b"", 0, Purpose.MODEL, 0, tag)
+    return Handed(reference, "a", pending, bytes([reference]), at_us, 0)
+
+
+def test_how_much_a_server_is_given_of_one_node() -> None:
+    queue = ServerQueue()
+    for reference in range(OPEN_MAX):
+        assert queue.has_room("a")
+        queue.put(handed(reference))
+    assert not queue.has_room("a") and queue.has_room("b")
+    assert queue.holds("a", 201, b"\x00") and not queue.holds("a", 202, b"\x00")
+    taken = queue.take(2)
+    assert taken is not None and taken.is_open
+    assert not queue.holds("a", 201, b"\x00"), "what went before is out too"
+    earlier = queue.take(1)
+    assert earlier is not None and not earlier.is_open
+    assert queue.take(1) is None and queue.take(99) is None
+    queue.clear("a")
+    assert queue.has_room("a", block=True) and queue.take(3) is not None
+    queue.put(handed(7))
+    queue.forget("a")
+    assert queue.take(7) is None
+
+
+def test_a_word_that_never_comes_is_not_waited_for() -> None:
+    queue = ServerQueue()
+    queue.put(handed(1, tag=BLOCK_TAG))
+    assert queue.has_room("a") and not queue.has_room("a", block=True)
+    queue.on_uplink("a")
+    assert not queue.has_room("a", block=True)
+    queue.on_uplink("a")
+    assert queue.has_room("a", block=True)
+    queue.put(handed(2, tag=BLOCK_TAG, at_us=5))
+    queue.on_silence(BLOCK_WAIT_US, "a")
+    assert not queue.has_room("a", block=True)
+    queue.on_silence(BLOCK_WAIT_US + 5, "a")
+    assert queue.has_room("a", block=True)
+
+
+def test_the_frames_awaited_are_bounded() -> None:
+    queue = ServerQueue()
+    for reference in range(HANDED_MAX + 10):
+        queue.put(replace(handed(1), reference=reference, dev_eui=str(reference)))
+    assert queue.take(9) is None and queue.take(10) is not None
+    assert queue.has_room("9", block=True)
