@@ -160,9 +160,11 @@ class BlockSending:
             if found is None:
                 return False
             f_port, payload = found
-            purpose = Purpose.REPAIR if job.delivery.phase is Phase.REPAIR else Purpose.MODEL
+            alone = dev_eui in job.delivery.alone
+            repairs = job.delivery.phase is Phase.REPAIR and not alone
+            purpose = Purpose.REPAIR if repairs else Purpose.MODEL
             frame = Pending(f_port, payload, len(payload), purpose, until_us, TAG)
-            if dev_eui in job.delivery.alone:
+            if alone:
                 frame.streams = job.delivery.has_piece(dev_eui)
                 frame.sent = partial(self._handed, job, dev_eui, frame.streams)
                 frame.taken = partial(self._went_out, job, dev_eui, frame.streams)
