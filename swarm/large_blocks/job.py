@@ -92,7 +92,7 @@ class Job:
     @property
     def grouped(self) -> bool:
         """Whether anybody hears the group; the others are behind a network server."""
-        return len(self.delivery.alone) < len(self.delivery.nodes)
+        return len(self.delivery.alone) < self.delivery.size
 
     @property
     def stage(self) -> str:

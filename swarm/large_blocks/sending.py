@@ -160,7 +160,7 @@ class BlockSending:
             if found is None:
                 return False
             f_port, payload = found
-            alone = dev_eui in job.delivery.alone
+            alone = job.delivery.is_alone(dev_eui)
             repairs = job.delivery.phase is Phase.REPAIR and not alone
             purpose = Purpose.REPAIR if repairs else Purpose.MODEL
             frame = Pending(f_port, payload, len(payload), purpose, until_us, TAG)
@@ -175,7 +175,7 @@ class BlockSending:
 
     def _is_offered(self, job: Job, dev_eui: str) -> bool:
         """Whether a node gets its OFFER by unicast: no window has it, and the node has not spoken yet."""
-        if self._windows or dev_eui not in job.own or job.start_us is None:
+        if self._windows or dev_eui in job.setups or job.delivery.is_alone(dev_eui) or job.start_us is None:
             return False
         return job.delivery.phase is not Phase.REPAIR and job.delivery.is_silent(dev_eui)
 

@@ -183,8 +183,7 @@ class Delivery:
     ) -> None:
         known = {**dict.fromkeys(speakers, State.SETUP), **dict.fromkeys(offered, State.LISTENING)}
         self._nodes = {node_id: _Node(known.get(node_id, State.VERSION)) for node_id in sorted(set(nodes))}
-        for node_id in alone:
-            self._nodes[node_id].alone = True
+        self._set_alone(alone)
         if not 1 <= len(self._nodes) <= NODES_MAX:
             raise ValueError(f"a delivery goes to 1 to {NODES_MAX} nodes, not {len(self._nodes)}")
         self.plan = plan
@@ -202,6 +201,12 @@ class Delivery:
         self._confirms = 0
         self._poll_all = False
         self._listen_until_us = 0
+
+    def _set_alone(self, alone: Iterable[str]) -> None:
+        self.alone = tuple(sorted(set(alone)))
+        """Those whom no group reaches, in a fixed order."""
+        for node_id in self.alone:
+            self._nodes[node_id].alone = True
 
     # What to send. -----------------------------------------------------------------------------------
 
@@ -479,15 +484,19 @@ class Delivery:
         """To whom it goes, in a fixed order."""
         return tuple(self._nodes)
 
-    @property
-    def alone(self) -> tuple[str, ...]:
-        """Those whom no group reaches, in a fixed order."""
-        return tuple(node_id for node_id, node in self._nodes.items() if node.alone)
+    def is_alone(self, node_id: str) -> bool:
+        """Whether no group reaches this node."""
+        return self._nodes[node_id].alone
 
     def progress(self, node_id: str) -> tuple[int, int]:
         """Fragments that this node alone was sent, and how many it said it misses."""
         node = self._nodes[node_id]
         return node.frames, node.missing
+
+    @property
+    def size(self) -> int:
+        """How many nodes it goes to."""
+        return len(self._nodes)
 
     def is_silent(self, node_id: str) -> bool:
         """Whether an offered node has said nothing of its session yet."""
@@ -551,4 +560,5 @@ class Delivery:
                 setattr(node, name, bool(stored[name]))
             for name in _NUMBERS:
                 setattr(node, name, stored[name])
+        made._set_alone([node_id for node_id, node in made._nodes.items() if node.alone])
         return made

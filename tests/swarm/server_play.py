@@ -102,8 +102,9 @@ def cell_knows_nothing(cell: Cell, device: Behind) -> bool:
 
 
 class ServerPlay:
-    """`late`: what the daemon says to an uplink is too late for its receive window; `silent`: the server
-    tells nothing of what it sent; `fails`: so many downlinks it cannot send."""
+    """`late`: what the daemon says to an uplink is too late for its receive window; `silence`: of so many
+    downlinks the server does not tell the fate; `fails`: so many it cannot send at first, `failing`: that
+    share of the others."""
 
     def __init__(
         self,
@@ -112,10 +113,11 @@ class ServerPlay:
         *,
         loss: float = 0.2,
         late: bool = True,
-        silent: bool = False,
+        silence: float = 0.0,
         fails: int = 0,
+        failing: float = 0.0,
     ) -> None:
-        self.loss, self.late, self.silent, self.fails = loss, late, silent, fails
+        self.loss, self.late, self.silence, self.fails, self.failing = loss, late, silence, fails, failing
         self.draw = Prng(5).child("air").numpy()
         self.cell = Bare(config)
         self.devices = devices
@@ -182,13 +184,14 @@ class ServerPlay:
     def _send(self, device: Behind, downlink: ApplicationDownlink) -> None:
         cell = self.cell
         cell.run_until(cell.now_us + SECOND_US)
-        error = "PAYLOAD_SIZE" if self.fails > 0 else None
+        fails = self.fails > 0 or self.draw.random() < self.failing
+        error = "PAYLOAD_SIZE" if fails else None
         self.fails -= 1
         if error is None:
             self.sent.append(downlink)
             if self.draw.random() >= self.loss:
                 device.hear(cell.now_us, downlink.f_port, downlink.payload)
-        if not self.silent:
+        if self.draw.random() >= self.silence:
             cell.perform(cell.core.on_application_fate(cell.now_us, downlink.reference, error))
         self._take()
 

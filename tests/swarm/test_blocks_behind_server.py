@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarm.commands import SendBlock
 from swarm.downlinks import BLOCK_TAG, Pending
@@ -73,11 +75,37 @@ def test_after_restarts_no_number_comes_again() -> None:
 def test_a_server_that_says_nothing_is_not_flooded() -> None:
     """Without its word a piece goes with every second uplink, and the queue stays short."""
     device = Behind(0, always_on=False)
-    play = ServerPlay(farm.settings("none"), [device], silent=True)
+    play = ServerPlay(farm.settings("none"), [device], silence=1.0)
     assert play.cell.command(SendBlock(BLOCKS[1000])) is None
     play.run(hours=60, every_s=600)
     (ended,) = play.cell.told("block_ended")
     assert ended.data["complete"] and device.depth <= OPEN_MAX
+
+
+@given(
+    st.integers(0, 2**32),
+    st.booleans(),
+    st.booleans(),
+    st.floats(0, 0.5),
+    st.floats(0, 0.3),
+    st.integers(0, 9),
+)
+@settings(max_examples=30, deadline=None)
+def test_whatever_is_lost_said_or_not_and_killed(
+    seed: int, always_on: bool, late: bool, silence: float, failing: float, restart_every: int
+) -> None:
+    """Goal: the block arrives, the server's queue stays short, and no number goes out twice."""
+    device = Behind(0, always_on)
+    play = ServerPlay(farm.settings("none"), [device], late=late, silence=silence, failing=failing)
+    play.draw = Prng(seed).child("air").numpy()
+    assert play.cell.command(SendBlock(BLOCKS[1000])) is None
+    play.run(hours=200, every_s=600, restart_every=restart_every)
+    (ended,) = play.cell.told("block_ended")
+    assert ended.data["complete"], ended.data
+    assert device.device.block() == BLOCKS[1000]
+    sent = numbers(play, 0)
+    assert sorted(set(sent)) == sent
+    assert device.depth <= OPEN_MAX
 
 
 @pytest.mark.parametrize("always_on", [False, True])
