@@ -8,7 +8,7 @@ version of a package it speaks (in answer to a question) is noted; TS006 (FPort 
 
 from __future__ import annotations
 
-from swarm.downlinks import CLOCK_TAG, Downlinks, Pending
+from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Malformed, Purpose
 from swarm.large_blocks.blocks import Blocks
 from swarm.registry import Entry
@@ -56,8 +56,8 @@ class PackagePorts:
                 if told is not None:
                     frame = clock_sync.encode(told)
                     until_us = now_us + ANSWER_US
-                    pending = Pending(CLOCK_PORT, frame, len(frame), Purpose.ACK, until_us, CLOCK_TAG)
-                    self._downlinks.withdraw(dev_eui, CLOCK_TAG)
+                    pending = Pending(CLOCK_PORT, frame, len(frame), Purpose.ACK, until_us, "clock")
+                    self._downlinks.withdraw(dev_eui, "clock")
                     self._downlinks.enqueue(dev_eui, pending, first=True)
             elif isinstance(command, PackageVersionAns):
                 effects += _versions(now_us, entry, (command,))

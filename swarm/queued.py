@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from swarm.effects import Effect, Purpose
 
-__all__ = ["BLOCK_TAG", "CLOCK_TAG", "Payload", "Pending", "Programme", "payload_at", "spread"]
+__all__ = ["BLOCK_TAG", "Payload", "Pending", "Programme", "payload_at", "spread"]
 
 BLOCK_TAG = "block"
 """Of the frame of a large block that waits for a node."""
-CLOCK_TAG = "clock"
-"""Of the time that a device asked for."""
 Payload = bytes | Callable[[int], bytes]
 """The application payload, or a function from the frame's start (us) to it."""
 

@@ -24,7 +24,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from swarm.downlinks import BLOCK_TAG, CLOCK_TAG, Downlinks, Pending
+from swarm.downlinks import BLOCK_TAG, Downlinks, Pending
 from swarm.effects import (
     ApplicationDownlink,
     ApplicationUplink,
@@ -152,11 +152,9 @@ class ServerNodes:
         dev_eui = entry.record.dev_eui
         at_us = now_us + RX_AFTER_US
         payload = payload_at(pending.payload, at_us)
-        if pending.tag == CLOCK_TAG and self._queue.holds(dev_eui, pending.f_port, payload):
-            return []  # asked again before the server could send it
         airtime_us = self._airtime_us(entry, len(payload))
         self._reference = max(self._reference + 1, now_us << 8)
-        self._queue.put(Handed(self._reference, dev_eui, pending, payload, at_us, airtime_us))
+        self._queue.put(Handed(self._reference, dev_eui, pending, at_us, airtime_us))
         if pending.tag == BLOCK_TAG and entry.record.device_class == "c":
             self._again_us[dev_eui] = now_us + BLOCK_WAIT_US
         data = {

@@ -36,7 +36,6 @@ class Handed:
     reference: int
     dev_eui: str
     pending: Pending
-    payload: bytes
     at_us: int
     airtime_us: int
     uplinks: int = 0
@@ -102,11 +101,6 @@ class ServerQueue:
         """Whether the server may have one more frame for the node; `block`: one of a large block."""
         waiting = self._open.get(dev_eui, ())
         return len(waiting) < OPEN_MAX and not (block and any(each.of_block for each in waiting))
-
-    def holds(self, dev_eui: str, f_port: int, payload: bytes) -> bool:
-        """Whether the server has just this for the node already."""
-        waiting = self._open.get(dev_eui, ())
-        return any(each.pending.f_port == f_port and each.payload == payload for each in waiting)
 
     def _close(self, handed: Handed) -> None:
         if not handed.is_open:

@@ -70,14 +70,19 @@ class Blocks:
         self._region = region
         self._windows = config.learning.mode != "none"
         self._period_us = config.status_period_min * MINUTE_US
-        self._planner = BlockPlanner(registry, region, network=config.network)
+        self._planner = BlockPlanner(config, registry, region)
         self._jobs: deque[Job] = deque()
         self._ended: dict[str, dict[str, Any]] = {}
         self._dirty = False
         """Whether the present job's row is behind."""
         self._session_cnt = 0
         self._sending = BlockSending(
-            downlinks, region, windows=self._windows, settle=self._settle, view=self.view
+            downlinks,
+            region,
+            windows=self._windows,
+            late_us=self._period_us,
+            settle=self._settle,
+            view=self.view,
         )
         downlinks.guests = self._offers
         self._restore(rows)
@@ -128,7 +133,7 @@ class Blocks:
         if job is None or dev_eui not in job.delivery:
             return _checked(f_port, payload)
         before = job.node_store(dev_eui)
-        refused = job.hear(dev_eui, f_port, payload)
+        refused = job.hear(now_us, dev_eui, f_port, payload)
         if refused is not None:
             return refused
         after = job.node_store(dev_eui)
@@ -136,7 +141,7 @@ class Blocks:
 
     def reach(self, now_us: int, entry: Entry) -> bool:
         """A node can be reached now; whether a frame of a block waits for it."""
-        return self._sending.reach(now_us, entry.record.dev_eui)
+        return self._sending.reach(now_us, entry.record.dev_eui, served=entry.behind_server)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Begin, send, close, give up: whatever is due."""

@@ -25,7 +25,7 @@ from swarm.wire import multicast_setup as ts005
 from swarm.wire.lorawan import DATA_OVERHEAD
 from swarm.wire.packages import F_PORTS, Package
 
-__all__ = ["PIECES_MAX", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
+__all__ = ["CLOCK_PORT", "PIECES_MAX", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
 
 SECOND_US = 1_000_000
 SHARE = 0.8
@@ -40,7 +40,10 @@ GROUP = 0
 LEAD_US = LEAD_S * SECOND_US
 CLOCKS_US = 2 * SECOND_US
 """What the clocks of others may differ by."""
+LATE_MAX = 4
+"""So many times what a network server may be late the start is put off for its devices."""
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
+CLOCK_PORT = F_PORTS[Package.CLOCK_SYNC]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
 
 
@@ -128,9 +131,12 @@ class Job:
         self.until_us = at_us + min(length_s, SESSION_MAX_S) * SECOND_US
 
     def postpone(self, at_us: int) -> None:
-        """The group begins at `at_us` instead; who was told the time before listens already."""
+        """The group begins at `at_us` instead; who was told the time before listens already, or is told again
+        when that will not do."""
         assert self.start_us is not None and self.until_us is not None
         self.start_us, self.until_us = at_us, self.until_us + at_us - self.start_us
+        for setup in self.setups.values():
+            setup.postpone(self.until_us)
 
     def prolong(self, now_us: int, length_s: int) -> None:
         """The group has to listen for so long from now; within what nodes allow."""
@@ -177,18 +183,28 @@ class Job:
         polls = self.delivery.sent[1]
         return bool(self.own) and self.delivery.phase is Phase.POLL and self.offered_polls <= polls
 
-    def unicast(self, dev_eui: str, at_us: int, group: MulticastGroup | None) -> tuple[int, bytes] | None:
-        """FPort and payload for one node, in a frame that starts about `at_us`; None: nothing."""
+    def unicast(
+        self, dev_eui: str, at_us: int, group: MulticastGroup | None, late_us: int = 0
+    ) -> tuple[int, bytes] | None:
+        """FPort and payload for one node, in a frame that starts about `at_us`, or up to `late_us` later.
+
+        None: there is nothing to say.
+        """
         setup = self.setups.get(dev_eui)
         if setup is not None and group is not None and self._is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
+            if setup.clock_is_wrong and self.delivery.phase is not Phase.REPAIR:
+                return CLOCK_PORT, setup.resync()
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None
             if begins and self.delivery.phase is not Phase.REPAIR:
                 assert self.start_us is not None and self.until_us is not None
                 soonest_us = at_us + LEAD_US + CLOCKS_US
+                if at_us < (self.since_us or 0) + LATE_MAX * late_us:
+                    soonest_us += late_us
                 if not self.own and self.delivery.phase is Phase.SETUP and soonest_us > self.start_us:
-                    self.postpone(soonest_us)  # or it would miss the first pieces
+                    # Or it would miss the first pieces; and the others have to be told in time as well.
+                    self.postpone(soonest_us + late_us)
                 times = (at_us, self.start_us - CLOCKS_US, self.until_us)
                 return GROUP_PORT, setup.session_request(group, GROUP, *times)
         payload = self.delivery.unicast(dev_eui)
@@ -206,7 +222,11 @@ class Job:
 
     # -- what came --------------------------------------------------------------------------------
 
-    def hear(self, dev_eui: str, f_port: int, payload: bytes) -> Malformed | None:
+    def sent_resync(self, dev_eui: str) -> None:
+        """The device was told to ask for the time: then it can be asked when it listens."""
+        self.setups[dev_eui].clock_is_wrong = False
+
+    def hear(self, now_us: int, dev_eui: str, f_port: int, payload: bytes) -> Malformed | None:
         """A payload on FPort 200 or 201 of a node."""
         if f_port == FRAGMENT_PORT:
             return self.delivery.on_uplink(dev_eui, payload)
@@ -216,7 +236,7 @@ class Job:
         setup = self.setups.get(dev_eui)
         for command in commands if setup is not None else ():
             assert setup is not None
-            setup.hear(command, GROUP)
+            setup.hear(command, GROUP, now_us)
         return None
 
     # -- rows -------------------------------------------------------------------------------------

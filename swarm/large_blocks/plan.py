@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from swarm.commands import BLOCK_MAX, SendBlock
+from swarm.config import SwarmConfig
 from swarm.large_blocks.job import PIECES_MAX, SESSION_MAX_S, Job, session_s
 from swarm.mac.session import MulticastGroup
 from swarm.phy.regions import Region
@@ -23,6 +24,8 @@ ACK_DELAY_MAX = 6
 ANSWER_LOAD = 0.3
 """Of three channels a tenth: what nodes answer to a poll may take."""
 ANSWER_SIZE = DATA_OVERHEAD + 5
+REPAIR_MAX = 64
+"""Fragments that one node may be helped with when the group has done what it can."""
 OWN_VERSION = 2
 """Of TS004, that nodes of ours speak when they are set up one by one."""
 TOO_LONG = 1.5
@@ -30,11 +33,12 @@ TOO_LONG = 1.5
 
 
 class BlockPlanner:
-    """Makes jobs for the nodes of one cell; `network`: those behind a network server can be sent to."""
+    """Makes jobs for the nodes of one cell."""
 
-    def __init__(self, registry: Registry, region: Region, *, network: bool = True) -> None:
+    def __init__(self, config: SwarmConfig, registry: Registry, region: Region) -> None:
         self._registry = registry
-        self._network = network
+        self._network = config.network
+        self._lets_in = config.network_multicast
         self._region = region
 
     def job(
@@ -51,7 +55,7 @@ class BlockPlanner:
         room = self._piece_max(chosen, group)
         if isinstance(room, Refused):
             return room
-        grouped = [entry for entry in chosen if not entry.behind_server]
+        grouped = [entry for entry in chosen if self._hears(entry, group)]
         keys = {entry.record.dev_eui: entry.record.gen_app_key for entry in chosen}
         setups = {
             entry.record.dev_eui: GroupSetup(key)
@@ -59,11 +63,14 @@ class BlockPlanner:
             if (key := entry.record.gen_app_key) is not None
         }
         own = [dev_eui for dev_eui, key in keys.items() if key is None]
-        alone = [entry.record.dev_eui for entry in chosen if entry.behind_server]
+        alone = [entry.record.dev_eui for entry in chosen if not self._hears(entry, group)]
+        pieces = math.ceil(len(command.block) / room)
+        # A network server may say it too late that the group sends: then all of it is repaired.
+        repair_max = 2 * pieces if any(entry.behind_server for entry in grouped) else 0
         try:
             plan = Plan(
                 command.block,
-                math.ceil(len(command.block) / math.ceil(len(command.block) / room)),
+                math.ceil(len(command.block) / pieces),
                 version=command.version,
                 # Nodes must not take an old session's status for this one's; others often have index 0 only.
                 index=0 if len(own) < len(keys) else 1 + session_cnt // SESSION_CNTS % 3,
@@ -71,6 +78,7 @@ class BlockPlanner:
                 session_cnt=session_cnt,
                 block_ack_delay=self._ack_delay(grouped),
                 loss=command.loss,
+                repair_max=max(REPAIR_MAX, repair_max),
                 stragglers=0,
             )
             delivery = Delivery(
@@ -90,11 +98,18 @@ class BlockPlanner:
         too_slow = self._too_slow(plan, delivery, group) if grouped and group is not None else None
         return too_slow or Job(plan.descriptor.hex(), delivery, now_us, setups)
 
+    def _hears(self, entry: Entry, group: MulticastGroup | None) -> bool:
+        """Whether the group is for this node: where a network server has it, only when it can be let in."""
+        if not entry.behind_server:
+            return True
+        can_seal = group is not None and group.mc_key is not None and entry.record.gen_app_key is not None
+        return self._lets_in and can_seal
+
     def _piece_max(self, chosen: Sequence[Entry], group: MulticastGroup | None) -> int | Refused:
         """The longest piece (bytes) that reaches all of them."""
         region = self._region
         rooms = [_unicast_room(region, entry) for entry in chosen if entry.behind_server]
-        if len(rooms) < len(chosen):
+        if any(self._hears(entry, group) for entry in chosen):
             assert group is not None
             rooms.append(region.payload_max(group.data_rate, uplink=False))
         room = min(rooms) - ts004.DATA_HEADER_SIZE
@@ -133,7 +148,7 @@ class BlockPlanner:
                 entries.append(entry)
         if not 1 <= len(entries) <= NODES_MAX:
             return Refused(f"a block goes to 1 to {NODES_MAX} nodes that have joined, not {len(entries)}")
-        grouped = [entry for entry in entries if not entry.behind_server]
+        grouped = [entry for entry in entries if self._hears(entry, group)]
         if grouped and group is None:
             return Refused("there is no multicast group yet; import the nodes that were provisioned")
         others = any(entry.record.gen_app_key is not None for entry in grouped)

@@ -20,7 +20,7 @@ from typing import Any
 
 from swarm.downlinks import BLOCK_TAG, MULTICAST_LEAD_US, Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Purpose
-from swarm.large_blocks.job import SHARE, Job, session_s
+from swarm.large_blocks.job import CLOCK_PORT, SHARE, Job, session_s
 from swarm.phy.regions import Region
 from swarm.transport.delivery import Phase
 from swarm.wire import app, offer
@@ -43,7 +43,10 @@ TAG = BLOCK_TAG
 
 
 class BlockSending:
-    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`."""
+    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`.
+
+    A network server sends a frame up to `late_us` later, after its node's next uplink.
+    """
 
     def __init__(
         self,
@@ -51,12 +54,14 @@ class BlockSending:
         region: Region,
         *,
         windows: bool,
+        late_us: int,
         settle: Callable[[int], list[Effect]],
         view: Callable[[Job], dict[str, Any]],
     ) -> None:
         self._downlinks = downlinks
         self._region = region
         self._windows = windows
+        self._late_us = late_us
         self._settle = settle
         self._view = view
         self.job: Job | None = None
@@ -145,8 +150,9 @@ class BlockSending:
 
     # -- one node ---------------------------------------------------------------------------------
 
-    def reach(self, now_us: int, dev_eui: str) -> bool:
-        """A node can be reached now: let the block's next frame for it wait behind all else; False: none."""
+    def reach(self, now_us: int, dev_eui: str, *, served: bool = False) -> bool:
+        """A node can be reached now: let the block's next frame for it wait behind all else; False: none.
+        `served`: a network server will be given it."""
         self._downlinks.withdraw(dev_eui, TAG)
         job, group = self.job, self._downlinks.group
         if job is None or dev_eui not in job.delivery or self._downlinks.waiting(dev_eui):
@@ -156,7 +162,7 @@ class BlockSending:
             frame = Pending(app.F_PORT_LEARNING, job.offer, offer.OFFER_SIZE, Purpose.MODEL, until_us, TAG)
             frame.taken = partial(self._offer_taken, job)
         else:
-            found = job.unicast(dev_eui, now_us, group)
+            found = job.unicast(dev_eui, now_us, group, self._late_us if served else 0)
             if found is None:
                 return False
             f_port, payload = found
@@ -164,10 +170,10 @@ class BlockSending:
             repairs = job.delivery.phase is Phase.REPAIR and not alone
             purpose = Purpose.REPAIR if repairs else Purpose.MODEL
             frame = Pending(f_port, payload, len(payload), purpose, until_us, TAG)
-            if alone:
-                frame.streams = job.delivery.has_piece(dev_eui)
-                frame.sent = partial(self._handed, job, dev_eui, frame.streams)
-                frame.taken = partial(self._went_out, job, dev_eui, frame.streams)
+            if served:
+                frame.streams = f_port == FRAGMENT_PORT and job.delivery.has_piece(dev_eui)
+                frame.sent = partial(self._handed, job, dev_eui, f_port, frame.streams)
+                frame.taken = partial(self._went_out, job, dev_eui, f_port, frame.streams)
             else:
                 frame.taken = partial(self._taken, job, dev_eui, f_port, payload)
             frame.more = job.has_more(dev_eui)
@@ -188,24 +194,34 @@ class BlockSending:
         told = self._counted(job, end_us, airtime_us)
         if f_port == FRAGMENT_PORT and job.delivery.unicast(dev_eui) == payload:
             job.delivery.sent_unicast(dev_eui)
+        elif f_port == CLOCK_PORT:
+            job.sent_resync(dev_eui)
         return [job.store(), job.node_store(dev_eui), *told, *self._settle(end_us)]
 
-    def _handed(self, job: Job, dev_eui: str, piece: bool, at_us: int, airtime_us: int) -> list[Effect]:
+    def _handed(
+        self, job: Job, dev_eui: str, f_port: int, piece: bool, at_us: int, airtime_us: int
+    ) -> list[Effect]:
         """A network server was given a frame, or (negative airtime) could not send it."""
         if job is not self.job:
             return []
         if airtime_us < 0:
             job.airtime_us += airtime_us
             job.frames -= 1
-            job.delivery.told(dev_eui, piece=piece, sent=False)
+            if f_port == FRAGMENT_PORT:
+                job.delivery.told(dev_eui, piece=piece, sent=False)
             return [job.store(), job.node_store(dev_eui), *self._settle(at_us)]
         told = self._counted(job, at_us, airtime_us)
-        job.delivery.sent_unicast(dev_eui)
+        if f_port == FRAGMENT_PORT:
+            job.delivery.sent_unicast(dev_eui)
+        elif f_port == CLOCK_PORT:
+            job.sent_resync(dev_eui)
         return [job.store(), job.node_store(dev_eui), *told, *self._settle(at_us)]
 
-    def _went_out(self, job: Job, dev_eui: str, piece: bool, end_us: int, airtime_us: int) -> list[Effect]:
+    def _went_out(
+        self, job: Job, dev_eui: str, f_port: int, piece: bool, end_us: int, airtime_us: int
+    ) -> list[Effect]:
         """The network server has sent the frame."""
-        if job is not self.job:
+        if job is not self.job or f_port != FRAGMENT_PORT:
             return []
         job.delivery.told(dev_eui, piece=piece, sent=True)
         return [job.node_store(dev_eui)]

@@ -13,9 +13,9 @@ gateway did not send is not counted, and the end waits for the last one.
    get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
-   memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
-   answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
-   among ours: for them the next block has to do.
+   memory for so many losses or parity does not help, the pieces themselves; who said nothing is asked.
+   `LEFT` are nodes that never answered or would cost more than `repair_max` frames, `FORGED` those that heard
+   somebody else's fragment among ours: for them the next block has to do.
 
 Nodes *alone* hear no group (somebody else's network server has them): once set up, each is sent pieces and
 then parity of its own, asked when that should do, and sent as much again as it misses.  A number that the
@@ -59,6 +59,8 @@ PARITY_MIN = 32
 REPAIR_NODES = 2
 """So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
+FEW_PIECES = 16
+"""Of so few a node may have lost all."""
 MISSING_MAX = 255
 """A status says no more."""
 TRIES_MAX = 16
@@ -287,7 +289,8 @@ class Delivery:
     def has_piece(self, node_id: str) -> bool:
         """Whether what `unicast` says is a fragment, which nobody answers."""
         node = self._nodes[node_id]
-        return node.state == State.LISTENING and not node.acknowledge and self._owes(node)
+        helped = node.alone or self.phase == Phase.REPAIR
+        return helped and node.state == State.LISTENING and not node.acknowledge and self._owes(node)
 
     def told(self, node_id: str, *, piece: bool, sent: bool) -> None:
         """What a network server says of a frame after `sent_unicast`: it went out, or it could not."""
@@ -379,11 +382,12 @@ class Delivery:
                 self._close_received(node, mic_error=answer.mic_error)
         else:
             node.tries = 0
-            room = self._room(node)
+            room, stuck = self._room(node), self._is_stuck(node, answer.missing)
             node.state = State.LISTENING
-            node.missing, node.poll = answer.missing, self._polls
+            # What is said when the group is over is newer than all that it was sent, polled or not.
+            node.missing, node.poll = answer.missing, self._polls + (self.phase == Phase.REPAIR)
             nothing = not node.alone and answer.missing == min(self.nb_frag, MISSING_MAX)
-            node.by_pieces = answer.memory_error or nothing
+            node.by_pieces = answer.memory_error or nothing or stuck
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
             if node.alone:
                 node.owed = min(node.owed, room)
@@ -393,6 +397,12 @@ class Delivery:
                 node.owed = 0  # another group may still help it
                 if self.phase == Phase.REPAIR:
                     self._close(node, State.LEFT, "misses too much")
+
+    def _is_stuck(self, node: _Node, missing: int) -> bool:
+        """Whether what the node alone was sent did not help it.  Where M / 2 is even, version 2 draws an even
+        number of pieces for every row of parity: without a single piece no parity is enough."""
+        was_helped = node.frames > 0 and node.owed == 0
+        return was_helped and missing == node.missing and self.nb_frag <= FEW_PIECES
 
     def _close_received(self, node: _Node, *, mic_error: bool) -> None:
         self._close(node, State.FORGED if mic_error else State.WHOLE, "mic" if mic_error else "")

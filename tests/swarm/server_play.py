@@ -1,6 +1,6 @@
 """A network server and its devices, in virtual time: a queue for each device, downlinks that get lost.
 
-The devices are the firmware's C code (TS003 and TS004, or the whole node); the server is written out here as
+The devices are the firmware's C code (TS003 to TS005, or the whole node); the server is written out here as
 ChirpStack and The Things Stack do it: in class A one frame of the queue after each uplink, in class C one
 after the other.
 """
@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 
 from swarm.commands import AddNode
 from swarm.config import SwarmConfig
-from swarm.effects import ApplicationDownlink, ApplicationUplink
+from swarm.effects import ApplicationDownlink, ApplicationUplink, Malformed
+from swarm.mac.group import GroupKeys, MulticastMemo, ReceivingGroup
+from swarm.phy.regions import region
 from swarm.prng import Prng
 from swarm.security.lorawan import AesKey, data_block_key
 from swarm.transport.device import Device
-from swarm.transport.device_setup import Clock
+from swarm.transport.device_setup import Clock, Groups
 from tests.firmware.large_block import Bench
 from tests.swarm.cell import SECOND_US, Cell, dev_eui
 
@@ -55,6 +57,8 @@ class Behind:
     def __post_init__(self) -> None:
         self.device = self.reset()
         self.clock = Clock(seed=self.index + 1)
+        self.groups = Groups(GEN_APP_KEY, version=self.version)
+        self.receiving: ReceivingGroup | None = None
 
     def reset(self) -> Device:
         """The receiver as it is after a reset that remembers nothing."""
@@ -67,10 +71,33 @@ class Behind:
             self.own.nodes.rx(0, self.at(at_us), f_port, payload)
         elif f_port == 202:
             self.clock.rx(at_us - self.born_us, payload)
+        elif f_port == 200:
+            _, answer = self.groups.rx(payload, self.clock.gps_s(self.at(at_us)))
+            known = self.groups.group(0)
+            if known is not None and self.receiving is None:
+                keys = GroupKeys(known.nwk_s_key, known.app_s_key)
+                self.receiving = ReceivingGroup(known.address, keys, known.f_cnt_min, known.f_cnt_max)
+            if answer:
+                self.says.append((at_us, 200, answer))
         elif f_port == 201:
-            _, said = self.device.rx(payload)
-            if said is not None:
-                self.says.append((at_us + said.delay_us, 201, said.payload))
+            self._take(at_us, payload, None)
+
+    def hear_group(self, at_us: int, phy: bytes) -> None:
+        """A frame of a gateway's, if the receiver is on for the group."""
+        known = self.groups.group(0)
+        if known is None or known.session is None or self.receiving is None:
+            return
+        start_s, length_s, _, _ = known.session
+        if 0 <= self.clock.gps_s(self.at(at_us)) - start_s < length_s:
+            got = self.receiving.receive(phy, MulticastMemo())
+            assert not isinstance(got, Malformed), got
+            if got.f_port == 201:
+                self._take(at_us, got.payload, 0)
+
+    def _take(self, at_us: int, payload: bytes, group: int | None) -> None:
+        _, said = self.device.rx(payload, group)
+        if said is not None:
+            self.says.append((at_us + said.delay_us, 201, said.payload))
 
     def at(self, at_us: int) -> int:
         """This time on the device's own clock."""
@@ -90,6 +117,7 @@ class Bare(Cell):
     """A cell without nodes and without a group."""
 
     def __post_init__(self) -> None:
+        self.region = region(self.config.region)
         self.devices = []
         self._build()
         self.keep_alive()
@@ -132,6 +160,7 @@ class ServerPlay:
         self.cell.poll()
         self._seen = len(self.cell.effects)
         self.sent: list[ApplicationDownlink] = []
+        self._on_air = 0
         for each in devices:
             while cell_knows_nothing(self.cell, each):
                 self.uplink(each, 1, b"x")
@@ -171,6 +200,14 @@ class ServerPlay:
         if due is not None:
             self._send(device, due)
 
+    def _group(self) -> None:
+        """What gateways of the cell sent to the group."""
+        for transmit in self.cell.on_air[self._on_air :]:
+            for device in self.devices:
+                if transmit.multicast and self.draw.random() >= self.loss:
+                    device.hear_group(transmit.at_us + transmit.airtime_us, transmit.payload)
+        self._on_air = len(self.cell.on_air)
+
     def _take(self) -> None:
         """What the daemon puts into the queues."""
         effects, self._seen = self.cell.effects[self._seen :], len(self.cell.effects)
@@ -205,6 +242,7 @@ class ServerPlay:
             cell.run_for(3)
             cell.keep_alive()
             self._take()
+            self._group()
             for device in [each for each in self.devices if not each.is_gone]:
                 if device.always_on and device.queue:
                     self._send(device, device.queue.popleft())

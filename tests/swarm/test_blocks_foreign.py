@@ -161,6 +161,18 @@ def test_a_device_of_another_make_is_told_the_time_let_in_and_receives_the_block
     stored_before_sent(air.cell.effects)
 
 
+def test_who_never_learned_the_time_is_told_to_ask() -> None:
+    air = Air(1, 0.0)
+    station = air.stations[0]
+    for hours in range(3):  # all that it asks by itself, lost
+        assert station.clock.poll(air.cell.now_us - station.born_us + hours * 3600 * SECOND_US)[0]
+    assert air.cell.command(SendBlock(BLOCKS[1000])) is None
+    air.run(hours=6, every_s=60)
+    (ended,) = air.cell.told("block_ended")
+    assert ended.data["complete"] and station.clock.is_set
+    assert station.device.block() == BLOCKS[1000]
+
+
 def test_several_start_together() -> None:
     air = Air(4, 0.1)
     assert air.cell.command(SendBlock(BLOCKS[1000])) is None
