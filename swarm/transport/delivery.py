@@ -61,6 +61,8 @@ REPAIR_NODES = 2
 CONFIRM_POLLS = 3
 FEW_PIECES = 16
 """Of so few a node may have lost all."""
+IN_VAIN = 6
+"""So many fragments that tell a node nothing new come by chance once in sixty times."""
 MISSING_MAX = 255
 """A status says no more."""
 TRIES_MAX = 16
@@ -382,7 +384,7 @@ class Delivery:
                 self._close_received(node, mic_error=answer.mic_error)
         else:
             node.tries = 0
-            room, stuck = self._room(node), self._is_stuck(node, answer.missing)
+            room, stuck = self._room(node), self._is_stuck(answer)
             node.state = State.LISTENING
             # What is said when the group is over is newer than all that it was sent, polled or not.
             node.missing, node.poll = answer.missing, self._polls + (self.phase == Phase.REPAIR)
@@ -398,11 +400,12 @@ class Delivery:
                 if self.phase == Phase.REPAIR:
                     self._close(node, State.LEFT, "misses too much")
 
-    def _is_stuck(self, node: _Node, missing: int) -> bool:
-        """Whether what the node alone was sent did not help it.  Where M / 2 is even, version 2 draws an even
-        number of pieces for every row of parity: without a single piece no parity is enough."""
-        was_helped = node.frames > 0 and node.owed == 0
-        return was_helped and missing == node.missing and self.nb_frag <= FEW_PIECES
+    def _is_stuck(self, answer: ts004.FragSessionStatusAns) -> bool:
+        """Whether parity does not help a node.  Where M / 2 is even, version 2 draws an even number of pieces
+        for every row: without a single piece no parity is enough."""
+        if self.plan.version < 2 or self.nb_frag // 2 % 2 or self.nb_frag > FEW_PIECES:
+            return False
+        return answer.received + answer.missing - self.nb_frag >= IN_VAIN
 
     def _close_received(self, node: _Node, *, mic_error: bool) -> None:
         self._close(node, State.FORGED if mic_error else State.WHOLE, "mic" if mic_error else "")
