@@ -384,7 +384,8 @@ class Delivery:
                 self._close_received(node, mic_error=answer.mic_error)
         else:
             node.tries = 0
-            room, stuck = self._room(node), self._is_stuck(answer)
+            room = self._room(node)
+            stuck = (node.alone or self.phase == Phase.REPAIR) and self._is_stuck(answer)
             node.state = State.LISTENING
             # What is said when the group is over is newer than all that it was sent, polled or not.
             node.missing, node.poll = answer.missing, self._polls + (self.phase == Phase.REPAIR)
