@@ -240,8 +240,9 @@ class BorrowingSection(_Section):
 
     enabled: Annotated[bool, Field(description="true or false, without quotes")] = False
     survey_days: Annotated[int, Field(ge=3, le=30, description="whole days from 3 to 30")] = 7
-    survey_every_days: Annotated[int, Field(ge=10, le=3650, description="whole days from 10 to 3650")] = 60
-    lease_days: Annotated[int, Field(ge=8, le=255, description="whole days from 8 to 255")] = 14
+    compare_days: Annotated[int, Field(ge=0, le=30, description="whole days from 0 (never) to 30")] = 14
+    survey_every_days: Annotated[int, Field(ge=10, le=3650, description="whole days from 10 to 3650")] = 90
+    lease_days: Annotated[int, Field(ge=8, le=255, description="whole days from 8 to 255")] = 28
     lenders: Annotated[int, Field(ge=1, le=8, description="a whole number from 1 to 8")] = 2
     correlation_min: Annotated[
         float, Field(ge=-1, le=1, allow_inf_nan=False, description="a number from -1 to 1")

@@ -7,7 +7,7 @@ import ssl
 import stat
 from pathlib import Path
 
-__all__ = ["AccessError", "check_private", "load_certificate", "read_secret", "unusable"]
+__all__ = ["AccessError", "check_private", "is_open", "load_certificate", "read_secret", "unusable"]
 
 SECRET_BYTES_MAX = 1_024
 
@@ -50,11 +50,16 @@ def load_certificate(context: ssl.SSLContext, section: str, cert_file: str, key_
 def check_private(key: str, path: Path) -> None:
     """AccessError where everybody on this machine may read the file."""
     try:
-        mode = path.stat().st_mode
+        if not is_open(path):
+            return
     except OSError as error:
         raise unusable(key, path, error) from None
-    if mode & stat.S_IROTH:
-        raise AccessError(f"{key}: {path}: everybody on this machine may read it; chmod o= {path}")
+    raise AccessError(f"{key}: {path}: everybody on this machine may read it; chmod o= {path}")
+
+
+def is_open(path: Path) -> bool:
+    """Whether everybody on this machine may read the file; OSError where that cannot be said."""
+    return bool(path.stat().st_mode & stat.S_IROTH)
 
 
 def unusable(key: str, path: Path, error: OSError) -> AccessError:

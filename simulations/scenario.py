@@ -251,6 +251,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "asking.holders": (1, 4),
     "asking.expert_deadline_s": (1, 86_400),
     "borrowing.survey_days": (3, 30),
+    "borrowing.compare_days": (0, 30),
     "borrowing.survey_every_days": (10, 3_650),
     "borrowing.lease_days": (8, 255),
     "borrowing.lenders": (1, 8),

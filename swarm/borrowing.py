@@ -6,10 +6,12 @@ the wanted one, the order goes down in that STATUS's receive window.  Orders end
 renewed in time, so that nothing goes on when the gateway is gone.
 
     survey     each node sends its hours for a week, its neighbours with it
-    decide     `inference.pairing`: defects of its humidity, neighbours in the order of their correlation;
+    decide     `inference.pairing`: defects of its humidity, neighbours, the most alike first;
                what is missing is borrowed, what is biased is corrected, and what would not help is refused
+    compare    a week of weather may flatter a neighbour: who borrows humidity, and whoever might lend it,
+               go on with their temperatures, and lenders are chosen again from all of it
     lend       lenders send their day after each noon; a borrower asks for it, and is answered in the receive
-               window of its own request with the mean of its lenders
+               window of its own request with the mean of its lenders; one more sends where frames get lost
     watch      a lender that falls silent is left for the next one; a borrower whose labels say that its own
                readings were right more often is left alone
 
@@ -39,14 +41,19 @@ from swarm.wire.lorawan import DATA_OVERHEAD
 __all__ = ["Borrowing"]
 
 DAY_US = 86_400_000_000
-KEPT_DAYS = 10
-PRIOR_PER_KM = 0.03
-"""What a kilometre costs in correlation: near nodes share showers and soil, which a week may not show."""
+KEPT_DAYS = 32
+"""As long as a survey and a comparison may last, and two more."""
+PRIOR_PER_KM = 0.05
+"""How much farther apart (`Match.apart`) a kilometre makes two nodes: near ones share showers and soil, which
+days of temperatures may not show."""
 UNPLACED_M = 5_000.0
 NEIGHBOURS_MAX = 8
 """Neighbours that are surveyed with a node, the nearest ones, and so many lenders are remembered."""
 SILENT_DAYS = 5
 RENEW_DAYS = 7
+LEAKY_DAYS = 14
+LEAKY_SHARE = 0.8
+"""Of the lenders' frames of these days: when fewer came, one more lends, so that few days go without any."""
 REFUSED_DAYS = 30
 LATE_DAYS = 2
 """Days that a survey may take longer because frames or orders were lost."""
@@ -116,7 +123,8 @@ class Borrowing:
             if isinstance(message, app.Readings):
                 self._days.setdefault(dev_eui, {})[int(row["day"])] = message  # type: ignore[arg-type]
                 self._sizes[dev_eui] = len(payload)
-        self._borrowers: dict[str, dict[str, int]] = {}
+        # lender -> borrower -> what it sends for it each day, and what it would if others' frames get lost
+        self._borrowers: dict[str, dict[str, tuple[int, int]]] = {}
         for dev_eui, member in self._members.items():
             self._lend(dev_eui, member)
 
@@ -134,7 +142,7 @@ class Borrowing:
             effects += self._survey(now_us, entry, member)
         needs = flags & (NO_HUMIDITY | NO_RAIN | SUSPECTS)
         if self._surveyed(now_us, dev_eui, member) and (
-            member.decided_us < member.survey_us or needs != member.needs
+            self._is_due(now_us, member) or needs != member.needs
         ):
             member.needs = needs
             effects += self._decide(now_us, entry, member)
@@ -184,7 +192,10 @@ class Borrowing:
             return self._refuse_by_labels(now_us, entry, member, message)
         day = _day(now_us, message.age)
         effects = self._leave_silent(now_us, entry, member, day)
-        lent = composed(self._days_of(member.humidity_from, day), self._days_of(member.rain_from, day))
+        lent = composed(
+            self._days_of(member.humidity_from, day, wire.HUMIDITY),
+            self._days_of(member.rain_from, day, wire.RAIN),
+        )
         if lent is None:
             return [*effects, Event("readings_not_there", now_us, {"dev_eui": dev_eui})]
         noon_us = now_us - message.age * wire.AGE_STEP_US
@@ -197,10 +208,12 @@ class Borrowing:
         self._enqueue(now_us, dev_eui, payload, size, "readings")
         return [*effects, Event("readings_lent", now_us, {"dev_eui": dev_eui, "size": size})]
 
-    def _days_of(self, names: str, day: int) -> list[app.Readings]:
-        """That day of the lenders that send, as far as it came."""
-        lenders = _names(names)[: self._settings.lenders]
-        return [found for each in lenders if (found := self._days.get(each, {}).get(day)) is not None]
+    def _days_of(self, names: str, day: int, quantity: int) -> list[app.Readings]:
+        """That day of its lenders; where one's frame was lost, of the next that lends it to others."""
+        days = [found for each in _names(names) if (found := self._days.get(each, {}).get(day)) is not None]
+        humid = quantity == wire.HUMIDITY
+        usable = [found for found in days if (found.humidity if humid else found.rainy) is not None]
+        return usable[: self._settings.lenders]
 
     def forget(self, dev_eui: str) -> list[Store]:
         """The node was removed."""
@@ -219,7 +232,12 @@ class Borrowing:
             for dev_eui, member in self._members.items()
             if member.humidity_from or member.rain_from or member.correction_half
         }
-        lenders = {lender for lender, loans in self._borrowers.items() if loans}
+        lenders = {
+            lender
+            for lender, loans in self._borrowers.items()
+            for sends, spare in loans.values()
+            if sends or spare & ~wire.TEMPERATURE & self._members.get(lender, _Member()).send
+        }
         return frozenset(borrowers), frozenset(lenders)
 
     # -- orders -----------------------------------------------------------------------------------
@@ -244,11 +262,14 @@ class Borrowing:
 
     def _wanted(self, now_us: int, dev_eui: str, member: _Member) -> tuple[int, int, int]:
         """What the node should send, use and add to its humidity."""
-        send = 0
-        for bits in self._borrowers.get(dev_eui, {}).values():
-            send |= bits
+        send = wire.TEMPERATURE if self._compares(now_us, member) else 0
+        for borrower, (sends, spare) in self._borrowers.get(dev_eui, {}).items():
+            send |= sends | (wire.TEMPERATURE if self._compares(now_us, self._members[borrower]) else 0)
+            if spare and self._leaks(now_us, self._members[borrower]):
+                send |= spare
         if now_us < member.survey_until_us and not self._has_survey(dev_eui, member):
-            send |= self._sensors(dev_eui) | wire.TEMPERATURE
+            sensors = self._sensors(dev_eui)  # rain without humidity says nothing in a survey
+            send |= wire.TEMPERATURE | (sensors if sensors & wire.HUMIDITY else 0)
         use = wire.USE_HUMIDITY if member.humidity_from else 0
         use |= wire.USE_RAIN if member.rain_from and not self._rain_is_open(member) else 0
         return send & (self._sensors(dev_eui) | wire.TEMPERATURE), use, member.correction_half
@@ -289,6 +310,20 @@ class Borrowing:
         return bool(member.survey_us) and (
             now_us >= member.survey_until_us or self._has_survey(dev_eui, member)
         )
+
+    def _compares(self, now_us: int, member: _Member) -> bool:
+        """Whether the node's temperatures, and those of all that might lend to it, are still wanted."""
+        return bool(member.humidity_from) and now_us < self._compared_us(member)
+
+    def _compared_us(self, member: _Member) -> int:
+        return member.survey_us + self._settings.compare_days * DAY_US
+
+    def _is_due(self, now_us: int, member: _Member) -> bool:
+        """Whether to decide: after a survey, and after the comparison, for which a loan that runs waits."""
+        compared_us = self._compared_us(member)
+        if member.humidity_from and compared_us > member.survey_us:
+            return member.decided_us < compared_us <= now_us
+        return member.decided_us < member.survey_us
 
     def _near(self, entry: Entry) -> dict[str, float]:
         """Other nodes that were heard and how far away they are (m), the nearest first."""
@@ -338,7 +373,8 @@ class Borrowing:
 
     def _defect(self, dev_eui: str, ranked: list[tuple[str, Match]]) -> Defect | None:
         """What is wrong with the node's humidity sensor, if it has one and sent its hours."""
-        days = self._survey_days(dev_eui, self._members[dev_eui])
+        survey = self._survey_days(dev_eui, self._members[dev_eui])
+        days = {day: found for day, found in survey.items() if found.humidity is not None}
         if not days or not self._sensors(dev_eui) & wire.HUMIDITY:
             return None
         witnesses = [
@@ -372,7 +408,7 @@ class Borrowing:
                 continue
             if self._sound(each):
                 found.append((each, result))
-        found.sort(key=lambda pair: near[pair[0]] / 1000 * PRIOR_PER_KM - pair[1].correlation)
+        found.sort(key=lambda pair: near[pair[0]] / 1000 * PRIOR_PER_KM + pair[1].apart)
         return found if compared else None
 
     def _sound(self, dev_eui: str) -> bool:
@@ -397,7 +433,7 @@ class Borrowing:
         return bool(lenders) and self._members[lenders[0]].rainy_hours < RAINY_MIN
 
     def _lend(self, dev_eui: str, member: _Member) -> None:
-        """Note with its lenders what this node borrows."""
+        """Note what this node borrows with its lenders, and with those that might become its lenders."""
         for borrowers in self._borrowers.values():
             borrowers.pop(dev_eui, None)
         loans = (
@@ -405,11 +441,24 @@ class Borrowing:
             (member.rain_from, wire.RAIN | wire.HUMIDITY),
         )
         for names, bits in loans:
-            for lender in _names(names)[: self._settings.lenders]:
+            for rank, lender in enumerate(_names(names)):
                 borrowers = self._borrowers.setdefault(lender, {})
-                borrowers[dev_eui] = borrowers.get(dev_eui, 0) | bits
+                sends, spare = borrowers.get(dev_eui, (0, 0))
+                sends |= bits if rank < self._settings.lenders else 0
+                borrowers[dev_eui] = sends, spare | (bits if rank == self._settings.lenders else 0)
 
     # -- watching ---------------------------------------------------------------------------------
+
+    def _leaks(self, now_us: int, member: _Member) -> bool:
+        """Whether many of the last days' frames of the node's lenders were lost."""
+        today = _day(now_us, 0)
+        days = range(max(today - LEAKY_DAYS, _day(member.survey_us, 0) + 1), today)
+        chosen = (
+            _names(names)[: self._settings.lenders] for names in (member.humidity_from, member.rain_from)
+        )
+        lenders = {each for names in chosen for each in names}
+        came = sum(day in self._days.get(each, {}) for each in lenders for day in days)
+        return len(days) >= LEAKY_DAYS // 2 and came < LEAKY_SHARE * len(days) * len(lenders)
 
     def _leave_silent(self, now_us: int, entry: Entry, member: _Member, day: int) -> list[Effect]:
         """Drop lenders of whom nothing came for days."""

@@ -11,6 +11,7 @@ __all__ = [
     "BLOCK_MAX",
     "AddNode",
     "CancelBlock",
+    "CancelFrame",
     "Command",
     "OpenRound",
     "RemoveNode",
@@ -72,6 +73,13 @@ class SendFrame:
     payload: bytes
     confirmed: bool = False
     within_s: int = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFrame:
+    """Take back a frame that waits; `number` is the one that `operator_frame` events name."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,5 +176,6 @@ Command = (
     | TellLabel
     | SendBlock
     | SendFrame
+    | CancelFrame
     | CancelBlock
 )

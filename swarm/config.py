@@ -134,15 +134,18 @@ class Borrowing:
     """Whether nodes lend one another readings, and what that may cost.
 
     Every `survey_every_days` each node sends its hours for `survey_days` days, from which neighbours are
-    found and defects.  Each borrower has `lenders` of them that send daily (their mean is lent, and what
-    one's lost frame held another has), with a correlation of at least `correlation_min`, none of which spends
-    more than `airtime_ms_max` a day on it.  Orders end by themselves after `lease_days`.
+    found and defects; until `compare_days` borrowers of humidity and their neighbours go on with temperatures
+    alone, from which lenders are chosen again.  Each borrower has `lenders` of them that send daily (their
+    mean is lent, and what one's lost frame held another has), with a correlation of at least
+    `correlation_min`, none of which spends more than `airtime_ms_max` a day on it.  Orders end by themselves
+    after `lease_days`.
     """
 
     enabled: bool = False
     survey_days: int = 7
-    survey_every_days: int = 60
-    lease_days: int = 14
+    compare_days: int = 14
+    survey_every_days: int = 90
+    lease_days: int = 28
     lenders: int = 2
     correlation_min: float = 0.6
     airtime_ms_max: int = 3_000

@@ -33,6 +33,7 @@ from swarm.borrowing import Borrowing
 from swarm.commands import (
     AddNode,
     CancelBlock,
+    CancelFrame,
     Command,
     OpenRound,
     RemoveNode,
@@ -55,6 +56,7 @@ from swarm.effects import (
     Row,
     RxFrame,
     Store,
+    Transmit,
     TxAck,
 )
 from swarm.expert_asking import ExpertAsking
@@ -218,16 +220,18 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
-            case SendFrame() | TellLabel() | SendBlock() | CancelBlock():
+            case SendFrame() | CancelFrame() | TellLabel() | SendBlock() | CancelBlock():
                 return self._to_nodes(now_us, command)
 
     def _to_nodes(
-        self, now_us: int, command: SendFrame | TellLabel | SendBlock | CancelBlock
+        self, now_us: int, command: SendFrame | CancelFrame | TellLabel | SendBlock | CancelBlock
     ) -> list[Effect] | Refused:
         """What an operator has for nodes."""
         match command:
             case SendFrame():
                 return self.operator_frames.send(now_us, command)
+            case CancelFrame():
+                return self.operator_frames.cancel(now_us, command)
             case TellLabel():
                 return self.labels.tell(now_us, command, self.rounds.replica.shape.classes)
             case SendBlock():
@@ -372,7 +376,7 @@ class Coordinator:
         size = self.downlinks.next_size(now_us, session.dev_eui)
         if size is not None:
             room = min(lorawan.FOPTS_MAX, room - size)
-        requests, effects = self.mac.requests(
+        requests = self.mac.requests(
             now_us,
             session,
             accepted,
@@ -382,7 +386,7 @@ class Coordinator:
             cf_list=entry.record.activation == "otaa",
         )
         repeats = any(command.cid in mac_commands.STICKY for command in accepted.commands)
-        return effects + self.downlinks.answer(
+        effects = self.downlinks.answer(
             now_us,
             rx,
             session,
@@ -391,6 +395,10 @@ class Coordinator:
             adr=self.config.mac.adr and accepted.adr,
             must=accepted.adr_ack_req or repeats,
         )
+        carrying = lorawan.DATA_OVERHEAD - 1 + len(f_opts + requests)
+        if not any(isinstance(effect, Transmit) and len(effect.payload) >= carrying for effect in effects):
+            return effects  # nothing was asked: there was no slot, or one for the acknowledgement alone
+        return self.mac.asked(now_us, session.dev_eui, requests) + effects
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh

@@ -148,6 +148,16 @@ class Downlinks(Gateways):
         if queue is not None:
             self._pending[dev_eui] = deque(waiting for waiting in queue if waiting.tag != tag)
 
+    def cancel(self, dev_eui: str, tag: str) -> None:
+        """Take back the frame with this tag wherever it is; on the air it has no consequence any more."""
+        self.withdraw(dev_eui, tag)
+        unacked = self._unacked.get(dev_eui)
+        if unacked is not None and unacked.tag == tag:
+            del self._unacked[dev_eui]
+        for flight in self._in_flight.values():
+            if flight.dev_eui == dev_eui and flight.pending is not None and flight.pending.tag == tag:
+                flight.pending = None
+
     def listens(self, dev_eui: str, session: Session | None) -> None:
         """The receiver of this node is always on, in that session; None: it is not."""
         self._class_c.pop(dev_eui, None)

@@ -199,7 +199,7 @@ EVENT_KINDS = {
     "multicast_set": "the cell has another multicast group",
     "node_added": "a node was registered, or changed",
     "node_removed": "a node and its keys were forgotten",
-    "operator_frame": "a frame sent by hand; state says whether it is queued, sent, acknowledged or given_up",
+    "operator_frame": "a frame by hand; its state: queued, sent, acknowledged, given_up or cancelled",
     "package_version": "a device said which version of one of LoRaWAN's packages it speaks",
     "programme_cut": "a multicast window ended before all its frames were sent",
     "programme_sent": "all frames of a multicast window are sent",

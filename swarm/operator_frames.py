@@ -3,15 +3,16 @@
 Theory of operation.  A frame waits with all others in the node's queue (`swarm.downlinks`): class A until
 the node's next uplink, class C until the next `poll`.  An unconfirmed one is done when it has its slot, a
 confirmed one when the node acknowledges it, or is given up after its tries; either is given up at its
-deadline.  What the rows hold is queued again after a restart, with the tries that it has had.
+deadline.  What the rows hold is queued again after a restart, with the tries that it has had; numbers go on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from swarm.commands import SendFrame
+from swarm.commands import CancelFrame, SendFrame
 from swarm.downlinks import Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store, integers
 from swarm.phy.regions import Region
@@ -20,6 +21,8 @@ from swarm.registry import Entry, Refused, Registry
 __all__ = ["FRAMES_MAX", "OperatorFrames"]
 
 TABLE = "operator_frame"
+NEXT = "operator_frame"
+"""In the table `meta`: the number of the next one."""
 FRAMES_MAX = 4096
 F_PORT_MAX = 223
 
@@ -43,6 +46,19 @@ class _Frame:
             "tries": self.tries,
         }
 
+    def view(self) -> dict[str, Any]:
+        """As a plain object; its payload is the sender's affair."""
+        command = self.command
+        return {
+            "number": self.number,
+            "dev_eui": command.dev_eui,
+            "f_port": command.f_port,
+            "size": len(command.payload),
+            "confirmed": command.confirmed,
+            "tries": self.tries,
+            "expires_us": self.expires_us,
+        }
+
     def event(self, at_us: int, state: str) -> Event:
         data = {"dev_eui": self.command.dev_eui, "number": self.number, "state": state, "tries": self.tries}
         return Event("operator_frame", at_us, data)
@@ -58,7 +74,8 @@ class OperatorFrames:
         self._registry = registry
         self._downlinks = downlinks
         self._frames: dict[int, _Frame] = {}
-        self._next = 1
+        kept = rows.get("meta", {}).get(NEXT)
+        self._next = 1 if kept is None else int(str(kept["value"]))
         for key, row in sorted(rows.get(TABLE, {}).items(), key=lambda item: int(item[0])):
             integers(row, "f_port", "confirmed", "expires_us", "tries")
             payload = row["payload"]
@@ -68,6 +85,11 @@ class OperatorFrames:
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    @property
+    def newest(self) -> int:
+        """The number of the frame that came last; 0: none ever came."""
+        return self._next - 1
 
     def send(self, now_us: int, command: SendFrame) -> list[Effect] | Refused:
         """Let a frame wait for its node, or say why not."""
@@ -92,7 +114,20 @@ class OperatorFrames:
         frame = _Frame(self._next, command, now_us + command.within_s * 1_000_000, 0)
         if not self._queue(frame):
             return Refused("too many frames wait for this node already")
-        return [Store(TABLE, str(frame.number), frame.to_row()), frame.event(now_us, "queued")]
+        following = Store("meta", NEXT, {"value": str(self._next)})
+        return [Store(TABLE, str(frame.number), frame.to_row()), following, frame.event(now_us, "queued")]
+
+    def cancel(self, now_us: int, command: CancelFrame) -> list[Effect] | Refused:
+        """Take a frame back; what is on the air already cannot be."""
+        frame = self._frames.get(command.number)
+        if frame is None:
+            return Refused(f"no frame {command.number} waits; `swarm nodes sends` shows those that do")
+        self._downlinks.cancel(frame.command.dev_eui, _tag(frame.number))
+        return self._done(now_us, frame, "cancelled")
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Those whose fate is open, oldest first."""
+        return [frame.view() for _, frame in sorted(self._frames.items())]
 
     def forget(self, dev_eui: str) -> list[Store]:
         """The node is gone."""
@@ -114,10 +149,11 @@ class OperatorFrames:
 
     def _queue(self, frame: _Frame) -> bool:
         def sent(at_us: int, airtime_us: int) -> list[Effect]:
-            """It has its slot, or gave it back (the frame then waits again)."""
+            """It has its slot, or gave it back, and the try too (the frame then waits again)."""
             if airtime_us < 0:
+                frame.tries -= 1
                 self._frames[frame.number] = frame
-                return [Store(TABLE, str(frame.number), frame.to_row())]
+                return [Store(TABLE, str(frame.number), frame.to_row()), frame.event(at_us, "queued")]
             frame.tries += 1
             if not command.confirmed:
                 return self._done(at_us, frame, "sent")

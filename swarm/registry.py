@@ -124,6 +124,8 @@ class Refused:
     """A command that was not carried out, and why."""
 
     reason: str
+    in_the_way: str | None = None
+    """The DevEUI of the node without which it would be."""
 
 
 class Registry:
@@ -191,9 +193,9 @@ class Registry:
         index = self._index_for(spec, known)
         if isinstance(index, Refused):
             return index
-        fault = _missing_keys(spec) or self._fault(spec, known)
+        fault = self._fault(spec, known)
         if fault is not None:
-            return Refused(fault)
+            return fault
         if self.unchanged(spec):
             return []
         counters, stores = self._retired.take(_fingerprint(spec)) if known is None else (Counters(), [])
@@ -216,6 +218,12 @@ class Registry:
         if session is not None:
             stores.append(Store("session", spec.dev_eui, session.to_row()))
         return stores
+
+    def refusal(self, spec: AddNode) -> Refused | None:
+        """Why `add` would refuse this node, as things are; None: it would not."""
+        known = self._entries.get(spec.dev_eui)
+        index = self._index_for(spec, known)
+        return index if isinstance(index, Refused) else self._fault(spec, known)
 
     def unchanged(self, spec: AddNode) -> bool:
         """Whether `add` would change nothing, because the node is known with just these values."""
@@ -288,19 +296,26 @@ class Registry:
         other = self._by_index.get(spec.node_index)
         if other is not None and other.record.dev_eui != spec.dev_eui:
             return Refused(
-                f"node_index {spec.node_index} belongs to {other.record.dev_eui}; give another or none"
+                f"node_index {spec.node_index} belongs to {other.record.dev_eui}; give another or none",
+                other.record.dev_eui,
             )
         if not 0 <= spec.node_index < NODES_MAX:
             return Refused(f"node_index {spec.node_index} is outside 0..{NODES_MAX - 1}")
         return spec.node_index
 
-    def _fault(self, spec: AddNode, known: Entry | None) -> str | None:
-        """Whether `spec` would take over a known node's identity, or another's name."""
+    def _fault(self, spec: AddNode, known: Entry | None) -> Refused | None:
+        """Whether `spec` lacks keys, or would take over a known node's identity, or another's name."""
+        missing = _missing_keys(spec)
+        if missing is not None:
+            return Refused(missing)
         if known is not None and _fingerprint(spec) != _fingerprint_of(known):
-            return "is known with other keys; if they did change, remove the node first"
+            return Refused(
+                "is known with other keys; if they did change, remove the node first", spec.dev_eui
+            )
         named = self._by_name.get(spec.name.lower())
         if named is not None and named.record.dev_eui != spec.dev_eui:
-            return f"the name {spec.name} belongs to {named.record.dev_eui}; give another"
+            other = named.record.dev_eui
+            return Refused(f"the name {spec.name} belongs to {other}; give another", other)
         return None
 
     def _insert(self, entry: Entry) -> None:

@@ -13,9 +13,15 @@ from pydantic import Field
 from gateway.api.bodies import BlockIn
 from gateway.api.daemon_like import DaemonLike
 from swarm.commands import CancelBlock, SendBlock
+from swarm.coordinator import Coordinator
+from swarm.effects import Malformed
 from swarm.large_blocks.plan import descriptor
+from swarm.model import container
+from swarm.security.signatures import SIGNATURE_SIZE
 
 __all__ = ["add_blocks"]
+
+HALF_GENERATIONS = 0x8000
 
 Descriptor = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{8}$", description="8 hexadecimal digits")]
 
@@ -36,8 +42,8 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         if found is None:
             raise HTTPException(404, f"no block has the descriptor {name.lower()}")
         names = {entry.record.dev_eui: entry.record.name for entry in core.registry}
-        told = found.get("left") or found.get("each", ())
-        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in told}}
+        named = {*found.get("left", ()), *found.get("each", ())}
+        return {**found, "names": {dev_eui: names.get(dev_eui, dev_eui) for dev_eui in sorted(named)}}
 
     @api.post("/blocks")
     async def send(what: BlockIn) -> dict[str, Any]:
@@ -49,6 +55,8 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         nodes = None if what.nodes is None else _dev_euis(what.nodes)
         # What nodes get may be longer by a signature, and has another descriptor then.
         sent = core.blocks.signed(data)
+        if _goes_to_ours(core, nodes) and (why := _unfit(core, data)) is not None:
+            raise HTTPException(409, f"{why}; devices of another make take any file: name them with --node")
         answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
         if answer is not None:
             raise HTTPException(409, answer.reason)
@@ -72,3 +80,30 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
                     409, f"no node is called {each}; `swarm nodes list` shows those there are"
                 )
         return tuple(dict.fromkeys(called[each.lower()] for each in said))
+
+
+def _goes_to_ours(core: Coordinator, nodes: Sequence[str] | None) -> bool:
+    """Whether nodes of our own are among those that a block goes to."""
+    return any(
+        entry.record.gen_app_key is None and (core.config.network or not entry.behind_server)
+        for entry in core.registry
+        if (entry.reachable if nodes is None else entry.record.dev_eui in nodes)
+    )
+
+
+def _unfit(core: Coordinator, data: bytes) -> str | None:
+    """Why nodes of our own would throw a block away once they had it whole (docs/SPEC.md 5a)."""
+    read = container.read(data)
+    if isinstance(read, Malformed):
+        return f"nodes of ours take a model container alone, and this is none ({read.reason}: {read.detail})"
+    newest = core.rounds.replica.generation
+    if (read.generation - newest) % (2 * HALF_GENERATIONS) >= HALF_GENERATIONS:
+        return (
+            f"nodes of ours take no older model: this is of generation {read.generation}, theirs of {newest}"
+        )
+    if core.signer.key is None and len(data) - len(read.image) != SIGNATURE_SIZE:
+        return (
+            "nodes of ours take a signed model alone, and there is no key to sign it with: `swarm nodes"
+            " import DIR` brings the one of their directory"
+        )
+    return None

@@ -14,6 +14,7 @@ from swarm.model.layout import CONTEXTS, FEATURES_MAX
 
 __all__ = [
     "BATCH_MAX",
+    "PAYLOAD_MAX",
     "AskIn",
     "BlockIn",
     "Eui",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 BATCH_MAX = 5_000
+PAYLOAD_MAX = 222
+"""Bytes of a frame by hand; what a node's data rate carries may be less."""
 VECTOR_MAX = 65_536
 DEADLINE_MAX_S = 86_400
 MISTAKES_MAX = 20
@@ -94,7 +97,10 @@ class FrameIn(_Strict):
     """A frame to send to a node by hand: the payload in hexadecimal digits."""
 
     f_port: Annotated[int, Field(ge=1, le=223)]
-    payload: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2}){0,222}$", description="hexadecimal digits")]
+    payload: Annotated[
+        str,
+        Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=2 * PAYLOAD_MAX, description="hexadecimal digits"),
+    ]
     confirmed: bool = False
     within_s: Annotated[int, Field(ge=1, le=2_592_000)] = 86_400
 
@@ -125,10 +131,12 @@ class MulticastIn(_Strict):
 
 
 class ImportIn(_Strict):
-    """What `swarm pilot provision` wrote: nodes, and the group they share."""
+    """What `swarm pilot provision` wrote: nodes, and the group they share; `check`: change nothing, only say
+    which nodes would be refused."""
 
     nodes: Annotated[list[NodeIn], Field(max_length=BATCH_MAX)] = []
     multicast: MulticastIn | None = None
+    check: bool = False
 
 
 class ModelIn(_Strict):

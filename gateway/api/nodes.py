@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Path
 
 from gateway.api import views
-from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn
+from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn, NodeIn
 from gateway.api.daemon_like import DaemonLike
 from gateway.data_dir import DataDirError
-from swarm.commands import RemoveNode, TellLabel
+from swarm.commands import CancelFrame, RemoveNode, TellLabel
+from swarm.coordinator import Coordinator
 
 __all__ = ["add_nodes"]
 
@@ -42,7 +43,13 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes")
     async def import_nodes(what: ImportIn) -> dict[str, Any]:
-        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever."""
+        """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever, and a
+        group is replaced only if all nodes that come with it are taken."""
+        if what.check:
+            return {"refused": _would_be_refused(core, what.nodes)}
+        if what.multicast is not None and what.multicast.replace:
+            for each in _would_be_refused(core, what.nodes):
+                raise HTTPException(409, f"nothing was changed: {each['dev_eui']}: {each['reason']}")
         group = None
         if what.multicast is not None:
             before = core.downlinks.group
@@ -87,8 +94,20 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
         return {"removed": dev_eui.lower()}
 
 
+def _would_be_refused(core: Coordinator, nodes: list[NodeIn]) -> list[dict[str, Any]]:
+    """Those of these nodes that cannot be added as things are, and which known node stands in their way."""
+    found = ((row, node.command()) for row, node in enumerate(nodes))
+    refusals = ((row, command, core.registry.refusal(command)) for row, command in found)
+    return [
+        {"row": row, "dev_eui": command.dev_eui, "reason": no.reason, "in_the_way": no.in_the_way}
+        for row, command, no in refusals
+        if no is not None
+    ]
+
+
 def _add_words(api: APIRouter, daemon: DaemonLike) -> None:
     """What nodes are told by hand."""
+    one_by_one = asyncio.Lock()
 
     @api.post("/nodes/{dev_eui}/labels")
     async def label(dev_eui: Eui, what: LabelIn) -> dict[str, Any]:
@@ -101,8 +120,23 @@ def _add_words(api: APIRouter, daemon: DaemonLike) -> None:
 
     @api.post("/nodes/{dev_eui}/downlink")
     async def send(dev_eui: Eui, what: FrameIn) -> dict[str, Any]:
-        """Send a node a frame; event `operator_frame` tells its fate."""
-        answer = await daemon.command(what.command(dev_eui.lower()))
+        """Send a node a frame; events `operator_frame` with its number tell its fate."""
+        async with one_by_one:
+            answer = await daemon.command(what.command(dev_eui.lower()))
+            number = daemon.core.operator_frames.newest
         if answer is not None:
             raise HTTPException(409, answer.reason)
-        return {"queued": dev_eui.lower()}
+        return {"queued": dev_eui.lower(), "number": number}
+
+    @api.get("/downlinks")
+    async def sends() -> dict[str, Any]:
+        """Frames sent by hand whose fate is open, oldest first."""
+        return {"downlinks": daemon.core.operator_frames.listing()}
+
+    @api.delete("/downlinks/{number}")
+    async def take_back(number: Annotated[int, Path(ge=1, lt=1 << 53)]) -> dict[str, Any]:
+        """Take back a frame sent by hand."""
+        answer = await daemon.command(CancelFrame(number))
+        if answer is not None:
+            raise HTTPException(404, answer.reason)
+        return {"cancelled": number}

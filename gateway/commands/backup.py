@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from gateway.commands.client import ConfigFile
+from gateway.commands.output import CommandError
 
 __all__ = ["backup", "restore"]
 
 
-def backup(file: Path, config_file: ConfigFile = Path("swarm.toml")) -> None:
+def backup(
+    file: Path,
+    force: Annotated[bool, typer.Option("--force", help="Write over a FILE that is there already.")] = False,
+    config_file: ConfigFile = Path("swarm.toml"),
+) -> None:
     """Copy the database while the daemon runs: nodes, keys, counters, models.  FILE is its owner's alone.
 
     Example: swarm backup swarm-2026-11-25.db
@@ -19,6 +25,8 @@ def backup(file: Path, config_file: ConfigFile = Path("swarm.toml")) -> None:
     from gateway import config
     from gateway.store.backup import backup as copy
 
+    if file.exists() and not force:
+        raise CommandError(f"{file}: is there already; name another file, or write over it with --force")
     size = copy(config.read(config_file).data_dir, file)
     typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; it holds every key, keep it as you keep passwords")
 

@@ -46,6 +46,9 @@ def learn(
     data: Annotated[
         Path | None, typer.Option(help="A file of your own for one task, instead of what it is built of.")
     ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Rounds of modes that go on for 60.")
+    ] = None,
     report_dir: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write rows, tables and plots there.")
     ] = None,
@@ -79,6 +82,7 @@ def learn(
                     nodes=nodes or (QUICK_NODES if quick else NODES),
                     seeds=seeds_of(seeds or ("1," if quick else str(SEEDS))),
                     data=data,
+                    rounds=rounds,
                     on_progress=on_progress,
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,8 @@ app = typer.Typer(
 
 SIZE_MAX = 65_536
 EACH_MAX = 50
+LEFT = "is left without it"
+KNOWN = ("has it", "misses some", "has said nothing yet", "is being set up", LEFT)
 Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
 
 
@@ -94,7 +97,7 @@ def list_blocks(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
 
 @app.command()
 def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False) -> None:
-    """One block: how far it is, and who does not have it.
+    """One block: how far it is, what is known of its nodes, and who is left without it.
 
     Example: swarm blocks show 24521172
     """
@@ -121,8 +124,13 @@ def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJs
                 if "frames" in one
             ),
         )
-    if found.get("left"):
-        left = found["left"].items()
+    each = found.get("each", {})
+    if each:
+        known = Counter(_known(node) for node in each.values())
+        show_table(("what is known", "nodes"), ((what, known[what]) for what in KNOWN if known[what]))
+    out = {who: node["reason"] for who, node in each.items() if _known(node) == LEFT}
+    left = (found.get("left") or out).items()
+    if left:
         show_table(("without it", "why"), ((found["names"].get(who, who), why) for who, why in left))
 
 
@@ -141,6 +149,15 @@ def _digits(name: str) -> str:
     if len(digits) != 8 or any(digit not in "0123456789abcdef" for digit in digits):
         raise CommandError("a block is named by the 8 hexadecimal digits that `swarm blocks list` shows")
     return digits
+
+
+def _known(node: dict[str, Any]) -> str:
+    """What is known of a node while the block is on its way."""
+    if node["state"] in ("version", "setup"):
+        return "is being set up"
+    if node["state"] == "listening":
+        return "misses some" if node["missing"] else "has said nothing yet"
+    return "has it" if node["state"] == "whole" else LEFT
 
 
 def _state(block: dict[str, Any]) -> str:

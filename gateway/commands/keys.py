@@ -14,7 +14,7 @@ import typer
 
 from gateway.commands.output import CommandError
 
-__all__ = ["may_be_key", "read_keys"]
+__all__ = ["may_be_key", "read_keys", "warn_of_open"]
 
 FILE_SIZE_MAX = 10_000
 _KEY = re.compile(r"(?:[0-9a-fA-F]{2}[-: ]?){16}")
@@ -23,6 +23,20 @@ _KEY = re.compile(r"(?:[0-9a-fA-F]{2}[-: ]?){16}")
 def may_be_key(text: str) -> bool:
     """Whether a text holds 32 hexadecimal digits in a row: then no message repeats it."""
     return _KEY.search(text) is not None
+
+
+def warn_of_open(file: Path) -> None:
+    """Say on standard error if everybody on this machine may read a file with keys.
+
+    The daemon refuses such files (`gateway.secret_files`), for nobody reads its log; here somebody does.
+    """
+    from gateway.secret_files import is_open
+
+    if is_open(file):
+        typer.echo(
+            f"swarm: {file}: warning: everybody on this machine may read the keys in it; chmod o= {file}",
+            err=True,
+        )
 
 
 def read_keys(names: Sequence[str], file: Path | None) -> dict[str, str]:
@@ -41,6 +55,7 @@ def read_keys(names: Sequence[str], file: Path | None) -> dict[str, str]:
     else:
         with file.open(encoding="utf-8", errors="replace") as opened:
             text = opened.read(FILE_SIZE_MAX)
+        warn_of_open(file)
     keys: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         name, equals, value = (part.strip() for part in line.partition("="))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gateway.commands.keys import may_be_key
+from gateway.commands.keys import may_be_key, warn_of_open
 from gateway.commands.output import CommandError, meant
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ WORDS = {
     "device_class": "a or c",
 }
 JSON_KEYS = ("nodes", "multicast", "signing_key")
+KEYS = {"app_key", "nwk_s_key", "app_s_key", "gen_app_key"}
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
 FILE_SIZE_MAX = 50_000_000
 Row = tuple[str, dict[str, Any]]
@@ -80,8 +81,10 @@ def read_nodes(file: Path) -> NodesFile:
 
     multicast: dict[str, Any] | None = None
     seed: bytes | None = None
+    secret_files = [file]
     if file.is_dir():
         seed = _seed(file / SIGNING_FILE)
+        secret_files = [file / "keys.csv", file / "multicast.csv", *([file / SIGNING_FILE] if seed else [])]
         group_file, file = file / "multicast.csv", file / "keys.csv"
         group, wrong = _from_csv(group_file, _text(group_file), (*GROUP_KEYS, "mc_key", *channels.COLUMNS))
         if wrong:
@@ -114,6 +117,9 @@ def read_nodes(file: Path) -> NodesFile:
         else:
             first[dev_eui] = where
             good.append((where, node))
+    if multicast is not None or seed is not None or any(KEYS & node.keys() for _, node in rows):
+        for each in secret_files:
+            warn_of_open(each)
     return NodesFile(good, mistakes, multicast, channel, seed)
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.commands import frames
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.keys import read_keys
-from gateway.commands.node_files import is_eui, mistake_of, read_nodes
+from gateway.commands.node_files import NodesFile, is_eui, mistake_of, read_nodes
+from gateway.commands.node_names import find
 from gateway.commands.output import AsJson, CommandError, ago, finite, local_time, show_json, show_table
 from gateway.commands.signing import bring_key, warning_without_key
 
@@ -21,10 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=True)
+app.command()(frames.send)
+app.command()(frames.sends)
 
 BATCH = 1000
 RISKS = ("low", "medium", "high")
 CLASSES_MAX = 10
+LINES_MAX = 10
 NOON_HOUR = 12
 MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
 """What a node says of what it does not measure."""
@@ -99,7 +104,7 @@ def show(
 
     Example: swarm nodes show grape-003
     """
-    node = _find(Client(config_file), node_name)
+    node = find(Client(config_file), node_name)
     if as_json:
         show_json(node)
         return
@@ -214,12 +219,15 @@ def import_nodes(
     FILE is a directory that `swarm pilot provision` made, a CSV file (columns dev_eui, name, crop,
     activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...},
     "signing_key": "..."}.
-    Bad rows are named, one line each, and the others are taken.
+    Bad rows are named, one line each, and the others are taken; where a group or key is to be replaced, all
+    or nothing.
 
     Example: swarm nodes import pilot-keys
     """
     table = read_nodes(file)
     client = Client(config_file)
+    if replace_multicast or replace_signing_key:
+        _refuse_unless_all(client, table)
     group = {**table.multicast, "replace": replace_multicast} if table.multicast else None
     is_new_key = False
     if table.signing_seed is not None:
@@ -245,6 +253,28 @@ def import_nodes(
         _warn_of_channel(file, table.channel, client.get("/api/state"))
     if refused:
         raise CommandError("\n".join(refused))
+
+
+def _refuse_unless_all(client: Client, table: NodesFile) -> None:
+    """CommandError before anything is replaced, if a node of the file would be left out: the cell would then
+    speak to nodes that it does not know."""
+    lines, old = list(table.mistakes), list[str]()
+    for start in range(0, len(table.nodes), BATCH):
+        batch = table.nodes[start : start + BATCH]
+        body = {"nodes": [node for _, node in batch], "check": True}
+        for each in client.post("/api/nodes", body, timeout_s=300.0)["refused"]:
+            lines.append(f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}")
+            old += [each["in_the_way"]] if each["in_the_way"] else []
+    if not lines:
+        return
+    if len(lines) > LINES_MAX:
+        lines[LINES_MAX:] = [f"and {len(lines) - LINES_MAX} more like these"]
+    if old:
+        lines.append(
+            "first remove the old nodes that are in the way, then import again:"
+            f" swarm nodes remove -y {' '.join(dict.fromkeys(old))}"
+        )
+    raise CommandError("\n".join([*lines, "nothing was changed"]))
 
 
 def _imported(counts: Counter[str], refused: int, multicast: str | None, *, is_new_key: bool) -> str:
@@ -280,47 +310,23 @@ def _warn_of_channel(file: Path, channel: MulticastChannel, state: dict[str, Any
 
 
 @app.command()
-def send(
-    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
-    payload: Annotated[str, typer.Argument(help="Hexadecimal digits, two for a byte.")],
-    port: Annotated[int, typer.Option(min=1, max=223, help="FPort.")],
-    confirmed: Annotated[bool, typer.Option("--confirmed", help="The node has to acknowledge it.")] = False,
-    within_s: Annotated[
-        int, typer.Option("--within", min=1, max=2_592_000, help="Seconds after which it is given up.")
-    ] = 86_400,
-    config_file: Config = Path("swarm.toml"),
-) -> None:
-    """Send a node a frame: a class A node gets it after its next uplink, class C at once.
-
-    Example: swarm nodes send bench-1 0a0b --port 10 --confirmed
-    """
-    digits = payload.replace(" ", "").lower()
-    if len(digits) % 2 or set(digits) - set("0123456789abcdef"):
-        raise CommandError("the payload has to be hexadecimal digits, two for a byte")
-    client = Client(config_file)
-    dev_eui = _find(client, node_name)["dev_eui"]
-    body = {"f_port": port, "payload": digits, "confirmed": confirmed, "within_s": within_s}
-    client.post(f"/api/nodes/{dev_eui}/downlink", body)
-    typer.echo(f"{dev_eui}: waits; `swarm events --kind operator_frame` tells what becomes of it")
-
-
-@app.command()
 def remove(
-    node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
+    node_names: Annotated[list[str], typer.Argument(metavar="NODE...", help="Names or DevEUIs.")],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
-    """Forget a node and its keys; should it come back with the same ones, its counters go on.
+    """Forget nodes and their keys; should they come back with the same ones, their counters go on.
 
-    Example: swarm nodes remove 70b3d57ed0000001
+    Example: swarm nodes remove west-1 70b3d57ed0000001
     """
     client = Client(config_file)
-    node = _find(client, node_name)
-    dev_eui = node["dev_eui"]
+    found = {node["dev_eui"]: node for node in (find(client, name) for name in node_names)}
     if not yes:
-        typer.confirm(f"Forget {dev_eui} ({node['name']}) and its keys?", abort=True)
-    client.delete(f"/api/nodes/{dev_eui}")
-    typer.echo(f"{dev_eui}: removed")
+        who = ", ".join(f"{dev_eui} ({node['name']})" for dev_eui, node in found.items())
+        typer.confirm(f"Forget {who} and {'its' if len(found) == 1 else 'their'} keys?", abort=True)
+    for dev_eui in found:
+        client.delete(f"/api/nodes/{dev_eui}")
+        typer.echo(f"{dev_eui}: removed")
 
 
 def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any] | None) -> dict[str, Any]:
@@ -359,7 +365,7 @@ def label(
     else:
         what["observation"] = observation
     client = Client(config_file)
-    node = _find(client, node_name)
+    node = find(client, node_name)
     answer = client.post(f"/api/nodes/{node['dev_eui']}/labels", what)
     if as_json:
         show_json(answer)
@@ -378,23 +384,6 @@ def _noon_us(text: str | None) -> int:
         except ValueError:
             raise CommandError(f"--date: {text[:64]!r} is no date; write it as 2026-06-03") from None
     return round(datetime.combine(day, time(NOON_HOUR)).timestamp() * 1_000_000)
-
-
-def _find(client: Client, text: str) -> dict[str, Any]:
-    """The node with this DevEUI or name."""
-    digits = text.replace("-", "").replace(":", "").lower()
-    listed = client.get("/api/nodes")["nodes"]
-    found = [node for node in listed if node["dev_eui"] == digits]
-    found = found or [node for node in listed if node["name"].lower() == text.lower()]
-    if len(found) > 1:
-        euis = ", ".join(node["dev_eui"] for node in found[:5])
-        raise CommandError(f"{text}: {len(found)} nodes have this name; give a DevEUI, one of {euis}")
-    if not found:
-        what = "DevEUI" if is_eui(digits) else "name"
-        raise CommandError(f"no node has the {what} {text}; `swarm nodes list` shows those there are")
-    node = found[0]
-    assert isinstance(node, dict)
-    return node
 
 
 def _eui(text: str) -> str:

@@ -31,6 +31,8 @@ def backup(data_dir: Path, file: Path) -> int:
     source = data_dir / FILE_NAME
     if not source.is_file():
         raise StoreError(f"{source}: is not there; name the daemon's swarm.toml with -c")
+    if file.exists() and file.samefile(source):
+        raise StoreError(f"{file}: is the database itself; name another file")
     with _private_copy(source, file) as part:
         _judge(part)
         _amend(part, *(f"DELETE FROM {table}" for table in _LEFT_OUT), "VACUUM")

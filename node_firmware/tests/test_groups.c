@@ -84,9 +84,76 @@ static void test_hostile_bytes(void)
     }
 }
 
+/* Valid commands, several in a payload, with bits turned and ends cut off. A group is only what a whole set-up made it. */
+static void test_mutated_commands(void)
+{
+    static const uint8_t SIZES[6] = {1, 2, 30, 2, 11, 11};
+    static const uint8_t KEY[SWN_AES_BLOCK] = {1, 2, 3};
+    swn_groups_t groups;
+    swn_groups_answer_t answer;
+    uint32_t prng = 17;
+    unsigned asked = 0;
+    unsigned events[4] = {0, 0, 0, 0};
+    unsigned i;
+
+    for (i = 0; i < HOSTILE; i++) {
+        uint8_t valid[255];
+        const uint32_t draw = swn_xorshift32(&prng);
+        size_t size = 0;
+        size_t j;
+        uint8_t *bytes;
+        swn_groups_event_t event;
+
+        if (i % 512 == 0) {
+            swn_groups_init(&groups, KEY, (uint8_t)(1 + i / 512 % 2));
+        }
+        for (j = 0; j < 1 + draw % 5; j++) {
+            const uint8_t cid = (uint8_t)(swn_xorshift32(&prng) % 6);
+            size_t k;
+
+            valid[size] = cid;
+            for (k = 1; k < SIZES[cid]; k++) {
+                valid[size + k] = (uint8_t)(swn_xorshift32(&prng) >> 24);
+            }
+            if (cid == 4 && swn_xorshift32(&prng) % 2) { /* a session soon, where this receiver can listen */
+                static const uint8_t WHERE[4] = {0xD2, 0xAD, 0x84, 3};
+                valid[size + 2] = (uint8_t)((i + 5) & 0xFFu);
+                valid[size + 3] = (uint8_t)(i >> 8 & 0xFFu);
+                valid[size + 4] = (uint8_t)(i >> 16);
+                valid[size + 5] = 0;
+                memcpy(valid + size + 7, WHERE, sizeof WHERE);
+            }
+            size += SIZES[cid];
+        }
+        if (draw >> 3 & 1u) {
+            valid[swn_xorshift32(&prng) % size] ^= (uint8_t)(1u << (draw >> 4 & 7u));
+        }
+        size = draw >> 7 & 7u ? size : (draw >> 10) % size;
+        bytes = malloc(size + 1);
+        if (bytes == NULL) {
+            abort();
+        }
+        memcpy(bytes, valid, size);
+        event = swn_groups_rx(&groups, i, bytes, size, draw >> 20 & 1u ? only_869525 : NULL, &asked, &answer);
+        free(bytes);
+        events[event]++;
+        EXPECT(answer.size <= SWN_GROUPS_ANSWER_MAX && answer.which < SWN_GROUPS_MAX);
+        for (j = 0; j < SWN_GROUPS_MAX; j++) {
+            const swn_group_t *group = &groups.groups[j];
+            EXPECT(group->is_set <= 1 && group->has_session <= group->is_set);
+            EXPECT(!group->has_session || group->session_length_s <= 1u << 15);
+        }
+    }
+    printf("test_groups: %d mutated payloads, %u set, %u deleted, %u sessions\n", HOSTILE, events[SWN_GROUPS_SET],
+           events[SWN_GROUPS_DELETED], events[SWN_GROUPS_SESSION]);
+    EXPECT(events[SWN_GROUPS_SET] > HOSTILE / 20 && events[SWN_GROUPS_DELETED] > HOSTILE / 100);
+    EXPECT(events[SWN_GROUPS_SESSION] > HOSTILE / 100 && asked > HOSTILE / 20);
+}
+
 int main(void)
 {
     test_a_receiver_says_what_it_cannot();
     test_hostile_bytes();
+    test_mutated_commands();
     return expect_done("groups");
 }

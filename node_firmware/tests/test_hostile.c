@@ -11,7 +11,7 @@ static uint32_t crc_of_zeros(size_t size)
     return swn_crc32(0, ZEROS, size);
 }
 
-/* The same for expert questions and lent readings. */
+/* The same for expert questions, lent readings and labels. */
 static size_t draw_newer(uint32_t choice, uint8_t *frame)
 {
     switch (choice) {
@@ -32,7 +32,14 @@ static size_t draw_newer(uint32_t choice, uint8_t *frame)
         frame[2] &= 7;
         frame[3] &= 7;
         return 6;
-    default: /* a day without any change, sometimes */
+    default: /* a day without any change, sometimes; and a LABEL */
+        if (frame[9] % 4 == 0) {
+            frame[0] = 4;
+            frame[1] = (uint8_t)(frame[1] % (SWN_CLASSES_MAX + 1));
+            frame[2] = (uint8_t)(frame[2] % 3);
+            put16(frame + 3, frame[3] % 16u);
+            return 5;
+        }
         frame[0] = 2;
         frame[1] = (uint8_t)(frame[1] % 40);
         frame[2] = (uint8_t)(frame[2] % 3 == 0 ? 1 : frame[2] % 16);

@@ -276,6 +276,7 @@ static void test_silence_and_restart(bench_t *bench)
     talk(bench, dead);
     EXPECT_EQ(bench->modem.silences, 3);
     EXPECT_EQ(bench->modem.restarts, 1);
+    EXPECT_EQ(bench->modem.mute, 0); /* it has answered since */
     begin(bench, &swn_modem_rui3);
     talk(bench, RUI3_JOIN);
     EXPECT_EQ(bench->port.tx(bench->port.ctx, 10, payload, 1), 0);

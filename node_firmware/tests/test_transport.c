@@ -9,7 +9,7 @@
 #include "swn_host_flash.h"
 #include "swn_transport.h"
 
-enum { FLASH_SIZE = 4096, FRAME_MAX = 512, HOSTILE = 200000, AT_DESCRIPTOR = 7 };
+enum { FLASH_SIZE = 4096, FRAME_MAX = 512, HOSTILE = 200000, MUTATED = 4000, AT_DESCRIPTOR = 7 };
 
 typedef struct rig {
     swn_transport_t transport;
@@ -233,6 +233,52 @@ static void test_hostile_bytes(rig_t *rig)
     }
 }
 
+/* The vectors' dialogues with bits turned and ends cut off: with a MIC, whole is the block and nothing else. */
+static void test_mutated_dialogues(rig_t *rig)
+{
+    uint8_t block[FLASH_SIZE];
+    uint32_t prng = 31;
+    unsigned whole = 0;
+    unsigned forged = 0;
+    unsigned round;
+
+    for (round = 0; round < MUTATED; round++) {
+        const block_vector_t *vector = &BLOCKS[round % (sizeof BLOCKS / sizeof BLOCKS[0])];
+        const size_t size = unhex(vector->block, block);
+        size_t j;
+
+        start(rig, vector->version, vector->root_key, swn_xorshift32(&prng) % 4 ? sizeof rig->memory : round % 64);
+        for (j = 0; j == 0 || vector->frames[j - 1] != NULL; j++) { /* the set-up, then the frames */
+            uint8_t bytes[FRAME_MAX];
+            size_t length = unhex(j == 0 ? vector->setup : vector->frames[j - 1], bytes);
+            const uint32_t draw = swn_xorshift32(&prng);
+            swn_transport_event_t event;
+            uint8_t *exact;
+
+            if (draw % 64 == 0) {
+                bytes[swn_xorshift32(&prng) % length] ^= (uint8_t)(1u << (draw >> 8 & 7u));
+            }
+            length = draw >> 11 & 127u ? length : (draw >> 18) % length;
+            exact = malloc(length + 1);
+            if (exact == NULL) {
+                abort();
+            }
+            memcpy(exact, bytes, length);
+            event = swn_transport_rx(&rig->transport, exact, length, j == 0 ? SWN_UNICAST : 0, &rig->answer);
+            free(exact);
+            forged += event == SWN_TRANSPORT_FORGED;
+            if (event == SWN_TRANSPORT_WHOLE && vector->version >= 2) {
+                whole++;
+                EXPECT_EQ(swn_transport_size(&rig->transport), size);
+                EXPECT_EQ(memcmp(rig->bytes, block, size), 0);
+            }
+        }
+        EXPECT_EQ(rig->flash.rewritten, 0);
+    }
+    printf("test_transport: %d mutated dialogues, %u whole, %u forged\n", MUTATED, whole, forged);
+    EXPECT(whole > MUTATED / 10 && forged > MUTATED / 50);
+}
+
 int main(void)
 {
     static rig_t rig;
@@ -243,5 +289,6 @@ int main(void)
     test_a_block_under_another_request_is_forged(&rig);
     test_any_memory(&rig);
     test_hostile_bytes(&rig);
+    test_mutated_dialogues(&rig);
     return expect_done("transport");
 }

@@ -319,9 +319,13 @@ def learn(
     nodes: int,
     seeds: Sequence[int],
     data: Path | None = None,
+    rounds: int | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Iterable[Row]:
-    """The rows, task by task; TaskError when a task cannot be made."""
+    """The rows, task by task; TaskError when a task cannot be made.
+
+    `rounds`: instead of the modes' own number of rounds, where that is fixed.
+    """
     for name in tasks:
         outcomes: dict[tuple[str, int], list[Outcome]] = {}
         settings = []
@@ -335,7 +339,7 @@ def learn(
                     done = (
                         run_policy(setting, factor)
                         if mode == POLICY
-                        else run_mode(setting, MODES[mode], factor)
+                        else run_mode(setting, MODES[mode].lasting(rounds), factor)
                     )
                     outcomes.setdefault((mode, factor), []).append(done)
         for (mode, factor), done_by_seed in outcomes.items():

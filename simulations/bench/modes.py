@@ -51,6 +51,11 @@ class Mode:
     about: str
     steps: tuple[Step, ...]
 
+    def lasting(self, rounds: int | None) -> Mode:
+        """The same with so many rounds wherever their number is fixed (None: as it is)."""
+        steps = (replace(step, rounds=rounds) if rounds and step.rounds else step for step in self.steps)
+        return replace(self, steps=tuple(steps))
+
 
 _PROTOTYPES = Step(RoundMode.PROTOTYPES, frames=1)
 _FEATURES = Step(RoundMode.FEATURES, frames=1)
@@ -118,7 +123,7 @@ _REFINED: dict[str, dict[str, OptionValue]] = {"agri": {"ridge": 0.3, "balance":
 """Of `prototypes` alone: what goes with the regression on class means, where it validates better."""
 
 
-_SERVER_STEP = {"agri": 0.5}
+_SERVER_STEP = {"agri": 0.5, "digits": 2.0}
 """How far 60 rounds of signs go along the mean change, where 1.0 is not best on validation."""
 
 

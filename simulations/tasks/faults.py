@@ -2,10 +2,10 @@
 
 Theory of operation.  A channel is one sensor's hourly record.  A window of 48 hours is cut from it, and
 into its last 24 a fault is injected: a spike of one to three hours, stuck, a drift, noise, an offset, a
-dropout (after Ni et al. 2009 and Sharma et al. 2010), or none.  The features compare the day with the one
-before in units of the channel's own spread.  A third of the channels, in the first half of their time, are
-public; each other channel is a node, which has met "ok" and two kinds of fault only.  The test is the last
-third of the time, all kinds, two thirds of it "ok".  The control has all kinds in the public data.
+dropout (after Ni et al. 2009 and Sharma et al. 2010), or none.  What a node reads in it is in
+`fault_inputs`.  A third of the channels, in the first half of their time, are public; each other channel is
+a node, which has met "ok" and two kinds of fault only.  The test is the last third of the time, all kinds,
+two thirds of it "ok".  The control has all kinds in the public data.
 
 The rule is SHORT / NOISE / CONSTANT of Sharma et al. with fixed limits, and limits for the rest.  Data: the
 stations in `../shared/data`, or any CSV file with a column of ISO times (`TIMES`), perhaps a `station`, and
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.tasks.fault_inputs import DAY_H, EVERY_H, WINDOW_H, Usual, fault_inputs, runs_h
 from simulations.tasks.tables import Table, data_folder, read_csv
 from simulations.tasks.task import PUBLIC_NODE, Samples, Task, TaskError, concatenate
 from swarm.prng import Prng
@@ -30,11 +31,9 @@ from swarm.prng import Prng
 __all__ = ["faults", "faults_known", "load", "load_known"]
 
 F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
 
 CLASSES = ("ok", "spike", "stuck", "drift", "noise", "offset", "dropout")
 OK, SPIKE, STUCK, DRIFT, NOISE, OFFSET, DROPOUT = range(7)
-DAY_H, WINDOW_H = 24, 48
 TIMES = ("time", "when", "timestamp", "date", "datetime")
 CHANNELS_MAX = 400
 CHANNELS_NEEDED = 6
@@ -52,13 +51,14 @@ BEIJING = ("Huairou", "Shunyi", "Gucheng", "Changping", "Wanliu", "Dongsi")
 
 @dataclass(frozen=True)
 class _Channel:
-    """Hourly values without gaps in `hours` windows that begin at `starts`; `spread` of the first half."""
+    """Hourly values without gaps in windows that begin at `starts`; the rest is known of the first half."""
 
     name: str
     values: F64
     starts: NDArray[np.int64]
     spread: float
     lowest: float
+    usual: Usual
 
 
 def _channel(name: str, hour: NDArray[np.int64], values: F64) -> _Channel | None:
@@ -80,7 +80,11 @@ def _channel(name: str, hour: NDArray[np.int64], values: F64) -> _Channel | None
     known = series[count > 0]
     half = known[: len(known) // 2]
     spread = float(half.std())
-    return None if spread < 1e-9 else _Channel(name, series, starts, spread, float(half.min()))
+    if spread < 1e-9:
+        return None
+    learned = starts[: len(starts) // 2 : EVERY_H]
+    usual = Usual.of(series[learned[:, np.newaxis] + np.arange(WINDOW_H)] / spread)
+    return _Channel(name, series, starts, spread, float(half.min()), usual)
 
 
 def _injected(window: F64, kind: int, channel: _Channel, rng: np.random.Generator) -> F64:
@@ -108,42 +112,10 @@ def _injected(window: F64, kind: int, channel: _Channel, rng: np.random.Generato
     return x
 
 
-def _features(x: F64, channel: _Channel) -> F32:
-    """What tells the day [24] from the one before, in spreads of the channel: float32[27]."""
-    before, day = x[:DAY_H] / channel.spread, x[DAY_H:] / channel.spread
-    step, step_before = np.diff(x[DAY_H - 1 :]) / channel.spread, np.diff(before)
-    bend = np.abs(np.diff(step))
-    flat = np.concatenate([[0], np.flatnonzero(np.abs(step) > 1e-9) + 1, [DAY_H]])
-    blocks = (day - before).reshape(8, 3).mean(axis=1)
-    time = np.arange(DAY_H) - (DAY_H - 1) / 2.0
-    gone = float(np.mean(x[DAY_H:] < channel.lowest))
-    largest = int(np.abs(step).argmax())
-    jump = abs(day[largest:].mean() - (day[:largest].mean() if largest else before[-6:].mean()))
-    usual = np.abs(step_before).mean() + 0.02
-    return np.array(
-        [
-            day.mean() - before.mean(),
-            np.log1p(np.abs(step).max()),
-            np.log1p(np.abs(step).mean() / usual),
-            np.log1p(bend.max()),
-            np.log1p(bend.mean() / usual),
-            np.sort(np.abs(step))[-3],
-            np.diff(flat).max() / DAY_H,
-            day.min() - before.min(),
-            day.max() - before.max(),
-            *blocks,
-            np.log((day.std() + 0.02) / (before.std() + 0.02)),
-            (time * (day - before)).mean() / 7.0,
-            day[-3:].mean() - day[:3].mean(),
-            gone * 4.0,
-            jump,
-            np.abs(day - before).mean(),
-            (day - before).std(),
-            float(np.mean(np.abs(step) < 1e-9)) * 2.0,
-            np.abs(np.abs(step) - np.abs(step).mean()).max() / (np.abs(step).mean() + 0.02) / 5.0,
-            np.log1p(np.abs(step_before).mean() * 10.0),
-        ],
-        dtype=np.float32,
+def _inputs(x: F64, channel: _Channel) -> NDArray[np.float32]:
+    """What the channel's node reads in a window [48]: float32[22]."""
+    return np.clip(
+        fault_inputs(x / channel.spread, channel.lowest / channel.spread, channel.usual), -8.0, 8.0
     )
 
 
@@ -151,10 +123,9 @@ def _ruled(x: F64, channel: _Channel) -> int:
     """The class by fixed limits, in the order of how sure each is."""
     day, before = x[DAY_H:], x[:DAY_H]
     step = np.diff(x[DAY_H - 1 :]) / channel.spread
-    flat = np.concatenate([[0], np.flatnonzero(np.abs(step) > 1e-9) + 1, [DAY_H]])
     if np.mean(day < channel.lowest) > 0.15:
         return DROPOUT
-    if np.diff(flat).max() >= 6:
+    if runs_h(x[DAY_H - 1 :]).max() > 6:
         return STUCK
     up = np.abs(step) > 1.8
     if up.sum() >= 2 and abs(step[up].sum()) < 0.5 * np.abs(step[up]).sum():
@@ -182,7 +153,7 @@ def _windows(
         for start, kind in zip(starts.tolist(), kinds.tolist(), strict=True)
     ]
     return Samples(
-        np.stack([np.clip(_features(window, channel), -8.0, 8.0) for window in windows]),
+        np.stack([_inputs(window, channel) for window in windows]),
         kinds.astype(np.uint8),
         np.zeros(len(kinds), np.uint8),
         np.full(len(kinds), node, np.int32),

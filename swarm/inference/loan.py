@@ -1,7 +1,7 @@
 """The day that a borrower gets: hour by hour the mean of the lenders that have it, in one frame.
 
-Two lenders err less than the better one of them: on Beijing's stations in 2014 the rule without a humidity
-sensor scored .75 with the best neighbour and .80 with the mean of the best two (.61 without any).
+Two lenders err less than the better one of them, if the better one counts more; and what one's lost frame
+held, the other has.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def _value(quantity: Series | None, day: Readings, hour: int, top: int) -> int |
 
 
 def _air(days: Sequence[Readings], hour: int) -> tuple[int, int | None] | None:
-    """(humidity, temperature) of one hour, means over the lenders that have it."""
+    """(humidity, temperature) of one hour, means over the lenders that have it; the first counts double."""
     found = [
         (humidity, _value(day.temperature, day, hour, TEMPERATURE_TOP))
-        for day in days
+        for day in [*days[:1], *days]
         if (humidity := _value(day.humidity, day, hour, HUMIDITY_TOP)) is not None
     ]
     if not found:
@@ -54,7 +54,7 @@ def _mean(values: Sequence[int]) -> int:
 
 
 def composed(humidity_days: Sequence[Readings], rain_days: Sequence[Readings]) -> Lent | None:
-    """The same day of several lenders as one; None when they have nothing.
+    """The same day of several lenders, the best first, as one; None when they have nothing.
 
     With humidity goes the temperature at which it was measured, where the lenders said it.  Rain is the
     first lender's: a mean of two would be wet wherever either was.

@@ -3,8 +3,10 @@
 Everything here is arithmetic on days of hourly readings (`wire.readings.Readings`), as nodes sent them; an
 hour that was not sent is nan and counts nowhere.
 
-* A *match* is judged by the correlation of what both report, humidity if they can, else temperature, after
-  each node's own mean day is taken off: that the sun rises everywhere says nothing about a neighbour.
+* A *match* is judged by what both report, humidity if they can, else temperature.  Whether a neighbour is fit
+  at all is told by the correlation after each node's own mean day is taken off: that the sun rises everywhere
+  says nothing about it.  Which of several fits best is told by how far they are *apart*, mean days included:
+  a hollow or a town shows in them.  Absolute differences, not squares: one storm is no reason.
 * A neighbour whose humidity is the same, hour by hour, is the same sensor under another name: no witness.
 * A sensor is *biased* when it differs from several neighbours for days.  Sites differ too, the more the less
   their days agree: a witness counts by its correlation, and of the difference only that part is believed
@@ -61,9 +63,14 @@ Hours = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How well a neighbour follows a node: -1..1, over so many common hours, by humidity or temperature."""
+    """How well a neighbour follows a node over so many common hours, by humidity or temperature.
+
+    `correlation` of what departs from the mean days, -1..1; `apart` is the mean absolute difference, less a
+    constant one, in parts of the node's own mean absolute deviation, 0..
+    """
 
     correlation: float
+    apart: float
     hours: int
     by: str
     copy: bool
@@ -123,6 +130,12 @@ def _anomalies(series: NDArray[np.float64], common: NDArray[np.bool_]) -> NDArra
     return np.asarray((days - mean).reshape(-1)[common])
 
 
+def _apart(own: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """How far two series are from being the same one but for a constant; 0: they are."""
+    difference, spread = own - other, float(np.abs(own - np.median(own)).mean())
+    return float(np.abs(difference - np.median(difference)).mean()) / spread if spread > 0 else 1.0
+
+
 def match(own: Hours, other: Hours) -> Match | None:
     """How well `other` follows `own`; None where too few hours are common."""
     for row, by in ((0, "humidity"), (1, "temperature")):
@@ -134,7 +147,8 @@ def match(own: Hours, other: Hours) -> Match | None:
         correlation = float(a @ b) / spread if spread > 0 else 0.0
         below = common & (own[0] < COPY_BELOW_PCT)
         same = float((own[0, below] == other[0, below]).mean()) if by == "humidity" and below.any() else 0.0
-        return Match(correlation, int(common.sum()), by, same >= COPY_SHARE)
+        apart = _apart(own[row, common], other[row, common])
+        return Match(correlation, apart, int(common.sum()), by, same >= COPY_SHARE)
     return None
 
 

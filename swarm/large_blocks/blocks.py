@@ -324,11 +324,11 @@ class Blocks:
             return self._ended.get(name)
         states = {dev_eui: job.delivery.state(dev_eui) for dev_eui in job.delivery.nodes}
         told: dict[str, dict[str, Any]] = {
-            dev_eui: {"state": s.name.lower(), "reason": why} for dev_eui, (s, why) in states.items()
+            dev_eui: {"state": s.name.lower(), "reason": why, "missing": job.delivery.missing(dev_eui)}
+            for dev_eui, (s, why) in states.items()
         }
         for dev_eui in job.delivery.alone:
-            frames, missing = job.delivery.progress(dev_eui)
-            told[dev_eui] |= {"frames": frames, "missing": missing}
+            told[dev_eui]["frames"] = job.delivery.frames(dev_eui)
         return {**self.view(job), "each": told}
 
     def _find(self, name: str) -> Job | None:

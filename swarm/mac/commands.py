@@ -271,27 +271,32 @@ class NetworkMac:
         *,
         ask_status: bool,
         cf_list: bool,
-    ) -> tuple[bytes, list[Effect]]:
-        """At most `room` bytes of requests for the answer to this uplink; the store goes before the frame.
+    ) -> bytes:
+        """At most `room` bytes of requests for the answer to this uplink; once that has its slot, `asked`.
 
         The same uplink again is answered with the same requests, if they fit.  `ask_status`: nothing else
         tells its battery; `cf_list`: a join accept gave it the region's extra channels.
         """
-        known = self._nodes.get(session.dev_eui)
-        node = NodeMac() if known is None else known
+        node = self._nodes.get(session.dev_eui) or NodeMac()
         if accepted.retransmission:
-            return (node.asked if len(node.asked) <= room else b""), []
+            return node.asked if len(node.asked) <= room else b""
         out = b""
         for words in self._wanted(now_us, session, node, accepted, ask_status, cf_list):
             if len(out) + len(words) <= room:
                 out += words
-        if not out:
-            return b"", []
-        self._nodes[session.dev_eui] = node
-        node.asked = out
-        if encode(DevStatusReq()) in (encode(request) for request in _requests(out)):
+        return out
+
+    def asked(self, now_us: int, dev_eui: str, requests: bytes) -> list[Effect]:
+        """These requests go out with the answer; the store goes before the frame."""
+        if not requests:
+            return []
+        node = self._nodes.setdefault(dev_eui, NodeMac())
+        if node.asked == requests:
+            return []  # once more, for the same uplink
+        node.asked = requests
+        if encode(DevStatusReq()) in (encode(request) for request in _requests(requests)):
             node.status_us = now_us
-        return out, [Store(TABLE, session.dev_eui, node.to_row())]
+        return [Store(TABLE, dev_eui, node.to_row())]
 
     def _wanted(
         self,

@@ -387,11 +387,13 @@ class Delivery:
             room = self._room(node)
             stuck = (node.alone or self.phase == Phase.REPAIR) and self._is_stuck(answer)
             node.state = State.LISTENING
-            # What is said when the group is over is newer than all that it was sent, polled or not.
-            node.missing, node.poll = answer.missing, self._polls + (self.phase == Phase.REPAIR)
-            nothing = not node.alone and answer.missing == min(self.nb_frag, MISSING_MAX)
+            # Who says that more is missing than there is gets no more than who has nothing; what is said when
+            # the group is over is newer than all that it was sent, polled or not.
+            node.missing = min(answer.missing, self.nb_frag)
+            node.poll = self._polls + (self.phase == Phase.REPAIR)
+            nothing = not node.alone and node.missing == min(self.nb_frag, MISSING_MAX)
             node.by_pieces = answer.memory_error or nothing or stuck
-            node.owed = self.nb_frag if node.by_pieces else self._parity_for(answer.missing)
+            node.owed = self.nb_frag if node.by_pieces else self._parity_for(node.missing)
             if node.alone:
                 node.owed = min(node.owed, room)
                 if room <= 0:
@@ -485,6 +487,11 @@ class Delivery:
         node = self._nodes[node_id]
         return node.state, node.reason
 
+    def missing(self, node_id: str) -> int | None:
+        """How many fragments a node said last that it needs; None: it has said nothing yet."""
+        node = self._nodes[node_id]
+        return 0 if node.state == State.WHOLE else None if self.is_silent(node_id) else node.missing
+
     def __contains__(self, node_id: str) -> bool:
         return node_id in self._nodes
 
@@ -502,10 +509,9 @@ class Delivery:
         """Whether no group reaches this node."""
         return self._nodes[node_id].alone
 
-    def progress(self, node_id: str) -> tuple[int, int]:
-        """Fragments that this node alone was sent, and how many it said it misses."""
-        node = self._nodes[node_id]
-        return node.frames, node.missing
+    def frames(self, node_id: str) -> int:
+        """Fragments that this node alone was sent."""
+        return self._nodes[node_id].frames
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import replace
@@ -110,6 +111,40 @@ def test_a_modem_that_lost_power_joins_again(pilot: Path, programs: dict[str, Pa
     assert len(cell.told("status")) > 6
     assert world.told.count("joined, payload 51") == 2
     assert not cell.told("dropped")
+
+
+def test_a_silent_modem_is_told_of_once_a_silence(pilot: Path, programs: dict[str, Path]) -> None:
+    cell = cell_of(pilot)
+    world = World(programs["rui3"], MODEL, cell, Rui3)
+    answers = world.modem.say
+    for silence in (1, 2):
+        world.modem.say = lambda line: None
+        live(world, 3)
+        assert world.told.count("the modem does not answer: check its line, speed and power") == silence
+        world.modem.say = answers
+        world.modem.boot()
+        live(world, 3)
+    world.close()
+    assert world.told.count("the modem answers again") == 2
+    assert len(cell.told("joined")) == 2
+
+
+def test_make_takes_names_from_where_it_was_called(pilot: Path, tmp_path: Path) -> None:
+    def made(*options: str) -> subprocess.CompletedProcess[str]:
+        here = {**os.environ, "PWD": str(tmp_path)}
+        command = ["make", "-s", "-C", str(ROOT / "node_firmware"), "modem", *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=here)
+
+    (tmp_path / "keys").symlink_to(pilot)
+    build = made("IDENTITY=keys/headers/a1.h", "NODE=a1")
+    assert build.returncode == 0, build.stderr
+    assert (
+        build.stdout.split()[0] == str(tmp_path / "a1") and (tmp_path / "a1").stat().st_mode & 0o777 == 0o700
+    )
+    missing = made("IDENTITY=keys/headers/nix.h")
+    assert missing.returncode == 2
+    assert missing.stdout.startswith(f"IDENTITY=keys/headers/nix.h: there is no such file in {tmp_path};")
+    assert made().stdout.startswith("say whose node it is: make modem IDENTITY=")
 
 
 def test_a_wrong_key_is_tried_again_ever_more_rarely(pilot: Path, programs: dict[str, Path]) -> None:

@@ -15,11 +15,14 @@ from gateway.config import NetworkSection
 from gateway.pilot.keys import commands, provision
 from gateway.signing_file import install
 from swarm.commands import SetMulticast
+from swarm.model.container import random_model
 from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import SIGNATURE_SIZE, SigningKey, is_genuine, sign_block
+from swarm.wire.fragmentation import FragSessionStatusAns, encode
 from tests.web.served import Cell, Served, until
 
-BLOCK = bytes(range(256)) * 8
+BLOCK = random_model(3, generation=1)
+SEED = bytes(range(32))
 
 
 @pytest.fixture
@@ -36,6 +39,14 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
         cell.close()
 
 
+def takes_key(served: Served) -> SigningKey:
+    """The daemon signs from now on."""
+    key = SigningKey(SEED)
+    install(served.daemon.config.data_dir, SEED)
+    assert served.http.post("/api/signing-key").json() == {"signing_key": key.public_key.hex()}
+    return key
+
+
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, list[str]]:
     code = run(("blocks", *arguments))
     captured = capsys.readouterr()
@@ -45,17 +56,23 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
 def test_a_block_is_sent_listed_shown_and_cancelled(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    takes_key(served)
     file = tmp_path / "model.swm"
     file.write_bytes(BLOCK)
     code, out, _ = said(capsys, "send", str(file), "--loss", ".3", "--json")
     made = json.loads(out)
-    name = hashlib.sha512(BLOCK).hexdigest()[:8]
-    assert (code, made["descriptor"], made["size"], made["nodes"]) == (0, name, len(BLOCK), 4)
-    assert set(made["each"].values().__iter__().__next__()) == {"state", "reason"}
+    whole = sign_block(SigningKey(SEED), body=BLOCK)
+    name = hashlib.sha512(whole).hexdigest()[:8]
+    assert (code, made["descriptor"], made["size"], made["nodes"]) == (0, name, len(whole), 4)
+    assert set(made["each"].values().__iter__().__next__()) == {"state", "reason", "missing"}
     code, out, _ = said(capsys, "list")
     assert code == 0 and name in out and "prepares" in out
     code, out, _ = said(capsys, "show", name)
     assert code == 0 and "created" in out
+    assert [line.split() for line in out.splitlines()[-2:]] == [
+        ["what", "is", "known", "nodes"],
+        ["has", "said", "nothing", "yet", "4"],
+    ]
     assert said(capsys, "send", str(file))[2] == [f"swarm: block {name} is on its way already"]
     assert said(capsys, "cancel", name)[1] == f"block {name}: cancelled\n"
     (listed,) = json.loads(said(capsys, "list", "--json")[1])
@@ -70,9 +87,7 @@ def test_a_daemon_with_a_key_signs_what_it_sends_once(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Goal: no block leaves a signing cell without its signature, and none has two of them."""
-    key = SigningKey(bytes(range(32)))
-    install(served.daemon.config.data_dir, bytes(range(32)))
-    assert served.http.post("/api/signing-key").json() == {"signing_key": key.public_key.hex()}
+    key = takes_key(served)
     file = tmp_path / "model.swm"
     file.write_bytes(BLOCK)
     made = json.loads(said(capsys, "send", str(file), "--json")[1])
@@ -110,6 +125,7 @@ def test_what_cannot_be_sent_is_refused_in_one_line(
 def test_nodes_behind_a_server_that_is_not_set_are_refused_by_name(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    takes_key(served)
     node = {"dev_eui": "70b3d57ed0000099", "name": "far", "crop": "grape", "activation": "network"}
     assert served.http.post("/api/nodes", json={"nodes": [node]}).status_code == 200
     file = tmp_path / "block"
@@ -143,13 +159,70 @@ def test_nodes_behind_a_server_are_sent_theirs_one_by_one(
         code, out, _ = said(capsys, "send", str(file))
         name = hashlib.sha512(BLOCK).hexdigest()[:8]
         assert code == 0
-        assert out.startswith(
-            f"block {name}: 2048 B in 43 pieces for 1 nodes, one by one through their network"
+        told = (
+            f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 nodes, one by one through"
         )
+        assert out.startswith(f"{told} their network server")
         assert "0 frames" in said(capsys, "list")[1]
         until(lambda: "sends" in said(capsys, "show", name)[1], "the start")
         shown = said(capsys, "show", name)[1]
         assert "behind the server" in shown and "far" in shown and "version" in shown
+
+
+def test_before_the_end_it_is_shown_what_nodes_said(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One has it from before, one misses three, one is removed, and one has said nothing."""
+    takes_key(served)
+    file = tmp_path / "model.swm"
+    file.write_bytes(BLOCK)
+    name = json.loads(said(capsys, "send", str(file), "--json")[1])["descriptor"]
+    first, second, third = list(served.daemon.core.registry)[:3]
+    delivery = served.daemon.core.blocks._jobs[0].delivery
+    for entry, missing in ((first, 0), (second, 3)):
+        status = FragSessionStatusAns(delivery.plan.index, delivery.nb_frag, missing)
+        assert delivery.on_uplink(entry.record.dev_eui, encode(status, 2)) is None
+    assert run(("nodes", "remove", "-y", third.record.dev_eui)) == 0
+    capsys.readouterr()
+    lines = [line.rsplit(maxsplit=1) for line in said(capsys, "show", name)[1].splitlines()]
+    told = {words[0].strip(): words[1] for words in lines if len(words) == 2}
+    for what in ("has it", "misses some", "has said nothing yet", "is left without it"):
+        assert told[what] == "1"
+    assert told[third.record.dev_eui] == "removed"
+    assert json.loads(said(capsys, "show", name, "--json")[1])["each"][second.record.dev_eui]["missing"] == 3
+
+
+def test_what_our_nodes_would_throw_away_is_refused_before_it_is_sent(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: one line that says why; devices of another make take any file.  Method: four files, two makes."""
+    file = tmp_path / "block"
+
+    def refused(data: bytes, *options: str) -> str:
+        file.write_bytes(data)
+        code, out, lines = said(capsys, "send", str(file), *options)
+        assert (code, out, len(lines)) == (2, "", 1)
+        assert "devices of another make take any file" in lines[0]
+        return lines[0]
+
+    assert "there is no key to sign it with" in refused(BLOCK)
+    text = b"a map of the field" * 20
+    for options in ((), ("--node", next(iter(served.daemon.core.registry)).record.name)):
+        assert "and this is none (magic: not a swarm model)" in refused(text, *options)
+    assert "is none (truncated" in refused(BLOCK[:-1])
+    assert "of generation 40000, theirs of 1" in refused(random_model(3, generation=40_000))
+    file.write_bytes(sign_block(SigningKey(bytes(32)), body=BLOCK))
+    assert said(capsys, "send", str(file))[0] == 0, "signed with a key that is kept elsewhere"
+    rows = {"name": "bench", "crop": "grape", "activation": "abp", "dev_addr": "00010099"}
+    keys = {"nwk_s_key": "0a" * 16, "app_s_key": "0b" * 16, "gen_app_key": "0c" * 16}
+    other = {"dev_eui": "70b3d57ed0000999", **rows, **keys}
+    mc_key = AesKey(bytes(range(16)))
+    nwk, apps = multicast_keys(mc_key, 0x00FF0001)
+    group = {"mc_addr": "00ff0001", "nwk_s_key": nwk.hex(), "app_s_key": apps.hex(), "replace": True}
+    group["mc_key"] = mc_key.raw.hex()
+    assert served.http.post("/api/nodes", json={"nodes": [other], "multicast": group}).json()["added"] == 1
+    file.write_bytes(text)
+    assert said(capsys, "send", str(file), "--node", "bench")[0] == 0
 
 
 def test_http_has_bounds_and_wants_a_token(served: Served) -> None:

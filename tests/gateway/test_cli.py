@@ -459,6 +459,12 @@ def daemon(udp_port: int, http_port: int, *options: str) -> Iterator[Running]:
             process.kill()
 
 
+def _private(name: str, text: str) -> None:
+    """A file with keys, as a careful person writes it."""
+    Path(name).touch(0o600)
+    Path(name).write_text(text)
+
+
 def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Of a table with bad rows the good ones are taken; then one can be shown by its name."""
     key, index = "0a" * 16, 65_534
@@ -468,7 +474,7 @@ def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
         f"70b3d57ed0000004,east-3,grape,otaa,{key},{index}",
         "70b3d57ed0000005,east-4",
     ]
-    Path("nodes.csv").write_text("dev_eui,name,crop,activation,app_key,node_index\n" + "\n".join(rows) + "\n")
+    _private("nodes.csv", "dev_eui,name,crop,activation,app_key,node_index\n" + "\n".join(rows) + "\n")
     code, out, lines = swarm(capsys, "nodes", "import", "nodes.csv")
     assert (code, out) == (2, "nodes.csv: 1 node added, 3 refused\n")
     assert sorted(lines) == [
@@ -483,20 +489,6 @@ def _bad_rows_and_names(capsys: pytest.CaptureFixture[str]) -> None:
     header = swarm(capsys, "nodes", "list")[1].splitlines()[0]
     assert header.split()[4] == "joined"
     assert swarm(capsys, "nodes", "remove", "-y", "east-1")[0] == 0
-
-
-def _a_group_that_listens_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
-    """An import warns, once and on standard error, when its nodes will not hear this daemon."""
-    group = {"mc_addr": "00ff0000", "nwk_s_key": "01" * 16, "app_s_key": "02" * 16}
-    for rate, warnings in ((0, 0), (3, 1)):
-        channel = {"region": "eu868", "data_rate": rate, "frequency_hz": 869_525_000}
-        Path("group.json").write_text(json.dumps({"nodes": [], "multicast": group | channel}))
-        code, _, lines = swarm(capsys, "nodes", "import", "group.json")
-        assert (code, len(lines)) == (0, warnings)
-    assert lines == [
-        "swarm: group.json: warning: these nodes listen for models at DR3 on 869.525 MHz, the daemon sends"
-        " them at DR0 on 869.525 MHz; set [multicast] data_rate = 3 in its swarm.toml and start it again"
-    ]
 
 
 def _questions_without_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -542,7 +534,7 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
             assert time.monotonic() < give_up_s
         return count
 
-    Path("nodes.json").write_text(json.dumps({"nodes": [NODE]}))
+    _private("nodes.json", json.dumps({"nodes": [NODE]}))
     with daemon(*ports) as first:
         assert told("nodes", "list") == []
         assert swarm(capsys, "events") == (0, "no events yet\n", [])
@@ -591,7 +583,6 @@ def test_the_life_of_a_daemon(capsys: pytest.CaptureFixture[str]) -> None:
         _bad_rows_and_names(capsys)
         _questions_without_an_answer(capsys)
         assert swarm(capsys, "events", "--kind", "joined") == (0, "no joined events yet\n", [])
-        _a_group_that_listens_elsewhere(capsys)
         assert "no node has the name nowhere" in refused(capsys, "nodes", "remove", "nowhere")
         assert swarm(capsys, "nodes", "remove", "-y", NODE["name"])[0] == 0
         assert "no node has the DevEUI" in refused(capsys, "nodes", "show", NODE["dev_eui"])

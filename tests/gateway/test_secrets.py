@@ -164,9 +164,34 @@ def test_mistakes_in_key_files_are_named_without_the_keys(
     text: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("x.keys").write_text(text)
+    Path("x.keys").chmod(0o640)
     assert run([*ADD, "--keys-file", "x.keys"]) == 2
     error = capsys.readouterr().err
     assert said in error and KEY not in error and len(error.splitlines()) == 1
+
+
+def test_files_with_keys_that_others_can_read_are_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: a warning on standard error wherever a command reads keys, and none where there are none."""
+    Gateway(monkeypatch)
+    Path("a.keys").write_text(f"app_key = {KEY}\n")
+    Path("a.gen").write_text(f"gen_app_key = {KEY}\n")
+    assert run([*ADD, "--keys-file", "a.keys", "--gen-app-key-file", "a.gen"]) == 0
+    warning = "swarm: {0}: warning: everybody on this machine may read the keys in it; chmod o= {0}"
+    assert capsys.readouterr().err.splitlines() == [warning.format(name) for name in ("a.keys", "a.gen")]
+    Path("with.csv").write_text(f"dev_eui,name,crop,activation,app_key\n{ADD[2]},west-1,grape,otaa,{KEY}\n")
+    Path("behind.csv").write_text(f"dev_eui,name,crop,activation\n{ADD[2]},west-1,grape,network\n")
+    Path("NODES.csv").write_text("id,lat,lon,height_m,crop\na,47,8,2,apple\n")
+    provision("NODES.csv", "keys")
+    for name in ("with.csv", "behind.csv", "keys"):
+        node_files.read_nodes(Path(name))
+    assert capsys.readouterr().err.splitlines() == [warning.format("with.csv")]
+    for each in Path("keys").iterdir():
+        each.chmod(0o755)
+    node_files.read_nodes(Path("keys"))
+    names = ("keys/keys.csv", "keys/multicast.csv", "keys/signing.key")
+    assert capsys.readouterr().err.splitlines() == [warning.format(name) for name in names]
 
 
 @pytest.mark.parametrize("key", [KEY, KEY.upper(), "-".join(KEY[i : i + 2] for i in range(0, 32, 2))])
@@ -210,7 +235,12 @@ def test_a_backup_of_a_running_database_is_private_and_comes_back(
     running.commit([Store("session", "70b3d57ed0000001", {"f_cnt_up": 8})])
     Path("b.db").write_text("an older one")
     Path("b.db").chmod(0o644)
-    assert run(["backup", "b.db"]) == 0
+    assert run(["backup", "b.db"]) == 2
+    assert "is there already; name another file, or write over it with --force" in capsys.readouterr().err
+    assert Path("b.db").read_text() == "an older one"
+    assert run(["backup", str(data_dir / "swarm.db"), "--force"]) == 2
+    assert "is the database itself" in capsys.readouterr().err
+    assert run(["backup", "b.db", "--force"]) == 0
     running.close()
     assert mode("b.db") == 0o600
     assert sorted(Path.cwd().glob("*b.db*")) == [Path.cwd() / "b.db"], "one file, no log, no half copy"

@@ -135,6 +135,14 @@ def test_the_same_seed_gives_the_same_row_and_a_round_helps(setting) -> None:
     assert [airtime for airtime, _ in dense.curve] == sorted(airtime for airtime, _ in dense.curve)
 
 
+def test_rounds_are_as_many_as_are_asked_for(setting) -> None:
+    """Goal: `--rounds` changes what goes on for a fixed number of rounds, and nothing else."""
+    short = run_mode(setting, MODES[DENSE].lasting(5), 7)
+    assert len(short.curve) == 2, "the shipped heads, and once after five rounds"
+    assert MODES["four_frames"].lasting(5) == MODES["four_frames"]
+    assert [step.rounds for step in MODES["top_k_sign"].lasting(200).steps] == [0, 200]
+
+
 def test_baselines_are_in_order(setting) -> None:
     """Goal: more data, better head.  Method: the fleet's labels together beat each node's own."""
     task = setting.task

@@ -76,7 +76,7 @@ def test_an_order_goes_down_with_each_status_until_it_is_confirmed() -> None:
     assert (again.share_id, again.send) == (order.share_id, order.send)
     assert report(made, 1, order.share_id) == []
     (asked,) = report(made, BORROWER)
-    assert asked.send == RAIN | TEMPERATURE, "nobody asks for what a node has no sensor for"
+    assert asked.send == TEMPERATURE, "nobody asks for what a node has no sensor for, nor what says nothing"
     airtime = [each for each in made.on_air if each.purpose == "lending"]
     assert airtime and all(not each.multicast for each in airtime)
 
@@ -97,10 +97,90 @@ def test_survey_pairing_and_the_lent_day() -> None:
     assert request(made, age=0) == [], "today's is not there yet"
     assert made.told("readings_not_there")
     # The order is renewed before it ends, and the lenders' too.
-    made.run_until(made.now_us + 8 * DAY_US)
+    made.run_until(made.now_us + (made.config.borrowing.lease_days - 6) * DAY_US)
     (renewed,) = report(made, BORROWER, follows[BORROWER])
     assert renewed.use == 1 and renewed.share_id != follows[BORROWER]
     assert renewed.days == made.config.borrowing.lease_days
+
+
+def compared(
+    made: Cell, days: int, flatters: int, restart_on: tuple[int, ...] = (), lost_on: tuple[int, ...] = ()
+) -> list[dict[int, int]]:
+    """Days on which nodes do as they are ordered; what each sends, day by day.
+
+    Node 1 has the borrower's temperatures for the first `flatters` days and then others, node 2 nearly those
+    all the time, node 3 others.  Node 1's frames are lost on some days.
+    """
+    off = {0: 0, 1: 1, 2: 2, 3: 9}
+    follows, sends, told = dict.fromkeys(range(4), 0), dict.fromkeys(range(4), 0), []
+    for number in range(days):
+        for node in range(4):
+            for order in report(made, node, follows[node]):
+                follows[node] = order.share_id if order.days else 0
+                sends[node] = order.send if order.days else 0
+            if sends[node] & TEMPERATURE and not (node == 1 and number in lost_on):
+                rough = 12 if node == 1 and number > flatters else off[node]
+                weather = [90 + 6 * (hour * (number + 3) // 5 % 5) for hour in range(24)]
+                warm = [value + rough * (hour // 3 % 2) for hour, value in enumerate(weather)]
+                humid = series([60 + hour for hour in range(24)], 0) if sends[node] & HUMIDITY else None
+                day = app.Readings(18, ALL_HOURS, None, None, humid, series(warm, 0))
+                made.uplink(node, PORT, app.encode(day))
+        told.append(dict(sends))
+        if number in restart_on:
+            made.restart()
+        made.run_until((made.now_us // DAY_US + 1) * DAY_US + 3 * HOUR_US)
+    return told
+
+
+@pytest.mark.parametrize("restart_on", [(), (5, 9)])
+def test_a_neighbour_that_a_week_flattered_is_left_for_the_better_one(restart_on: tuple[int, ...]) -> None:
+    """Goal: lenders are chosen again, for temperatures alone.  Method: one that is like it at first only."""
+    made = cell(lenders=1, compare_days=10)
+    told = compared(made, 14, SURVEY + 1, restart_on)
+    chosen = [str(event.data["lender"]) for event in made.told("borrowing_paired")]
+    assert chosen == [dev_eui(1), dev_eui(2)]
+    assert told[SURVEY + 4] == {0: TEMPERATURE, 1: HUMIDITY | TEMPERATURE, 2: TEMPERATURE, 3: TEMPERATURE}
+    assert told[-1] == {0: 0, 1: 0, 2: HUMIDITY | TEMPERATURE, 3: 0}, "it ends"
+    assert made.core.borrowing.parties()[1] == {dev_eui(2)}
+
+
+def test_one_more_lends_where_frames_get_lost() -> None:
+    """Goal: few days without a loan.  Method: its lender loses none, one of ten, every other; restarts."""
+    for lost_on, sends in (((), 0), ((9, 19), 0), (tuple(range(6, 24, 2)), HUMIDITY | TEMPERATURE)):
+        made = cell(lenders=1, compare_days=0)
+        told = compared(made, 24, 99, (22,), lost_on)
+        assert told[-1] == {0: 0, 1: HUMIDITY | TEMPERATURE, 2: sends, 3: 0}
+        lenders = {dev_eui(1), dev_eui(2)} if sends else {dev_eui(1)}
+        assert made.core.borrowing.parties()[1] == lenders
+
+
+def test_without_a_comparison_the_survey_decides() -> None:
+    made = cell(lenders=1, compare_days=0)
+    told = compared(made, 14, SURVEY + 1)
+    assert [event.data["lender"] for event in made.told("borrowing_paired")] == [dev_eui(1)]
+    assert told[-1] == {0: 0, 1: HUMIDITY | TEMPERATURE, 2: 0, 3: 0}
+
+
+def test_a_loan_that_runs_is_not_judged_by_a_later_survey_before_its_comparison() -> None:
+    """Goal: 3 days do not undo what 10 chose.  Method: node 1 is alike again as the second survey begins."""
+    made = cell(lenders=1, compare_days=10, survey_every_days=20)
+    compared(made, 20, SURVEY + 1)
+    compared(made, SURVEY + 4, 99)
+    assert [event.data["lender"] for event in made.told("borrowing_paired")] == [dev_eui(1), dev_eui(2)]
+
+
+def test_where_a_lenders_frame_was_lost_the_next_one_that_lends_steps_in() -> None:
+    """Goal: a lost frame costs no day.  Method: nothing of its lender, but of another node."""
+    made = cell(lenders=1)
+    surveyed(made)
+    lender = next(iter(made.core.borrowing.parties()[1]))
+    other = next(node for node in (1, 2, 3) if dev_eui(node) != lender)
+    made.run_until(made.now_us + DAY_US)
+    made.uplink(other, PORT, app.encode(app.Readings(18, ALL_HOURS, None, None, None, series([95] * 24, 0))))
+    assert request(made) == [], "temperatures alone are no loan"
+    made.uplink(other, PORT, day_of(other, 9))
+    (lent,) = request(made)
+    assert lent.humidity is not None and lent.hours == ALL_HOURS
 
 
 def test_a_restart_keeps_orders_days_and_pairs() -> None:

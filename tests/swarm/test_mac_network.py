@@ -10,11 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.config import Mac
+from swarm.downlinks import Downlinks
+from swarm.effects import Effect, RxFrame
 from swarm.mac.commands import TRIES_MAX
 from swarm.mac.device import EndDevice, Joined, OtaaIdentity
 from swarm.mac.device_commands import DeviceMac
+from swarm.mac.scheduler import Refused as NoSlot
 from swarm.phy.regions import REGION_NAMES
 from swarm.prng import Prng
+from swarm.wire.mac_commands import DevStatusReq, DutyCycleReq
 from tests.swarm.cell import air_is_legal, counters_never_repeat, dev_eui, key
 from tests.swarm.mac_cell import JOIN_EUI, MacCell
 
@@ -155,6 +159,50 @@ def test_who_never_answers_is_left_alone_for_a_day(monkeypatch: pytest.MonkeyPat
     pair.cell.run_for(86_400)
     pair.up()
     assert len([each for each in pair.cell.on_air if not each.multicast]) == 2 + TRIES_MAX
+
+
+def test_what_found_no_slot_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: neither tries nor the daily question are spent by a slow link.  Method: uplinks come late."""
+    pair = MacCell("eu868", Mac(max_duty_cycle=3), adr=False, data_rate=5)
+    pair.join()
+    hear = pair.cell.core.on_uplink
+
+    def late(now_us: int, rx: RxFrame) -> list[Effect]:
+        return hear(now_us, replace(rx, at_us=rx.at_us - 10_000_000))
+
+    monkeypatch.setattr(pair.cell.core, "on_uplink", late)
+    for _ in range(TRIES_MAX + 2):
+        pair.up()
+    assert {each["error"] for each in pair.told("tx_failed")} == {"rx1 too_late, rx2 too_late"}
+    assert pair.told("mac_command_refused") == [] and pair.cell.rows.get("mac", {}) == {}
+    monkeypatch.setattr(pair.cell.core, "on_uplink", hear)
+    pair.up()
+    assert [command.cid for command in pair.heard[-1].commands] == [DutyCycleReq.cid, DevStatusReq.cid]
+    pair.up()
+    assert len(pair.told("mac_set")) == len(pair.told("device_status")) == 1
+
+
+def test_what_gave_way_to_an_acknowledgement_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 15 B of requests need a frame of their own; here there is time for an empty one only."""
+    channels = (867_200_000, 867_400_000, 867_600_000)
+    pair = MacCell(
+        "eu868", Mac(channels_hz=channels, dev_status_h=0, max_duty_cycle=3), adr=False, data_rate=5
+    )
+    pair.join()
+    give = Downlinks._class_a_slot
+
+    def short(made: Downlinks, now_us: int, rx: RxFrame, session: Any, size: int, *rest: Any) -> Any:
+        return give(made, now_us, rx, session, size, *rest) if size <= 13 else NoSlot("duty_cycle")
+
+    monkeypatch.setattr(Downlinks, "_class_a_slot", short)
+    for _ in range(TRIES_MAX + 2):
+        pair.up(confirmed=True)
+    assert sum(each.ack for each in pair.heard) == TRIES_MAX + 2
+    assert pair.told("mac_command_refused") == [] and pair.cell.rows.get("mac", {}) == {}
+    monkeypatch.setattr(Downlinks, "_class_a_slot", give)
+    pair.up()
+    pair.up()
+    assert len(pair.told("mac_set")) == 4
 
 
 def test_a_refused_data_rate_bounds_what_is_asked_next(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,24 @@ def test_a_neighbour_is_found_by_its_weather_not_by_the_sun() -> None:
     assert raw > far.correlation + 0.2, "the sun alone would have paired them"
 
 
+def test_the_most_alike_neighbour_is_not_the_one_with_the_fewest_storms() -> None:
+    """Goal: a site's own days count, a constant and a few wild hours do not.
+
+    Method: one neighbour off by 3 degC and hit by a storm, one whose nights are cooler.
+    """
+    nothing = np.full(24 * DAYS, np.nan)
+    own = 20 + air(3) / 10
+    storm = np.where(np.arange(24 * DAYS) // 4 == 9, -8.0, 0.0)
+    hollow = np.where(np.arange(24 * DAYS) % 24 // 6 == 2, -2.5, 0.0)
+    like = match(hours(nothing, own), hours(air(5), noisy(own, 4, 3.0, 0.3) + storm))
+    cold = match(hours(nothing, own), hours(air(5), noisy(own, 6, 0.0, 0.3) + hollow))
+    same = match(hours(nothing, own), hours(air(5), own + 2.0))
+    assert like is not None and cold is not None and same is not None
+    assert cold.correlation > like.correlation, "which would have chosen the hollow"
+    assert like.apart < 0.8 * cold.apart
+    assert same.apart < 1e-9
+
+
 def test_without_humidity_temperature_tells() -> None:
     nothing = np.full(24 * DAYS, np.nan)
     found = match(hours(nothing, air(3)), hours(air(5), noisy(air(3), 4, noise=1.0)))
@@ -113,18 +131,19 @@ def test_days_are_laid_side_by_side_by_their_number() -> None:
 
 
 def test_the_lent_day_is_the_lenders_mean_and_fills_what_one_lacks() -> None:
-    """Goal: two lenders are one better lender.  Method: whole days, then one with holes, then none."""
-    first, second = day([80] * 24, [100] * 24), day([90] * 24, [104] * 24)
+    """Goal: two lenders are one better lender, the first counts double.  Method: whole days, holes, none."""
+    first, second = day([80] * 24, [100] * 24), day([89] * 24, [106] * 24)
     both = composed([first, second], [])
     assert both is not None
     made = hours_of(Readings(0, *both))
-    assert np.abs(made[0] - 85).max() <= 1 and np.abs(made[1] - 21).max() <= 0.5
-    assert abs(made[0].mean() - 85) < 0.01, "rounding leaves no bias"
+    assert np.abs(made[0] - 83).max() <= 1 and np.abs(made[1] - 21).max() <= 0.5
+    assert abs(made[0].mean() - 83) < 0.01, "rounding leaves no bias"
     holes = Readings(3, 0x0000FF, None, None, series([80] * 8, 0), series([100] * 8, 0))
     filled = composed([holes, second], [])
     assert filled is not None and filled[0] == ALL_HOURS
     made = hours_of(Readings(0, *filled))[0]
-    assert abs(made[:8].mean() - 85) <= 1 and made[8:].tolist() == [90.0] * 16
+    assert abs(made[:8].mean() - 83) <= 1
+    assert abs(made[8:].mean() - 89) < 0.01 and np.abs(made[8:] - 89).max() <= 1
     assert composed([], []) is None
     assert len(app.encode(Readings(0, *both))) < 20, "a steady day is short"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.commands import RemoveNode, SendFrame
+from swarm.commands import CancelFrame, RemoveNode, SendFrame
 from swarm.config import Mac
 from swarm.effects import Effect, Transmit, TxAck
+from swarm.registry import Refused
 from tests.swarm.cell import Cell, add_node, counters_never_repeat, dev_eui, device_of, settings, status
 from tests.swarm.mac_cell import MacCell
 
@@ -102,3 +103,63 @@ def test_what_a_gateway_refuses_of_others_leaves_a_confirmed_frame_its_tries() -
     for _ in range(4):
         made.up(b"y")
     assert sorted(texts(made)) == [b"first", b"second"]
+
+
+def test_what_the_gateway_refuses_is_no_try() -> None:
+    """Goal: `tries` counts frames on the air, before a restart and behind it.  Method: two refusals each."""
+    for confirmed in (False, True):
+        made = a_device()
+        made.cell.command(frame(b"late", confirmed=confirmed))
+        made.cell.verdict = lambda transmit: "TOO_LATE"
+        made.up()
+        made.up()
+        (row,) = made.cell.rows["operator_frame"].values()
+        assert row["tries"] == 0
+        made.cell.restart()
+        made.cell.keep_alive()
+        made.cell.verdict = lambda transmit: None
+        made.up()
+        made.up()
+        assert texts(made) == [b"late"]
+        said = [(each["state"], each["tries"]) for each in made.told("operator_frame")]
+        assert said[0] == said[2] == said[4] == ("queued", 0)
+        assert said[5:] == [("sent", 1), ("acknowledged", 1)][: 1 + confirmed]
+
+
+def test_a_frame_is_taken_back_wherever_it_is() -> None:
+    """Goal: nothing of it is sent after that.  Method: it waits; it is in flight; it waits for its word."""
+    for at in ("waiting", "in flight", "unacknowledged"):
+        made = a_device()
+        made.cell.command(frame(b"first", confirmed=True))
+        made.deaf = True
+        if at == "in flight":
+            cell = made.cell
+
+            def verdict(transmit: Transmit, cell: Cell = cell) -> str:
+                assert cell.command(CancelFrame(1)) is None
+                return "TOO_LATE"
+
+            cell.verdict = verdict
+        if at != "waiting":
+            made.up()
+        made.cell.verdict = lambda transmit: None
+        if at != "in flight":
+            assert made.cell.command(CancelFrame(1)) is None
+        made.deaf = False
+        for _ in range(3):
+            made.up(b"y")
+        assert texts(made) == [] and made.cell.rows["operator_frame"] == {}, at
+        assert made.told("operator_frame")[-1]["state"] == "cancelled"
+        refused = made.cell.command(CancelFrame(1))
+        assert isinstance(refused, Refused) and "no frame 1 waits" in refused.reason
+
+
+def test_numbers_of_frames_go_on_after_a_restart() -> None:
+    made = a_device()
+    made.cell.command(frame(b"first"))
+    made.up()
+    assert texts(made) == [b"first"] and made.cell.rows["operator_frame"] == {}
+    made.cell.restart()
+    made.cell.keep_alive()
+    made.cell.command(frame(b"second"))
+    assert [each["number"] for each in made.told("operator_frame")] == [1, 1, 2]

@@ -165,6 +165,10 @@ static void tell(swn_console_t *console)
         say_number(console, modem->ready ? "joined, payload " : "not joined, payload ", console->node.config.payload_max);
         end_line(console);
     }
+    if (modem->mute != console->told_mute) {
+        say(console, modem->mute ? "the modem does not answer: check its line, speed and power" : "the modem answers again");
+        end_line(console);
+    }
     if (modem->sent != console->told_sent || modem->received != console->told_received || modem->lost != console->told_lost) {
         say_number(console, "sent ", modem->sent);
         say_number(console, ", received ", modem->received);
@@ -174,6 +178,7 @@ static void tell(swn_console_t *console)
         end_line(console);
     }
     console->told_ready = modem->ready;
+    console->told_mute = modem->mute;
     console->told_sent = modem->sent;
     console->told_received = modem->received;
     console->told_lost = modem->lost;

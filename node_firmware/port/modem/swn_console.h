@@ -23,6 +23,7 @@ typedef struct swn_console {
     uint32_t told_received;
     uint32_t told_lost;
     uint8_t told_ready;
+    uint8_t told_mute;
 } swn_console_t;
 
 typedef struct swn_console_config {

@@ -233,7 +233,10 @@ static void on_line(swn_modem_t *modem)
 
     memset(line, 0, sizeof *line);
     modem->config.dialect->read(modem->in, modem->in_size, line);
-    modem->silent = line->word == SWN_MODEM_NOISE ? modem->silent : 0;
+    if (line->word != SWN_MODEM_NOISE) {
+        modem->silent = 0;
+        modem->mute = 0;
+    }
     switch (line->word) {
     case SWN_MODEM_NOISE:
         modem->noise++;
@@ -298,6 +301,7 @@ static void on_silence(swn_modem_t *modem)
         break;
     }
     if (++modem->silent >= SWN_MODEM_SILENCES_MAX) {
+        modem->mute = 1;
         begin_again(modem);
         pause_script(modem);
     }

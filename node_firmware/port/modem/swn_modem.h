@@ -160,6 +160,7 @@ typedef struct swn_modem {
     uint8_t step_joins;
     uint8_t ready;             /* the script is over: frames can go out */
     uint8_t silent;            /* running silences */
+    uint8_t mute;              /* so many of them that it seems dead; until it says something */
     uint8_t class_c;           /* as the modem was told */
     uint8_t rate_wanted;
     uint8_t frame_waits;
