@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm.commands import CancelFrame, SendFrame
-from swarm.downlinks import Downlinks, Pending
+from swarm.downlinks import PENDING_MAX, Downlinks, Pending
 from swarm.effects import Effect, Event, Purpose, Row, Store, integers
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Refused, Registry
@@ -112,7 +112,9 @@ class OperatorFrames:
         if len(self._frames) >= FRAMES_MAX:
             return Refused("too many frames wait already")
         frame = _Frame(self._next, command, now_us + command.within_s * 1_000_000, 0)
-        if not self._queue(frame):
+        mine = sum(each.command.dev_eui == command.dev_eui for each in self._frames.values())
+        # Those that are on their way count: after a restart they wait again.
+        if mine >= PENDING_MAX or not self._queue(frame):
             return Refused("too many frames wait for this node already")
         following = Store("meta", NEXT, {"value": str(self._next)})
         return [Store(TABLE, str(frame.number), frame.to_row()), following, frame.event(now_us, "queued")]

@@ -105,6 +105,7 @@ def read_nodes(file: Path) -> NodesFile:
             raise CommandError(
                 f"{file}: multicast: region, data_rate or frequency_hz is not usable"
             ) from None
+        multicast = _with_session_keys(multicast)
         if (mistake := mistake_of(multicast, group=True)) is not None:
             raise CommandError(f"{file}: multicast: {mistake}")
     good: list[Row] = []
@@ -121,6 +122,20 @@ def read_nodes(file: Path) -> NodesFile:
         for each in secret_files:
             warn_of_open(each)
     return NodesFile(good, mistakes, multicast, channel, seed)
+
+
+def _with_session_keys(group: dict[str, Any]) -> dict[str, Any]:
+    """A group of which only McKey is given, with the two keys that follow from it; others as they are."""
+    from swarm.security.lorawan import AesKey, multicast_keys
+
+    if "mc_key" not in group or any(group.get(name) for name in GROUP_KEYS[1:]):
+        return group
+    try:
+        mc_key, mc_addr = AesKey(bytes.fromhex(group["mc_key"])), int(group["mc_addr"], 16)
+        nwk_s_key, app_s_key = multicast_keys(mc_key, mc_addr)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return group  # what is wrong with it is said next
+    return {**group, "nwk_s_key": nwk_s_key.hex(), "app_s_key": app_s_key.hex()}
 
 
 def mistake_of(said: dict[str, Any], *, group: bool = False) -> str | None:

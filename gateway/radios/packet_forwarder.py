@@ -9,6 +9,9 @@ Theory of operation.  `PacketForwarder` is sans-IO: datagrams and `Transmit`s go
   A gateway whose counter is unknown (nothing received yet) gets `imme` at the very start.
 * Each PULL_RESP has a token; its TX_ACK or, where a forwarder stays silent (malformed request, no
   transmitter on that chain), the timeout becomes exactly one `TxAck`.
+* Forwarders of the SX1301 refuse a power that is not in their table (later ones take the next lower one, and
+  warn).  Such a frame is offered again with 1 dB less, as long as there is time, and what the gateway took is
+  remembered.
 * Everything refused is counted under one of the fixed `COUNTERS`; every table has a maximum.
 
 There is no authentication in this protocol.  `allowed` (gateway EUIs) keeps strangers out by name only;
@@ -18,6 +21,7 @@ those that never delivered an accepted frame.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -47,6 +51,10 @@ CLASS_A_LEAD_US = 2_000_000
 CLASS_C_LEAD_US = 400_000
 IMMEDIATE_LEAD_US = 5_000
 IMMEDIATE_LATE_US = 100_000
+AGAIN_LEAD_US = 80_000
+"""A frame is not offered again later than that before its start."""
+POWER_STEPS_MAX = 12
+"""Lower powers that are tried, 1 dB each: no table has a wider gap."""
 ACK_TIMEOUT_US = 2_000_000
 PATH_EXPIRES_US = 120_000_000
 """PULL_DATA comes every 5-10 s; NAT forgets after about a minute."""
@@ -65,6 +73,7 @@ COUNTERS = (
     "packets",
     "pull_resp",
     "tx_ack_timeout",
+    "power_lowered",
     "downlink_refused",
     "gateway_evicted",
 )
@@ -74,6 +83,7 @@ COUNTERS = (
 class _Pending:
     transmit: Transmit
     deadline_us: int
+    power_dbm: int
 
 
 @dataclass(slots=True)
@@ -87,6 +97,8 @@ class _Gateway:
     packets: int = 0
     status: Mapping[str, float | str] = field(default_factory=dict)
     pending: dict[int, _Pending] = field(default_factory=dict)
+    powers: dict[int, int] = field(default_factory=dict)
+    """Power asked for (dBm) -> what is asked instead, for its table lacks that."""
 
 
 class PacketForwarder:
@@ -132,7 +144,7 @@ class PacketForwarder:
                 gateway.pull_address, gateway.pulled_us = address, now_us
                 output.datagrams.append((gwmp.acknowledge(gwmp.Kind.PULL_ACK, message.token), address))
             case gwmp.TxAcknowledged():
-                self._acknowledged(gateway, message, output)
+                self._acknowledged(now_us, gateway, message, output)
         self._report(now_us, message.gateway_id, gateway, output)
         return output
 
@@ -291,10 +303,24 @@ class PacketForwarder:
         if len(gateway.pending) >= PENDING_MAX:
             self._held.refuse(transmit, "QUEUE_FULL")
             return
+        self._offer(now_us, gateway, transmit, tmst_us, output)
+
+    def _offer(
+        self,
+        now_us: int,
+        gateway: _Gateway,
+        transmit: Transmit,
+        tmst_us: int | None,
+        output: Output[Address],
+    ) -> None:
+        """One PULL_RESP, with the power that the gateway is known to have."""
+        assert gateway.pull_address is not None
         rate = self._region.data_rate(transmit.data_rate, uplink=False)
         token = self._new_token(gateway)
+        asked_dbm = math.floor(transmit.power_dbm)
+        power_dbm = gateway.powers.get(asked_dbm, asked_dbm)
         deadline_us = now_us + int(ACK_TIMEOUT_US * self._scale)
-        gateway.pending[token] = _Pending(transmit, deadline_us)
+        gateway.pending[token] = _Pending(transmit, deadline_us, power_dbm)
         self._deadlines.append((deadline_us, transmit.gateway_id, token))
         self.counters["pull_resp"] += 1
         datagram = gwmp.pull_resp(
@@ -304,7 +330,7 @@ class PacketForwarder:
             frequency_hz=transmit.frequency_hz,
             spreading_factor=rate.spreading_factor,
             bandwidth_hz=rate.bandwidth_hz,
-            power_dbm=transmit.power_dbm,
+            power_dbm=power_dbm,
         )
         output.datagrams.append((datagram, gateway.pull_address))
 
@@ -315,12 +341,16 @@ class PacketForwarder:
             self._token = (self._token + 1) & 0xFFFF
         return self._token
 
-    def _acknowledged(self, gateway: _Gateway, message: gwmp.TxAcknowledged, output: Output[Address]) -> None:
+    def _acknowledged(
+        self, now_us: int, gateway: _Gateway, message: gwmp.TxAcknowledged, output: Output[Address]
+    ) -> None:
         pending = gateway.pending.pop(message.token, None)
         if pending is None:
             self.counters["tx_ack_unknown"] += 1
             return
         error, warning = message.error, message.warning
+        if error == "TX_POWER" and self._lowered(now_us, gateway, pending, output):
+            return
         if error == "TOO_EARLY":
             # Nothing leaves here more than 2 s ahead; forwarders say this of a start that has passed,
             # because the difference of their unsigned counters wraps.
@@ -328,6 +358,24 @@ class PacketForwarder:
         if error is not None:
             self.counters["downlink_refused"] += 1
         output.inputs.append(TxAck(pending.transmit.transmit_id, error, warning))
+
+    def _lowered(self, now_us: int, gateway: _Gateway, pending: _Pending, output: Output[Address]) -> bool:
+        """Whether the frame was offered again with less power; if not, the next one will be."""
+        transmit = pending.transmit
+        asked_dbm = math.floor(transmit.power_dbm)
+        if asked_dbm - pending.power_dbm >= POWER_STEPS_MAX:
+            gateway.powers.pop(asked_dbm, None)
+            return False
+        if gateway.powers.get(asked_dbm, asked_dbm) == pending.power_dbm:
+            gateway.powers[asked_dbm] = pending.power_dbm - 1
+        self.counters["power_lowered"] += 1
+        tmst_us = transmit.tmst_us
+        if tmst_us is None and gateway.counter.known:
+            tmst_us = gateway.counter.counter_us(transmit.at_us)
+        if tmst_us is not None and transmit.at_us - now_us < int(AGAIN_LEAD_US * self._scale):
+            return False
+        self._offer(now_us, gateway, transmit, tmst_us, output)
+        return True
 
     def _timed_out(self, now_us: int, gateway_id: str, token: int) -> None:
         gateway = self._gateways.get(gateway_id)

@@ -25,7 +25,7 @@ from swarm.wire import multicast_setup as ts005
 from swarm.wire.lorawan import DATA_OVERHEAD
 from swarm.wire.packages import F_PORTS, Package
 
-__all__ = ["CLOCK_PORT", "PIECES_MAX", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
+__all__ = ["PIECES_MAX", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
 
 SECOND_US = 1_000_000
 SHARE = 0.8
@@ -194,8 +194,8 @@ class Job:
         if setup is not None and group is not None and self._is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
-            if setup.clock_is_wrong and self.delivery.phase is not Phase.REPAIR:
-                return CLOCK_PORT, setup.resync()
+            if setup.is_wrong and self.delivery.phase is not Phase.REPAIR:
+                return CLOCK_PORT, setup.resync_request()
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None
             if begins and self.delivery.phase is not Phase.REPAIR:
                 assert self.start_us is not None and self.until_us is not None
@@ -222,10 +222,6 @@ class Job:
 
     # -- what came --------------------------------------------------------------------------------
 
-    def sent_resync(self, dev_eui: str) -> None:
-        """The device was told to ask for the time: then it can be asked when it listens."""
-        self.setups[dev_eui].clock_is_wrong = False
-
     def hear(self, now_us: int, dev_eui: str, f_port: int, payload: bytes) -> Malformed | None:
         """A payload on FPort 200 or 201 of a node."""
         if f_port == FRAGMENT_PORT:
@@ -236,7 +232,7 @@ class Job:
         setup = self.setups.get(dev_eui)
         for command in commands if setup is not None else ():
             assert setup is not None
-            setup.hear(command, GROUP, now_us)
+            setup.hear(now_us, command, GROUP)
         return None
 
     # -- rows -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 
 from swarm.downlinks import BLOCK_TAG, MULTICAST_LEAD_US, Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Purpose
-from swarm.large_blocks.job import CLOCK_PORT, SHARE, Job, session_s
+from swarm.large_blocks.job import SHARE, Job, session_s
 from swarm.phy.regions import Region
 from swarm.transport.delivery import Phase
 from swarm.wire import app, offer
@@ -194,8 +194,6 @@ class BlockSending:
         told = self._counted(job, end_us, airtime_us)
         if f_port == FRAGMENT_PORT and job.delivery.unicast(dev_eui) == payload:
             job.delivery.sent_unicast(dev_eui)
-        elif f_port == CLOCK_PORT:
-            job.sent_resync(dev_eui)
         return [job.store(), job.node_store(dev_eui), *told, *self._settle(end_us)]
 
     def _handed(
@@ -213,8 +211,6 @@ class BlockSending:
         told = self._counted(job, at_us, airtime_us)
         if f_port == FRAGMENT_PORT:
             job.delivery.sent_unicast(dev_eui)
-        elif f_port == CLOCK_PORT:
-            job.sent_resync(dev_eui)
         return [job.store(), job.node_store(dev_eui), *told, *self._settle(at_us)]
 
     def _went_out(

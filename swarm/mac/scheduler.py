@@ -18,12 +18,25 @@ from swarm.mac.ledger import AirtimeLedger, Grant
 from swarm.phy.airtime import FRAME_OVERHEAD, HOUR_US, PHY_SIZE_MAX
 from swarm.phy.regions import Region
 
-__all__ = ["CALENDAR_MAX", "GAP_US", "LEAD_US", "QUEUE_MAX", "DownlinkScheduler", "Refused", "Slot"]
+__all__ = [
+    "CALENDAR_MAX",
+    "CLASS_C_GAP_US",
+    "GAP_US",
+    "LEAD_US",
+    "QUEUE_MAX",
+    "DownlinkScheduler",
+    "Refused",
+    "Slot",
+]
 
 LEAD_US = 100_000
 """The packet forwarder wants a frame at least 42.5 ms before its start; the network takes the rest."""
 GAP_US = 44_000
 """Pause between two frames of one radio, as the packet forwarder's queue demands it."""
+CLASS_C_GAP_US = 64_000
+"""The same around frames that may as well go a little later.  A forwarder hands a frame to the concentrator
+30 to 50 ms before its start (by version; 60 where its operator had to), and drops it without a word if that
+still sends the one before."""
 QUEUE_MAX = 256
 """Frames that may be reserved beyond the instant asked for; more is refused (back-pressure)."""
 CALENDAR_MAX = 8_192
@@ -85,11 +98,12 @@ class _Calendar:
         """How many reservations end after `at_us`."""
         return len(self._ends) - bisect_right(self._ends, at_us)
 
-    def free_us(self, at_us: int, duration_us: int) -> int:
-        """The first start >= `at_us` of a free interval of that length."""
-        index = bisect_right(self._ends, at_us - self._gap_us)
-        while index < len(self._starts) and self._starts[index] < at_us + duration_us + self._gap_us:
-            at_us = max(at_us, self._ends[index] + self._gap_us)
+    def free_us(self, at_us: int, duration_us: int, gap_us: int = 0) -> int:
+        """The first start >= `at_us` of a free interval of that length, with that gap or the usual one."""
+        gap_us = max(gap_us, self._gap_us)
+        index = bisect_right(self._ends, at_us - gap_us)
+        while index < len(self._starts) and self._starts[index] < at_us + duration_us + gap_us:
+            at_us = max(at_us, self._ends[index] + gap_us)
             index += 1
         return at_us
 
@@ -210,7 +224,7 @@ class DownlinkScheduler:
             return Refused(frame)
         at_us = not_before_us
         while True:
-            free_us = calendar.free_us(at_us, frame.airtime_us)
+            free_us = calendar.free_us(at_us, frame.airtime_us, CLASS_C_GAP_US)
             legal_us = self._earliest_us(frame, free_us)
             if legal_us is None:
                 return Refused("duty_cycle")

@@ -12,6 +12,8 @@ gateway did not send is not counted, and the end waits for the last one.
 3. *Poll*: who misses something, answer (at random within BlockAckDelay).  More than `stragglers` such nodes
    get another group, as large as the worst of them needs.  When nobody speaks up any more, all nodes are
    polled, at most `CONFIRM_POLLS` times, because silence may be a lost answer.
+   A decoder that counts nothing any more, though `FROZEN` fragments were sent to who hears the polls, has
+   finished: receivers after Semtech's tell of what they had lost for good (version 1, which says no more).
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
    memory for so many losses or parity does not help, the pieces themselves; who said nothing is asked.
    `LEFT` are nodes that never answered or would cost more than `repair_max` frames, `FORGED` those that heard
@@ -31,11 +33,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from swarm.effects import Malformed, Row, integers
+from swarm.transport.delivery_plan import REPAIR_NODES, SESSION_CNTS, Plan
 from swarm.transport.erasure import Encoder
 from swarm.wire import fragmentation as ts004
 from swarm.wire.packages import PackageVersionAns, PackageVersionReq
@@ -56,8 +59,6 @@ SPARE = 8
 """Parity beyond the expected losses: what a node of average luck needs in nineteen of twenty blocks."""
 PARITY_MIN = 32
 """A delivery sends at most as much parity as it has pieces, but may always send so much."""
-REPAIR_NODES = 2
-"""So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
 FEW_PIECES = 16
 """Of so few a node may have lost all."""
@@ -67,7 +68,8 @@ MISSING_MAX = 255
 """A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
-SESSION_CNTS = 8
+FROZEN = 8
+"""Fragments that cannot all have been lost: of nodes that lose a fifth, one in four hundred thousand."""
 NODES_MAX = 10_000
 ANSWER_MARGIN_US = 5_000_000
 """For the receive windows of nodes and the clocks of gateways, after the last answer may have been sent."""
@@ -101,54 +103,11 @@ class State(IntEnum):
 _OPEN_STATES = (State.VERSION, State.SETUP, State.LISTENING)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is delivered, and how; `loss` is the share of frames that a node is expected to lose (0..0.9).
-
-    `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
-    `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
-    to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
-    So many `stragglers` are helped by unicast: 0 where a node is reached once an hour, for a frame to the
-    group costs no more.
-    """
-
-    block: bytes
-    frag_size: int
-    version: int = 2
-    index: int = 0
-    group: int = 0
-    descriptor: bytes = bytes(4)
-    session_cnt: int = 0
-    block_ack_delay: int = 4
-    loss: float = 0.2
-    repair_max: int = 64
-    stragglers: int = REPAIR_NODES
-    ack_reception: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.loss <= 0.9:
-            raise ValueError(f"a loss of {self.loss} cannot be planned for: 0 to 0.9")
-        if not 0 <= self.session_cnt <= (1 << 16) - SESSION_CNTS:
-            raise ValueError(f"a delivery needs {SESSION_CNTS} SessionCnts below 65536")
-
-    def to_row(self) -> Row:
-        """All that does not change during the delivery, the block included."""
-        row: Row = asdict(self)
-        return {**row, "ack_reception": int(self.ack_reception)}
-
-    @classmethod
-    def from_row(cls, row: Row) -> Plan:
-        """The plan of a row; ValueError when it is none."""
-        if set(row) != {field.name for field in fields(cls)}:
-            raise ValueError("this is no row of a delivery")
-        values: dict[str, Any] = {**row, "ack_reception": bool(row["ack_reception"])}
-        return cls(**values)
-
-
 @dataclass(slots=True)
 class _Node:
     """`missing` is what the node said in poll `poll`; `owed` repair frames go out before it is asked
-    again."""
+    again.  When it first said that it had `received` so many, the group's next fragment was `said_next`, and
+    `said_frames` were sent to it alone."""
 
     state: State
     renewals: int = 0
@@ -157,13 +116,17 @@ class _Node:
     owed: int = 0
     frames: int = 0
     tries: int = 0
+    received: int = 0
+    said_next: int = 0
+    said_frames: int = 0
     by_pieces: bool = False
     acknowledge: bool = False
     alone: bool = False
     reason: str = ""
 
 
-_NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries")
+_SAID = ("received", "said_next", "said_frames")
+_NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries", *_SAID)
 _FLAGS = ("by_pieces", "acknowledge", "alone")
 _COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "listen_until_us", "poll_all")
 
@@ -331,9 +294,12 @@ class Delivery:
         if isinstance(command, PackageVersionAns):
             if node.state == State.VERSION:
                 self._know_version(node, command.version)
-        elif command.index != self.plan.index:
             return
-        elif isinstance(command, ts004.FragSessionSetupAns):
+        if isinstance(command, ts004.FragSessionStatusAns):
+            command = self._as_counted(node, command)
+        if command.index != self.plan.index:
+            return
+        if isinstance(command, ts004.FragSessionSetupAns):
             if node.state == State.SETUP:
                 self._know_setup(node, command)
         elif isinstance(command, ts004.FragSessionStatusAns):
@@ -373,6 +339,26 @@ class Delivery:
         if node.renewals == SESSION_CNTS:
             self._close(node, State.LEFT, "loses its sessions")
 
+    def _as_counted(self, node: _Node, answer: ts004.FragSessionStatusAns) -> ts004.FragSessionStatusAns:
+        """LoRaMac-node puts the high byte first, without an index: told by more than was ever sent."""
+        most = self._next - 1 + node.frames
+        if self.plan.version > 1 or self.plan.index or (answer.index == 0 and answer.received <= most):
+            return answer
+        low, high = answer.received & 0xFF, answer.index << 6 | answer.received >> 8
+        other = low << 8 | high
+        return replace(answer, index=0, received=other) if other <= most else answer
+
+    def _is_frozen(self, node: _Node, answer: ts004.FragSessionStatusAns) -> bool:
+        """Whether this is what it said before all that was sent since, and cannot have missed."""
+        if (answer.missing, answer.received) != (node.missing, node.received):
+            node.received = answer.received
+            node.said_next, node.said_frames = self._next, node.frames
+            return False
+        sent = node.frames - node.said_frames
+        # Who speaks up while the group is asked hears the group; later nobody knows.
+        sent += self._next - node.said_next if self.phase != Phase.REPAIR else 0
+        return self.plan.version == 1 and answer.received >= self.nb_frag and sent >= FROZEN
+
     def _know_status(self, node: _Node, answer: ts004.FragSessionStatusAns) -> None:
         if answer.no_session:
             node.tries = 0
@@ -382,6 +368,8 @@ class Delivery:
             # Other stacks say that nothing is missing, or judge a MIC, before anything came.
             if answer.received >= self.nb_frag:
                 self._close_received(node, mic_error=answer.mic_error)
+        elif self._is_frozen(node, answer) and not answer.memory_error:
+            self._close_received(node, mic_error=False)
         else:
             node.tries = 0
             room = self._room(node)

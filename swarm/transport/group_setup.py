@@ -1,11 +1,10 @@
 """Letting one device of another make into the cell's multicast group (TS005): the network's side.
 
-Theory of operation.  Two requests, each repeated until it is answered: McGroupSetupReq with McKey sealed
-for this device alone, then, when it is known when the group sends, McClassCSessionReq.  A start that the
-device missed is asked for again with a later one; a device to which it is `CLOCK_OFF_S` further away than
-it is, or nearer, has a wrong clock, is told to ask for the time (TS003, ForceDeviceResync), and asked
-again.  A device that refuses the group, the rate or the frequency hears nothing of it: blocks reach it by
-unicast, if they are small enough.
+Theory of operation.  Two requests, each repeated until it is answered: McGroupSetupReq with McKey sealed for
+this device alone, then, when it is known when the group sends, McClassCSessionReq.  A start that the device
+missed is asked for again with a later one.  A device whose seconds to the start tell of a wrong clock is
+asked to set it (TS003), and told the start once more; twice at most, for not all can.  A device that refuses
+the group, the rate or the frequency hears nothing of it: small blocks reach it by unicast.
 
 Both versions of the standard have the same bytes, but for a bit that version 1 sends as zero.
 """
@@ -27,9 +26,9 @@ F_CNT_LAST = 0xFFFFFFFF
 LEAD_S = 30
 """A session never begins earlier than so long after it is asked for: the frame takes its time."""
 TIME_OUT_MAX = 15
-CLOCK_OFF_S = 900
-"""More than what a start is put off while a request is on its way."""
-RESYNC_TRIES = 3
+CLOCK_S = 5
+"""A device's clock may be so far off."""
+RESYNCS_MAX = 2
 
 
 class Step(IntEnum):
@@ -48,10 +47,14 @@ class GroupSetup:
 
     gen_app_key: bytes
     step: Step = Step.GROUP
-    clock_is_wrong: bool = False
+    asked_us: int | None = None
+    """When it was last told that it begins at `begins_us`."""
     begins_us: int = 0
     ends_us: int = 0
-    """What it was asked for last; 0: not known any more."""
+    """It listens until then, at least; 0: not known any more."""
+    resyncs: int = 0
+    is_wrong: bool = False
+    """Its clock is to be set."""
 
     def group_request(self, group: MulticastGroup, number: int) -> bytes:
         """McGroupSetupReq: the device hears the group's frames from the next one on."""
@@ -74,6 +77,7 @@ class GroupSetup:
         request = ts005.McClassCSessionReq(
             number, gps_s(begins_us), time_out, group.frequency_hz, group.data_rate
         )
+        self.asked_us, self.begins_us = at_us, begins_us
         return ts005.encode(request, VERSION)
 
     def postpone(self, until_us: int) -> None:
@@ -81,21 +85,22 @@ class GroupSetup:
         if self.step is Step.READY and self.ends_us and self.ends_us < until_us:
             self.step = Step.SESSION
 
-    def resync(self) -> bytes:
-        """ForceDeviceResync (TS003): the device is to ask for the time."""
-        return encode(ForceDeviceResync(RESYNC_TRIES))
+    def resync_request(self) -> bytes:
+        """ForceDeviceResync."""
+        self.is_wrong = False
+        return encode(ForceDeviceResync(1))
 
-    def hear(self, command: ts005.Uplink, number: int, now_us: int) -> str | None:
+    def hear(self, now_us: int, command: ts005.Uplink, number: int) -> str | None:
         """An answer came; why the device will not hear the group, if so."""
         if isinstance(command, ts005.McGroupSetupAns) and command.group == number:
             if self.step is Step.GROUP:
                 self.step = Step.UNICAST if command.id_error else Step.SESSION
                 return "has no room for the group" if command.id_error else None
         elif isinstance(command, ts005.McClassCSessionAns) and command.group == number:
-            return self._hear_session(command, now_us)
+            return self._hear_session(now_us, command)
         return None
 
-    def _hear_session(self, answer: ts005.McClassCSessionAns, now_us: int) -> str | None:
+    def _hear_session(self, now_us: int, answer: ts005.McClassCSessionAns) -> str | None:
         if self.step is not Step.SESSION:
             return None
         if answer.undefined:
@@ -103,17 +108,19 @@ class GroupSetup:
         elif answer.data_rate_error or answer.frequency_error:
             self.step = Step.UNICAST
             return "cannot listen at the group's frequency and data rate"
-        elif self._is_off(answer, now_us):
-            self.clock_is_wrong = True
+        elif self.resyncs < RESYNCS_MAX and self._has_wrong_clock(now_us, answer):
+            self.resyncs += 1
+            self.is_wrong = True
         elif not answer.start_missed:
             self.step = Step.READY
         return None
 
-    def _is_off(self, answer: ts005.McClassCSessionAns, now_us: int) -> bool:
-        """Whether the device's clock cannot be right; on one that is ahead the start is missed."""
-        if not self.begins_us:
+    def _has_wrong_clock(self, now_us: int, answer: ts005.McClassCSessionAns) -> bool:
+        """Seconds to the start count from when it took the request, or from when it answers."""
+        if self.asked_us is None:
             return False
-        left_s = (self.begins_us - now_us) // 1_000_000
         if answer.time_to_start_s is None:
-            return answer.start_missed and left_s > CLOCK_OFF_S
-        return abs(answer.time_to_start_s - max(0, left_s)) > CLOCK_OFF_S
+            return self.begins_us > now_us  # missed what is to come
+        starts_us = answer.time_to_start_s * 1_000_000
+        early_us, late_us = self.begins_us - now_us, self.begins_us - self.asked_us
+        return not early_us - CLOCK_S * 1_000_000 <= starts_us <= late_us + CLOCK_S * 1_000_000

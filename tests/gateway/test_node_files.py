@@ -10,6 +10,7 @@ import pytest
 from gateway.commands.node_files import NodesFile, read_nodes
 from gateway.commands.output import CommandError
 from swarm.config import MulticastChannel
+from swarm.security.lorawan import AesKey, multicast_keys
 
 
 def test_node_tables(tmp_path: Path) -> None:
@@ -71,4 +72,21 @@ def test_a_file_may_say_where_its_nodes_listen(tmp_path: Path) -> None:
     assert (read.multicast, read.channel) == (group, None)
     file.write_text(json.dumps({"nodes": [], "multicast": {**group, "region": "mars", "data_rate": 5}}))
     with pytest.raises(CommandError, match="multicast: region, data_rate or frequency_hz is not usable"):
+        read_nodes(file)
+
+
+def test_a_group_s_mckey_gives_its_other_keys(tmp_path: Path) -> None:
+    """One key is enough of a group for devices of another make; it is not mended where two are given."""
+    file = tmp_path / "group.json"
+    mc_key, mc_addr = "0f0e0d0c0b0a09080706050403020100", "ff000001"
+    group = {"mc_addr": mc_addr, "mc_key": mc_key}
+    file.write_text(json.dumps({"nodes": [], "multicast": group}))
+    nwk_s_key, app_s_key = multicast_keys(AesKey(bytes.fromhex(mc_key)), int(mc_addr, 16))
+    keys = {"nwk_s_key": nwk_s_key.hex(), "app_s_key": app_s_key.hex()}
+    assert read_nodes(file).multicast == {**group, **keys}
+    file.write_text(json.dumps({"nodes": [], "multicast": {**group, "nwk_s_key": "01" * 16}}))
+    with pytest.raises(CommandError, match="app_s_key is missing"):
+        read_nodes(file)
+    file.write_text(json.dumps({"nodes": [], "multicast": {**group, "mc_key": "0f0e"}}))
+    with pytest.raises(CommandError, match="nwk_s_key is missing"):
         read_nodes(file)

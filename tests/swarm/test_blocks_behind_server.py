@@ -211,7 +211,7 @@ def test_a_device_that_never_learned_the_time_is_told_to_ask() -> None:
     play.run(hours=60, every_s=600)
     (ended,) = play.cell.told("block_ended")
     assert ended.data["complete"] and device.clock.is_set
-    assert (202, b"\x03\x03") in device.heard and numbers(play, 0) == []
+    assert (202, b"\x03\x01") in device.heard and numbers(play, 0) == []
 
 
 def test_the_time_is_not_told_to_who_asked_long_ago() -> None:

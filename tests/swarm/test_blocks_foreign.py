@@ -51,6 +51,8 @@ class Station:
     index: int
     born_us: int
     version: int = 2
+    asks: bool = True
+    """For the time, by itself."""
     device: Device = field(init=False)
     groups: Groups = field(init=False)
     clock: Clock = field(init=False)
@@ -72,6 +74,7 @@ class Station:
 
     def hear(self, at_us: int, f_port: int, payload: bytes, in_group: int | None) -> None:
         if f_port == 202:
+            self.asks |= payload[0] == 3
             self.clock.rx(at_us - self.born_us, payload)
         elif f_port == 200:
             _, answer = self.groups.rx(payload, self.clock.gps_s(at_us - self.born_us))
@@ -136,7 +139,9 @@ class Air:
                         self.listen()
                 if cell.now_us >= next_us[station.index]:
                     next_us[station.index] = cell.now_us + every_s * SECOND_US
-                    request, _ = station.clock.poll(cell.now_us - station.born_us)
+                    request, _ = (
+                        station.clock.poll(cell.now_us - station.born_us) if station.asks else (None, 0)
+                    )
                     cell.uplink(station.index, 202 if request else 1, request or b"x")
                     self.listen()
 
@@ -161,18 +166,6 @@ def test_a_device_of_another_make_is_told_the_time_let_in_and_receives_the_block
     stored_before_sent(air.cell.effects)
 
 
-def test_who_never_learned_the_time_is_told_to_ask() -> None:
-    air = Air(1, 0.0)
-    station = air.stations[0]
-    for hours in range(3):  # all that it asks by itself, lost
-        assert station.clock.poll(air.cell.now_us - station.born_us + hours * 3600 * SECOND_US)[0]
-    assert air.cell.command(SendBlock(BLOCKS[1000])) is None
-    air.run(hours=6, every_s=60)
-    (ended,) = air.cell.told("block_ended")
-    assert ended.data["complete"] and station.clock.is_set
-    assert station.device.block() == BLOCKS[1000]
-
-
 def test_several_start_together() -> None:
     air = Air(4, 0.1)
     assert air.cell.command(SendBlock(BLOCKS[1000])) is None
@@ -180,6 +173,28 @@ def test_several_start_together() -> None:
     (ended,) = air.cell.told("block_ended")
     assert ended.data["complete"], ended.data
     assert all(station.device.block() == BLOCKS[1000] for station in air.stations)
+
+
+def test_a_device_that_never_asked_for_the_time_is_told_to() -> None:
+    air = Air(1, 0.2)
+    air.stations[0].asks = False
+    air.cell.command(SendBlock(BLOCKS[1000]))
+    air.run(hours=6, every_s=60)
+    (ended,) = air.cell.told("block_ended")
+    assert air.stations[0].asks and ended.data["whole"] == 1, ended.data
+    assert air.stations[0].device.block() == BLOCKS[1000]
+
+
+def test_a_device_that_cannot_set_its_clock_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    monkeypatch.setattr(Clock, "rx", lambda self, at_us, payload: asked.append(payload))
+    air = Air(1, 0.0)
+    air.stations[0].asks = False
+    monkeypatch.setattr(Clock, "poll", lambda self, at_us: (None, 0))
+    air.cell.command(SendBlock(BLOCKS[1000]))
+    air.run(hours=6, every_s=60)
+    (ended,) = air.cell.told("block_ended")
+    assert asked == [b"\x03\x01"] * 2 and ended.data["nodes"] == 1
 
 
 def test_a_device_of_the_other_version_is_named() -> None:

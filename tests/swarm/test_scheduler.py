@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarm.effects import Purpose, RxFrame
 from swarm.mac.ledger import AirtimeLedger
-from swarm.mac.scheduler import GAP_US, LEAD_US, QUEUE_MAX, DownlinkScheduler, Refused, Slot
+from swarm.mac.scheduler import CLASS_C_GAP_US, GAP_US, LEAD_US, QUEUE_MAX, DownlinkScheduler, Refused, Slot
 from swarm.phy.regions import region
 
 EU868 = region("eu868")
@@ -143,7 +143,7 @@ def test_class_c_queues_frame_behind_frame_and_around_class_a() -> None:
     )
     assert len(busy) == 5
     for (start_us, airtime_us), (next_us, _) in pairwise(busy):
-        assert next_us - start_us - airtime_us >= GAP_US
+        assert next_us - start_us - airtime_us >= CLASS_C_GAP_US
     assert busy[0][0] == 100_000
     assert all(isinstance(slot, Slot) and slot.tmst_us is None for slot in slots)
 

@@ -163,3 +163,22 @@ def test_numbers_of_frames_go_on_after_a_restart() -> None:
     made.cell.keep_alive()
     made.cell.command(frame(b"second"))
     assert [each["number"] for each in made.told("operator_frame")] == [1, 1, 2]
+
+
+def test_a_frame_on_its_way_has_a_place_among_those_that_wait() -> None:
+    """Goal: a restart forgets none.  Method: one of eight waits for its word; a ninth is refused."""
+    made = a_device()
+    made.cell.command(frame(b"0", confirmed=True))
+    made.deaf = True
+    made.up()
+    for number in range(1, 8):
+        assert made.cell.command(frame(b"%d" % number)) is None
+    refused = made.cell.command(frame(b"8"))
+    assert refused is not None and "too many frames" in refused.reason
+    made.cell.restart()
+    made.cell.keep_alive()
+    made.deaf = False
+    for _ in range(12):
+        made.up()
+    assert sorted(set(texts(made))) == [b"%d" % number for number in range(8)]
+    assert made.cell.rows["operator_frame"] == {}
