@@ -151,6 +151,7 @@ class NetworkSection(BrokerSection):
             description="the application's id in quotes, as the server's topics have it",
         ),
     ] = ""
+    multicast: bool = False
 
 
 class NodesSection(_Section):
@@ -360,6 +361,8 @@ def swarm_config(config: GatewayConfig) -> SwarmConfig:
         mac=config.mac.to_core(),
         rx1_delay_s=config.nodes.rx1_delay_s,
         status_period_min=config.nodes.status_period_min,
+        network=config.network.enabled,
+        network_multicast=config.network.multicast,
     )
 
 

@@ -195,5 +195,9 @@ class SwarmConfig:
     rx1_delay_s: int = 1
     status_period_min: int = 60
     net_id: int = 0x000000
+    network: bool = True
+    """Whether there is a network server that nodes can be behind."""
+    network_multicast: bool = False
+    """Whether gateways of this cell reach them too: devices of another make are let into the group then."""
     downlink_lead_us: int = 100_000
     """How long before its start a class A answer has to leave the core to reach the radio in time."""

@@ -138,7 +138,9 @@ class Coordinator:
         self._dedup = Deduplicator(config.dedup_us)
         self._in_class_b: set[str] = set()
         """Nodes of which an event told; as many as there are nodes at most."""
-        self.server_nodes = ServerNodes(self.region, self.downlinks, self.rounds, rows)
+        self.server_nodes = ServerNodes(
+            self.region, self.registry, self.downlinks, self.rounds, self.blocks, rows
+        )
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -246,6 +248,7 @@ class Coordinator:
         effects += self.asking.poll(now_us)
         effects += self.expert_asking.poll(now_us)
         effects += self.blocks.poll(now_us)
+        effects += self.server_nodes.poll(now_us)
         sent = self.downlinks.poll(now_us)
         if any(isinstance(effect, Event) and effect.kind == "programme_sent" for effect in sent):
             effects += self.rounds.on_programme_sent()
@@ -255,7 +258,7 @@ class Coordinator:
         """When `poll` has to be called next (us); None: only after another input."""
         parts = (
             *(self._dedup, self.rounds, self.asking, self.expert_asking, self.blocks),
-            *(self.downlinks, self.operator_frames),
+            *(self.downlinks, self.operator_frames, self.server_nodes),
         )
         times = [at_us for at_us in (part.poll_at() for part in parts) if at_us is not None]
         return min(times) if times else None
@@ -432,7 +435,6 @@ class Coordinator:
         if uplink.f_port != app.F_PORT_LEARNING:
             self.rounds.on_heard(now_us, entry)
         effects += self.labels.on_heard(now_us, dev_eui)
-        self.blocks.reach(now_us, entry)
         return effects + self.server_nodes.answer(now_us, entry, uplink)
 
     def _proof(self, now_us: int, heard: Heard) -> list[Effect]:

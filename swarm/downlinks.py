@@ -28,10 +28,10 @@ from swarm.gateways import Gateways
 from swarm.mac.ledger import AirtimeLedger
 from swarm.mac.scheduler import DownlinkScheduler, Refused, Slot
 from swarm.mac.session import MulticastGroup, Session, downlink
-from swarm.queued import Pending, Programme, payload_at, spread
+from swarm.queued import BLOCK_TAG, Pending, Programme, payload_at, spread
 from swarm.wire.lorawan import DATA_OVERHEAD, FOPTS_MAX
 
-__all__ = ["PENDING_MAX", "PROGRAMME_MAX", "Downlinks", "Pending", "Programme"]
+__all__ = ["BLOCK_TAG", "PENDING_MAX", "PROGRAMME_MAX", "Downlinks", "Pending", "Programme"]
 
 PENDING_MAX = 8
 """Frames that may wait for one node."""

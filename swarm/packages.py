@@ -1,8 +1,9 @@
 """FPorts 200-203, LoRaWAN's application packages: the clock is told here, blocks and groups go to `blocks`.
 
 A device that asks for the time (TS003) gets it in the receive window of that very request, counted from the
-end of its frame, as DeviceTimeAns would be.  What version of a package it speaks (in answer to a question) is
-noted; TS006 (FPort 203) has nothing else here.
+end of its frame, as DeviceTimeAns would be; behind a network server, which may send it after a later
+uplink, it is right all the same, for it is a difference, and the token says which request it answers.  What
+version of a package it speaks (in answer to a question) is noted; TS006 (FPort 203) has nothing else here.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class PackagePorts:
         for command in commands:
             if isinstance(command, clock_sync.AppTimeReq):
                 told = clock_sync.answer(command, clock_sync.gps_s(heard_us))
+                if now_us - heard_us > ANSWER_US:
+                    told = None  # a broker kept it: the device may have started anew since
                 if told is not None:
                     frame = clock_sync.encode(told)
                     until_us = now_us + ANSWER_US

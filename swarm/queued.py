@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from swarm.effects import Effect, Purpose
 
-__all__ = ["Payload", "Pending", "Programme", "payload_at", "spread"]
+__all__ = ["BLOCK_TAG", "Payload", "Pending", "Programme", "payload_at", "spread"]
 
+BLOCK_TAG = "block"
+"""Of the frame of a large block that waits for a node."""
 Payload = bytes | Callable[[int], bytes]
 """The application payload, or a function from the frame's start (us) to it."""
 
@@ -32,6 +34,8 @@ class Pending:
     tries: int = 0
     taken: Callable[[int, int], list[Effect]] | None = None
     """Called with end and airtime (us) when a gateway took the frame, or may have."""
+    streams: bool = False
+    """Nobody answers it: a network server may have the next one as soon as it has sent this one."""
     more: bool = False
     """Whether another frame will wait for the node when this one has been answered."""
 

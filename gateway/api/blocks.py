@@ -86,9 +86,9 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
 def _goes_to_ours(core: Coordinator, nodes: Sequence[str] | None) -> bool:
     """Whether nodes of our own are among those that a block goes to."""
     return any(
-        entry.record.gen_app_key is None and not entry.behind_server
+        entry.record.gen_app_key is None and (core.config.network or not entry.behind_server)
         for entry in core.registry
-        if (entry.session is not None if nodes is None else entry.record.dev_eui in nodes)
+        if (entry.reachable if nodes is None else entry.record.dev_eui in nodes)
     )
 
 

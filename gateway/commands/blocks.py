@@ -15,8 +15,11 @@ from swarm.commands import BLOCK_MAX
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Large blocks: bring one to many nodes by multicast.", no_args_is_help=True)
+app = typer.Typer(
+    help="Large blocks: bring one to many nodes, by multicast where that reaches them.", no_args_is_help=True
+)
 
+EACH_MAX = 50
 LEFT = "is left without it"
 KNOWN = ("has it", "misses some", "has said nothing yet", "is being set up", LEFT)
 Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
@@ -49,10 +52,15 @@ def send(
     if as_json:
         show_json(made)
         return
-    least_s = made["minimum_us"] / 1e6
+    behind = made["behind_server"]
+    if behind == made["nodes"]:
+        how = "one by one through their network server"
+    else:
+        how = f"at least {made['minimum_us'] / 1e6:.0f} s on air"
+        how += f"; {behind} of them one by one through their network server" if behind else ""
     typer.echo(
         f"block {made['descriptor']}: {made['size']} B in {made['pieces']} pieces for {made['nodes']} nodes,"
-        f" at least {least_s:.0f} s on air; `swarm blocks show {made['descriptor']}` says how far it is"
+        f" {how}; `swarm blocks show {made['descriptor']}` says how far it is"
     )
 
 
@@ -75,7 +83,7 @@ def list_blocks(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
                 each["size"],
                 each["nodes"],
                 each["whole"],
-                f"{each['fragments_sent']}/{each['pieces']}",
+                _sent(each),
                 each["polls"],
                 _seconds(each["airtime_us"]),
                 _seconds(each["minimum_us"]),
@@ -107,6 +115,15 @@ def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJs
         else:
             rows.append((key.removesuffix("_us"), local_time(value) if key.endswith("_us") else value))
     show_table(("", ""), rows)
+    if found["state"] != "ended" and found["behind_server"]:
+        show_table(
+            ("behind the server", "state", "pieces sent", "misses"),
+            (
+                (found["names"].get(who, who), one["state"], one["frames"], one["missing"])
+                for who, one in list(found["each"].items())[:EACH_MAX]
+                if "frames" in one
+            ),
+        )
     each = found.get("each", {})
     if each:
         known = Counter(_known(node) for node in each.values())
@@ -147,6 +164,12 @@ def _state(block: dict[str, Any]) -> str:
     if block["state"] != "ended":
         return str(block["state"])
     return "complete" if block["complete"] else "ended, incomplete"
+
+
+def _sent(block: dict[str, Any]) -> str:
+    """Fragments for the group; where there is none, all frames to all nodes."""
+    alone = block.get("behind_server") == block["nodes"]
+    return f"{block['frames']} frames" if alone else f"{block['fragments_sent']}/{block['pieces']}"
 
 
 def _seconds(airtime_us: int) -> str:

@@ -184,8 +184,9 @@ def add(
     }  # fmt: skip
     node = {key: value for key, value in node.items() if value is not None}
     mistake = mistake_of(node)
-    if mistake is None and not behind_server:
-        node |= read_keys(needed, keys_file)
+    if mistake is None:
+        if not behind_server:
+            node |= read_keys(needed, keys_file)
         if gen_app_key_file is not None:
             node |= read_keys(("gen_app_key",), gen_app_key_file)
         mistake = mistake_of(node)

@@ -4,8 +4,8 @@ Theory of operation.  Messages are taken one after the other.  An uplink goes to
 gets its acknowledgement only when what the uplink led to is on the disk: killed before that, the broker
 delivers it again; killed after that, the core knows the frame and refuses the copy.  A downlink comes from
 the core as an effect, after the store it depends on, and is published at QoS 1; while the broker is away it
-waits in memory. What the server says of a downlink goes back to the core, which sends again what could not
-be sent.
+waits in memory, and what finds no room there is told to the core as what the server could not send.  What the
+server says of a downlink goes back to the core, which sends again what could not be sent.
 
 What is refused is counted (`network:REASON` among the radio's counters), and nothing else happens.
 """
@@ -42,6 +42,7 @@ class NetworkLink:
         self._chirpstack, self._application = settings.kind == "chirpstack", settings.application
         self._references: OrderedDict[str, int] = OrderedDict()
         """What the server calls downlinks whose fate is awaited -> the core's number."""
+        self._telling: set[asyncio.Task[bool]] = set()
         for name in ("network_inbox_lost", *(f"network:{reason}" for reason in network_server.REASONS)):
             daemon.counters.setdefault(name, 0)
         topics = (
@@ -92,7 +93,11 @@ class NetworkLink:
         self._references[form.reference_of(downlink.reference)] = downlink.reference
         while len(self._references) > REFERENCES_MAX:
             self._references.popitem(last=False)
-        self._link.publish(topic, message, urgent=True)
+        if not self._link.publish(topic, message, urgent=True):
+            del self._references[form.reference_of(downlink.reference)]
+            task = asyncio.create_task(self._daemon.application_fate(downlink.reference, "BROKER_AWAY"))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     async def _take(self, message: Incoming) -> bool:
         """Do what a message asks for; False when it should be delivered again."""

@@ -1,12 +1,13 @@
 """Large blocks to many nodes: which is delivered now, from when, and until when nodes are helped.
 
 Theory of operation.  One block is on its way at a time, for there is one group; others wait in a queue.
-Receivers of nodes are on in announced windows alone, so the next round's programme carries the OFFER, several
-times over, and the group sends when that window is over (`swarm.large_blocks.sending`).  Where no rounds open
-windows, each node is offered the session after its next uplinks, and the start leaves time for two of them.
-Devices of another make (those with a GenAppKey) are set up by unicast first; the group waits for them,
-`SETUP_PERIODS` report periods at most.  When it has nothing more to say, or receivers are off, the rest is
-helped one by one: as long as they are heard, `REPAIR_MAX_US` after the start at most.
+Receivers of nodes are on in announced windows alone, so the next round's programme carries the OFFER,
+several times over, and the group sends when that window is over (`swarm.large_blocks.sending`).  Where no
+rounds open windows, each node is offered the session after its next uplinks, and the start leaves time for
+two of them.  Devices of another make (those with a GenAppKey) are set up by unicast first; the group waits
+for them, `SETUP_PERIODS` report periods at most.  Nodes behind a network server get it by unicast, from the
+start.  When it has nothing more to say, or receivers are off, the rest is helped one by one: as long as
+they are heard, `REPAIR_MAX_US` after the start at most.
 
 All state is in rows, for a restart to go on: `block` (what), `delivery` (how far), `delivery_node` (who).
 """
@@ -44,6 +45,8 @@ SETUP_PERIODS = 2.2
 SILENT_PERIODS = 3
 """A node that was not heard for so many report periods is given up."""
 REPAIR_MAX_US = 36 * 60 * MINUTE_US
+ALONE_MAX_US = 14 * 24 * 60 * MINUTE_US
+"""The same where a network server has nodes: of those in class A each piece waits for an uplink."""
 START_MARGIN_US = 10 * SECOND_US
 SESSION_CNT_END = 1 << 15
 
@@ -67,14 +70,19 @@ class Blocks:
         self._region = region
         self._windows = config.learning.mode != "none"
         self._period_us = config.status_period_min * MINUTE_US
-        self._planner = BlockPlanner(registry, region)
+        self._planner = BlockPlanner(config, registry, region)
         self._jobs: deque[Job] = deque()
         self._ended: dict[str, dict[str, Any]] = {}
         self._dirty = False
         """Whether the present job's row is behind."""
         self._session_cnt = 0
         self._sending = BlockSending(
-            downlinks, region, windows=self._windows, settle=self._settle, view=self.view
+            downlinks,
+            region,
+            windows=self._windows,
+            late_us=self._period_us,
+            settle=self._settle,
+            view=self.view,
         )
         downlinks.guests = self._offers
         self._restore(rows)
@@ -85,8 +93,6 @@ class Blocks:
         """Queue a block, or say why not."""
         group = self._downlinks.group
         name = descriptor(command.block).hex()
-        if group is None:
-            return Refused("there is no multicast group yet; import the nodes that were provisioned")
         if any(job.name == name for job in self._jobs):
             return Refused(f"block {name} is on its way already")
         if len(self._jobs) >= QUEUE_MAX:
@@ -134,9 +140,9 @@ class Blocks:
         after = job.node_store(dev_eui)
         return [after, *self._settle(now_us)] if after != before else []
 
-    def reach(self, now_us: int, entry: Entry) -> None:
-        """A node can be reached now."""
-        self._sending.reach(now_us, entry.record.dev_eui)
+    def reach(self, now_us: int, entry: Entry) -> bool:
+        """A node can be reached now; whether a frame of a block waits for it."""
+        return self._sending.reach(now_us, entry.record.dev_eui, served=entry.behind_server)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Begin, send, close, give up: whatever is due."""
@@ -189,7 +195,9 @@ class Blocks:
 
     def _decide(self, job: Job, now_us: int) -> None:
         """The start of a block that no window announces, when the time has come to say it."""
-        if job.own:
+        if not job.grouped:
+            self._start(job, now_us)
+        elif job.own:
             if not self._windows:
                 self._start(job, now_us + int(SETUP_PERIODS * self._period_us))
         elif job.prepared() or now_us >= self._deadline_us(job):
@@ -223,6 +231,8 @@ class Blocks:
     def _run(self, job: Job, now_us: int) -> list[Effect]:
         delivery = job.delivery
         delivery.begin()
+        if not job.grouped:
+            delivery.close_group()
         assert job.start_us is not None and job.until_us is not None
         effects = self._sending.send(job, now_us)
         over = now_us >= job.until_us and not self._sending.in_flight
@@ -233,7 +243,8 @@ class Blocks:
             job.ends_us = now_us + span_us
             self._dirty = True
         if job.ends_us is not None and now_us >= job.ends_us:
-            effects += self._give_up(job, now_us - span_us, now_us >= job.start_us + REPAIR_MAX_US)
+            longest_us = ALONE_MAX_US if delivery.alone else REPAIR_MAX_US
+            effects += self._give_up(job, now_us - span_us, now_us >= job.start_us + longest_us)
             job.ends_us = now_us + span_us
             self._dirty = True
         return effects
@@ -294,7 +305,10 @@ class Blocks:
             "until_us": job.until_us,
             "frames": job.frames,
             "airtime_us": job.airtime_us,
-            "minimum_us": 0 if group is None else job.minimum_us(self._region, group.data_rate),
+            "minimum_us": 0
+            if group is None or not job.grouped
+            else job.minimum_us(self._region, group.data_rate),
+            "behind_server": len(delivery.alone),
         }
 
     def listing(self) -> list[dict[str, Any]]:
@@ -302,15 +316,18 @@ class Blocks:
         return [*self._ended.values(), *(self.view(job) for job in self._jobs)]
 
     def show(self, name: str) -> dict[str, Any] | None:
-        """One block; with what is known of each node, as long as it has not ended."""
+        """One block; with what is known of each node, as long as it has not ended: of those behind a network
+        server also how many pieces they were sent, and how many they said they miss."""
         job = self._find(name)
         if job is None:
             return self._ended.get(name)
         states = {dev_eui: job.delivery.state(dev_eui) for dev_eui in job.delivery.nodes}
-        told = {
+        told: dict[str, dict[str, Any]] = {
             dev_eui: {"state": s.name.lower(), "reason": why, "missing": job.delivery.missing(dev_eui)}
             for dev_eui, (s, why) in states.items()
         }
+        for dev_eui in job.delivery.alone:
+            told[dev_eui]["frames"] = job.delivery.frames(dev_eui)
         return {**self.view(job), "each": told}
 
     def _find(self, name: str) -> Job | None:

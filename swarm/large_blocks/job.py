@@ -40,8 +40,10 @@ GROUP = 0
 LEAD_US = LEAD_S * SECOND_US
 CLOCKS_US = 2 * SECOND_US
 """What the clocks of others may differ by."""
-CLOCK_PORT = F_PORTS[Package.CLOCK_SYNC]
+LATE_MAX = 4
+"""So many times what a network server may be late the start is put off for its devices."""
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
+CLOCK_PORT = F_PORTS[Package.CLOCK_SYNC]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
 
 
@@ -91,14 +93,22 @@ class Job:
     @property
     def own(self) -> list[str]:
         """Nodes that an OFFER reaches, and that lack the block."""
+        others = {*self.setups, *self.delivery.alone}
         nodes = self.delivery.nodes
-        return [dev_eui for dev_eui in nodes if dev_eui not in self.setups and self.delivery.is_open(dev_eui)]
+        return [dev_eui for dev_eui in nodes if dev_eui not in others and self.delivery.is_open(dev_eui)]
+
+    @property
+    def grouped(self) -> bool:
+        """Whether anybody hears the group; the others are behind a network server."""
+        return len(self.delivery.alone) < self.delivery.size
 
     @property
     def stage(self) -> str:
         """In one word, how far it is."""
         if self.start_us is None:
             return "prepares"
+        if not self.grouped:
+            return "sends"
         phase = self.delivery.phase
         return "offered" if phase is Phase.SETUP else "repairs" if phase is Phase.REPAIR else "sends"
 
@@ -128,9 +138,12 @@ class Job:
         self.until_us = at_us + min(length_s, SESSION_MAX_S) * SECOND_US
 
     def postpone(self, at_us: int) -> None:
-        """The group begins at `at_us` instead; who was told the time before listens already."""
+        """The group begins at `at_us` instead; who was told the time before listens already, or is told again
+        when that will not do."""
         assert self.start_us is not None and self.until_us is not None
         self.start_us, self.until_us = at_us, self.until_us + at_us - self.start_us
+        for setup in self.setups.values():
+            setup.postpone(self.until_us)
 
     def prolong(self, now_us: int, length_s: int) -> None:
         """The group has to listen for so long from now; within what nodes allow."""
@@ -176,20 +189,28 @@ class Job:
         polls = self.delivery.sent[1]
         return bool(self.own) and self.delivery.phase is Phase.POLL and self.offered_polls <= polls
 
-    def unicast(self, dev_eui: str, at_us: int, group: MulticastGroup) -> tuple[int, bytes] | None:
-        """FPort and payload for one node, in a frame that starts about `at_us`; None: nothing."""
+    def unicast(
+        self, dev_eui: str, at_us: int, group: MulticastGroup | None, late_us: int = 0
+    ) -> tuple[int, bytes] | None:
+        """FPort and payload for one node, in a frame that starts about `at_us`, or up to `late_us` later.
+
+        None: there is nothing to say.
+        """
         setup = self.setups.get(dev_eui)
-        if setup is not None and self.delivery.is_open(dev_eui):
+        if setup is not None and group is not None and self.delivery.is_open(dev_eui):
             if setup.step is Step.GROUP:
                 return GROUP_PORT, setup.group_request(group, GROUP)
-            if setup.is_wrong:
+            if setup.is_wrong and self.delivery.phase is not Phase.REPAIR:
                 return CLOCK_PORT, setup.resync_request()
             begins = setup.step is Step.SESSION and self._set_up(dev_eui) and self.start_us is not None
             if begins and self.delivery.phase is not Phase.REPAIR:
                 assert self.start_us is not None and self.until_us is not None
                 soonest_us = at_us + LEAD_US + CLOCKS_US
+                if at_us < (self.since_us or 0) + LATE_MAX * late_us:
+                    soonest_us += late_us
                 if not self.own and self.delivery.phase is Phase.SETUP and soonest_us > self.start_us:
-                    self.postpone(soonest_us)  # or it would miss the first pieces
+                    # Or it would miss the first pieces; and the others have to be told in time as well.
+                    self.postpone(soonest_us + late_us)
                 times = (at_us, self.start_us - CLOCKS_US, self.until_us)
                 return GROUP_PORT, setup.session_request(group, GROUP, *times)
         payload = self.delivery.unicast(dev_eui)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from swarm.commands import BLOCK_MAX, SendBlock
+from swarm.config import SwarmConfig
 from swarm.large_blocks.job import PIECES_MAX, SESSION_MAX_S, Job, session_s
 from swarm.mac.session import MulticastGroup
 from swarm.phy.regions import Region
@@ -23,6 +24,10 @@ ACK_DELAY_MAX = 6
 ANSWER_LOAD = 0.3
 """Of three channels a tenth: what nodes answer to a poll may take."""
 ANSWER_SIZE = DATA_OVERHEAD + 5
+REPAIR_MAX = 64
+"""Fragments that one node may be helped with when the group has done what it can."""
+OWN_VERSION = 2
+"""Of TS004, that nodes of ours speak when they are set up one by one."""
 TOO_LONG = 1.5
 """So much longer than nodes listen in a day a delivery may be by estimate: many end early."""
 
@@ -30,11 +35,15 @@ TOO_LONG = 1.5
 class BlockPlanner:
     """Makes jobs for the nodes of one cell."""
 
-    def __init__(self, registry: Registry, region: Region) -> None:
+    def __init__(self, config: SwarmConfig, registry: Registry, region: Region) -> None:
         self._registry = registry
+        self._network = config.network
+        self._lets_in = config.network_multicast
         self._region = region
 
-    def job(self, now_us: int, command: SendBlock, group: MulticastGroup, session_cnt: int) -> Job | Refused:
+    def job(
+        self, now_us: int, command: SendBlock, group: MulticastGroup | None, session_cnt: int
+    ) -> Job | Refused:
         """The job that `command` asks for, or why there can be none; `session_cnt` is the next one unused."""
         if not 1 <= len(command.block) <= BLOCK_MAX:
             return Refused(f"a block has 1 to {BLOCK_MAX} bytes, this one {len(command.block)}")
@@ -43,43 +52,88 @@ class BlockPlanner:
         chosen = self._chosen(command, group)
         if isinstance(chosen, Refused):
             return chosen
+        room = self._piece_max(chosen, group)
+        if isinstance(room, Refused):
+            return room
+        grouped = [entry for entry in chosen if self._hears(entry, group)]
         keys = {entry.record.dev_eui: entry.record.gen_app_key for entry in chosen}
-        setups = {dev_eui: GroupSetup(key) for dev_eui, key in keys.items() if key is not None}
-        room = self._region.payload_max(group.data_rate, uplink=False) - ts004.DATA_HEADER_SIZE
-        if room < 1:
-            return Refused(f"multicast data rate {group.data_rate} carries no fragment; choose another")
+        setups = {
+            entry.record.dev_eui: GroupSetup(key)
+            for entry in grouped
+            if (key := entry.record.gen_app_key) is not None
+        }
+        own = [dev_eui for dev_eui, key in keys.items() if key is None]
+        alone = [entry.record.dev_eui for entry in chosen if not self._hears(entry, group)]
         pieces = math.ceil(len(command.block) / room)
-        own = [dev_eui for dev_eui in keys if dev_eui not in setups]
+        # A network server may say it too late that the group sends: then all of it is repaired.
+        repair_max = 2 * pieces if any(entry.behind_server for entry in grouped) else 0
         try:
             plan = Plan(
                 command.block,
                 math.ceil(len(command.block) / pieces),
                 version=command.version,
                 # Nodes must not take an old session's status for this one's; others often have index 0 only.
-                index=0 if setups else 1 + session_cnt // SESSION_CNTS % 3,
+                index=0 if len(own) < len(keys) else 1 + session_cnt // SESSION_CNTS % 3,
                 descriptor=descriptor(command.block),
                 session_cnt=session_cnt,
-                block_ack_delay=self._ack_delay(chosen),
+                block_ack_delay=self._ack_delay(grouped),
                 loss=command.loss,
+                repair_max=max(REPAIR_MAX, repair_max),
                 stragglers=0,
             )
-            delivery = Delivery(plan, keys, self.mic_of(plan), offered=own)
+            delivery = Delivery(
+                plan,
+                keys,
+                self.mic_of(plan),
+                # Set up by unicast, nodes of ours speak version 2; an OFFER says which it is.
+                speakers=set(own) & set(alone) if command.version == OWN_VERSION else (),
+                offered=set(own) - set(alone),
+                alone=alone,
+            )
         except ValueError as error:
             return Refused(str(error))
         if own and delivery.nb_frag > PIECES_MAX:
             what = "a smaller block, or a faster [multicast] data_rate"
             return Refused(f"{delivery.nb_frag} pieces are too many for a node, {PIECES_MAX} at most: {what}")
-        seconds = session_s(self._region, group, plan, delivery.frames_planned, 1)
-        if seconds > TOO_LONG * SESSION_MAX_S:
-            return Refused(
-                f"at multicast data rate {group.data_rate} it takes about {seconds / 3600:.0f} h, and nodes"
-                f" listen for {SESSION_MAX_S // 3600} h a day; choose a faster rate"
-            )
-        return Job(plan.descriptor.hex(), delivery, now_us, setups)
+        too_slow = self._too_slow(plan, delivery, group) if grouped and group is not None else None
+        return too_slow or Job(plan.descriptor.hex(), delivery, now_us, setups)
 
-    def _chosen(self, command: SendBlock, group: MulticastGroup) -> Sequence[Entry] | Refused:
+    def _hears(self, entry: Entry, group: MulticastGroup | None) -> bool:
+        """Whether the group is for this node: where a network server has it, only when it can be let in."""
+        if not entry.behind_server:
+            return True
+        can_seal = group is not None and group.mc_key is not None and entry.record.gen_app_key is not None
+        return self._lets_in and can_seal
+
+    def _piece_max(self, chosen: Sequence[Entry], group: MulticastGroup | None) -> int | Refused:
+        """The longest piece (bytes) that reaches all of them."""
+        region = self._region
+        rooms = [_unicast_room(region, entry) for entry in chosen if entry.behind_server]
+        if any(self._hears(entry, group) for entry in chosen):
+            assert group is not None
+            rooms.append(region.payload_max(group.data_rate, uplink=False))
+        room = min(rooms) - ts004.DATA_HEADER_SIZE
+        if room < 1:
+            assert group is not None
+            return Refused(f"multicast data rate {group.data_rate} carries no fragment; choose another")
+        return room
+
+    def _too_slow(self, plan: Plan, delivery: Delivery, group: MulticastGroup) -> Refused | None:
+        seconds = session_s(self._region, group, plan, delivery.frames_planned, 1)
+        if seconds <= TOO_LONG * SESSION_MAX_S:
+            return None
+        return Refused(
+            f"at multicast data rate {group.data_rate} it takes about {seconds / 3600:.0f} h, and nodes"
+            f" listen for {SESSION_MAX_S // 3600} h a day; choose a faster rate"
+        )
+
+    def _chosen(self, command: SendBlock, group: MulticastGroup | None) -> Sequence[Entry] | Refused:
         if command.nodes is None:
-            entries = [entry for entry in self._registry if entry.session is not None]
+            entries = [
+                entry
+                for entry in self._registry
+                if entry.reachable and (self._network or not entry.behind_server)
+            ]
         else:
             entries = []
             for dev_eui in dict.fromkeys(command.nodes):
@@ -87,10 +141,18 @@ class BlockPlanner:
                 if entry is None or not entry.reachable:
                     why = "no node has" if entry is None else "the node has not joined that has"
                     return Refused(f"{why} the DevEUI {dev_eui}")
+                if entry.behind_server and not self._network:
+                    return Refused(
+                        f"{entry.record.name} is behind a network server, and none is set: [network] enabled"
+                    )
                 entries.append(entry)
         if not 1 <= len(entries) <= NODES_MAX:
             return Refused(f"a block goes to 1 to {NODES_MAX} nodes that have joined, not {len(entries)}")
-        if group.mc_key is None and any(entry.record.gen_app_key is not None for entry in entries):
+        grouped = [entry for entry in entries if self._hears(entry, group)]
+        if grouped and group is None:
+            return Refused("there is no multicast group yet; import the nodes that were provisioned")
+        others = any(entry.record.gen_app_key is not None for entry in grouped)
+        if others and group is not None and group.mc_key is None:
             return Refused(
                 "the cell's group was provisioned without a McKey: no device of another make can be let in;"
                 " provision anew, or name the other nodes with --node"
@@ -123,6 +185,17 @@ class BlockPlanner:
         """GenAppKey of a device of another make."""
         entry = self._registry.get(dev_eui)
         return None if entry is None else entry.record.gen_app_key
+
+
+def _unicast_room(region: Region, entry: Entry) -> int:
+    """The longest payload (bytes) that a server can send to this node in RX1, as it was last heard; one data
+    rate slower, for that may change on the way.  Before it was heard: in RX2."""
+    heard = entry.status.data_rate
+    slower = -1 if heard is None else heard - 1
+    if slower not in region.uplink_data_rates or slower >= len(region.rx1_data_rates):
+        return region.payload_max(region.rx2_data_rate, uplink=False)
+    room = region.payload_max(region.rx1_data_rates[slower][0], uplink=False)
+    return max(room, region.payload_max(region.rx2_data_rate, uplink=False))
 
 
 def descriptor(block: bytes) -> bytes:

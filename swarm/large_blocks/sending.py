@@ -5,6 +5,9 @@ and only between the programmes of windows (`downlinks.between`).  Unicast ones 
 whatever else a node is to be sent.  A frame counts when a gateway took it (or may have); one that none took
 is sent again, later every time.  What was in flight when the process died is not known to be sent either.
 
+Nodes behind a network server are sent theirs one by one from the start: a frame counts when it is handed over
+(`Pending.sent`), so that none is sent again after a restart; what the server could not send it gives back.
+
 Each poll is told with an OFFER, for those who lost the first ones.  Where no rounds open windows, each node
 is offered the session after its next uplinks.
 """
@@ -15,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from swarm.downlinks import MULTICAST_LEAD_US, Downlinks, Pending, Programme
+from swarm.downlinks import BLOCK_TAG, MULTICAST_LEAD_US, Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Purpose
 from swarm.large_blocks.job import SHARE, Job, session_s
 from swarm.phy.regions import Region
@@ -36,11 +39,14 @@ FATE_US = 60 * SECOND_US
 RETRY_MAX_S = 60
 UNICAST_US = 60 * SECOND_US
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
-TAG = "block"
+TAG = BLOCK_TAG
 
 
 class BlockSending:
-    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`."""
+    """`job` is the block on its way; `settle` is called when that may have ended, events tell its `view`.
+
+    A network server sends a frame up to `late_us` later, after its node's next uplink.
+    """
 
     def __init__(
         self,
@@ -48,12 +54,14 @@ class BlockSending:
         region: Region,
         *,
         windows: bool,
+        late_us: int,
         settle: Callable[[int], list[Effect]],
         view: Callable[[Job], dict[str, Any]],
     ) -> None:
         self._downlinks = downlinks
         self._region = region
         self._windows = windows
+        self._late_us = late_us
         self._settle = settle
         self._view = view
         self.job: Job | None = None
@@ -84,7 +92,8 @@ class BlockSending:
     def length_s(self, job: Job) -> int:
         """How long what the group has not been sent yet will take."""
         group = self._downlinks.group
-        assert group is not None
+        if group is None or not job.grouped:
+            return 0
         gateways = max(1, len(self._downlinks.gateways()))
         left = job.delivery.frames_planned - job.delivery.sent[0]
         return session_s(self._region, group, job.plan, left, gateways)
@@ -104,7 +113,7 @@ class BlockSending:
         """Give the next frame to the gateways, if it is its time."""
         if self._flight is not None and now_us >= self._flight.end_us + FATE_US:
             self._flight = None  # nobody said what became of it: as if it had not been sent
-        payload = job.delivery.multicast(now_us) if self._flight is None else None
+        payload = job.delivery.multicast(now_us) if self._flight is None and job.grouped else None
         if payload is None or now_us < self._next_us:
             return []
         if job.offers_first():
@@ -141,30 +150,38 @@ class BlockSending:
 
     # -- one node ---------------------------------------------------------------------------------
 
-    def reach(self, now_us: int, dev_eui: str) -> None:
-        """A node can be reached now: let the block's next frame for it wait behind all else."""
+    def reach(self, now_us: int, dev_eui: str, *, served: bool = False) -> bool:
+        """A node can be reached now: let the block's next frame for it wait behind all else; False: none.
+        `served`: a network server will be given it."""
         self._downlinks.withdraw(dev_eui, TAG)
         job, group = self.job, self._downlinks.group
-        if job is None or group is None or dev_eui not in job.delivery or self._downlinks.waiting(dev_eui):
-            return
+        if job is None or dev_eui not in job.delivery or self._downlinks.waiting(dev_eui):
+            return False
         until_us = now_us + UNICAST_US
         if self._is_offered(job, dev_eui):
             frame = Pending(app.F_PORT_LEARNING, job.offer, offer.OFFER_SIZE, Purpose.MODEL, until_us, TAG)
             frame.taken = partial(self._offer_taken, job)
         else:
-            found = job.unicast(dev_eui, now_us, group)
+            found = job.unicast(dev_eui, now_us, group, self._late_us if served else 0)
             if found is None:
-                return
+                return False
             f_port, payload = found
-            purpose = Purpose.REPAIR if job.delivery.phase is Phase.REPAIR else Purpose.MODEL
+            alone = job.delivery.is_alone(dev_eui)
+            repairs = job.delivery.phase is Phase.REPAIR and not alone
+            purpose = Purpose.REPAIR if repairs else Purpose.MODEL
             frame = Pending(f_port, payload, len(payload), purpose, until_us, TAG)
-            frame.taken = partial(self._taken, job, dev_eui, f_port, payload)
+            if served:
+                frame.streams = f_port == FRAGMENT_PORT and job.delivery.has_piece(dev_eui)
+                frame.sent = partial(self._handed, job, dev_eui, f_port, frame.streams)
+                frame.taken = partial(self._went_out, job, dev_eui, f_port, frame.streams)
+            else:
+                frame.taken = partial(self._taken, job, dev_eui, f_port, payload)
             frame.more = job.has_more(dev_eui)
-        self._downlinks.enqueue(dev_eui, frame)
+        return self._downlinks.enqueue(dev_eui, frame)
 
     def _is_offered(self, job: Job, dev_eui: str) -> bool:
         """Whether a node gets its OFFER by unicast: no window has it, and the node has not spoken yet."""
-        if self._windows or dev_eui in job.setups or job.start_us is None:
+        if self._windows or dev_eui in job.setups or job.delivery.is_alone(dev_eui) or job.start_us is None:
             return False
         return job.delivery.phase is not Phase.REPAIR and job.delivery.is_silent(dev_eui)
 
@@ -178,6 +195,32 @@ class BlockSending:
         if f_port == FRAGMENT_PORT and job.delivery.unicast(dev_eui) == payload:
             job.delivery.sent_unicast(dev_eui)
         return [job.store(), job.node_store(dev_eui), *told, *self._settle(end_us)]
+
+    def _handed(
+        self, job: Job, dev_eui: str, f_port: int, piece: bool, at_us: int, airtime_us: int
+    ) -> list[Effect]:
+        """A network server was given a frame, or (negative airtime) could not send it."""
+        if job is not self.job:
+            return []
+        if airtime_us < 0:
+            job.airtime_us += airtime_us
+            job.frames -= 1
+            if f_port == FRAGMENT_PORT:
+                job.delivery.told(dev_eui, piece=piece, sent=False)
+            return [job.store(), job.node_store(dev_eui), *self._settle(at_us)]
+        told = self._counted(job, at_us, airtime_us)
+        if f_port == FRAGMENT_PORT:
+            job.delivery.sent_unicast(dev_eui)
+        return [job.store(), job.node_store(dev_eui), *told, *self._settle(at_us)]
+
+    def _went_out(
+        self, job: Job, dev_eui: str, f_port: int, piece: bool, end_us: int, airtime_us: int
+    ) -> list[Effect]:
+        """The network server has sent the frame."""
+        if job is not self.job or f_port != FRAGMENT_PORT:
+            return []
+        job.delivery.told(dev_eui, piece=piece, sent=True)
+        return [job.node_store(dev_eui)]
 
     def _offer_taken(self, job: Job, end_us: int, airtime_us: int) -> list[Effect]:
         return [*self._counted(job, end_us, airtime_us), job.store()] if job is self.job else []

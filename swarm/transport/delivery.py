@@ -15,9 +15,13 @@ gateway did not send is not counted, and the end waits for the last one.
    A decoder that counts nothing any more, though `FROZEN` fragments were sent to who hears the polls, has
    finished: receivers after Semtech's tell of what they had lost for good (version 1, which says no more).
 4. *Repair*, by unicast: who still misses something gets parity that it cannot have heard, or, when it has no
-   memory for so many losses, the pieces themselves; who said nothing is asked.  `LEFT` are nodes that never
-   answered or would cost more than `repair_max` frames, `FORGED` those that heard somebody else's fragment
-   among ours: for them the next block has to do.
+   memory for so many losses or parity does not help, the pieces themselves; who said nothing is asked.
+   `LEFT` are nodes that never answered or would cost more than `repair_max` frames, `FORGED` those that heard
+   somebody else's fragment among ours: for them the next block has to do.
+
+Nodes *alone* hear no group (somebody else's network server has them): once set up, each is sent pieces and
+then parity of its own, asked when that should do, and sent as much again as it misses.  A number that the
+server took is spent: what gets lost there is lost like what gets lost on air.
 
 A delivery speaks one version: rows of parity differ.  Nodes of the other version are `REFUSED` and need a
 delivery of their own.  A node that lost its session is set up again with a SessionCnt of its own: a delivery
@@ -29,11 +33,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from swarm.effects import Malformed, Row, integers
+from swarm.transport.delivery_plan import REPAIR_NODES, SESSION_CNTS, Plan
 from swarm.transport.erasure import Encoder
 from swarm.wire import fragmentation as ts004
 from swarm.wire.packages import PackageVersionAns, PackageVersionReq
@@ -54,16 +59,17 @@ SPARE = 8
 """Parity beyond the expected losses: what a node of average luck needs in nineteen of twenty blocks."""
 PARITY_MIN = 32
 """A delivery sends at most as much parity as it has pieces, but may always send so much."""
-REPAIR_NODES = 2
-"""So few nodes are repaired one by one: a frame for all costs as much airtime as a frame for one."""
 CONFIRM_POLLS = 3
+FEW_PIECES = 16
+"""Of so few a node may have lost all."""
+IN_VAIN = 6
+"""So many fragments that tell a node nothing new come by chance once in sixty times."""
 MISSING_MAX = 255
 """A status says no more."""
 TRIES_MAX = 16
 """Frames to one node without an answer before it is left."""
 FROZEN = 8
 """Fragments that cannot all have been lost: of nodes that lose a fifth, one in four hundred thousand."""
-SESSION_CNTS = 8
 NODES_MAX = 10_000
 ANSWER_MARGIN_US = 5_000_000
 """For the receive windows of nodes and the clocks of gateways, after the last answer may have been sent."""
@@ -97,50 +103,6 @@ class State(IntEnum):
 _OPEN_STATES = (State.VERSION, State.SETUP, State.LISTENING)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is delivered, and how; `loss` is the share of frames that a node is expected to lose (0..0.9).
-
-    `session_cnt` is the first of `SESSION_CNTS` that no node has seen under this index (version 2).  With
-    `ack_reception` (version 2) nodes say by themselves when they have the block; each such message has
-    to be answered by a frame for that node alone, so that it is off unless the polls cannot be waited for.
-    So many `stragglers` are helped by unicast: 0 where a node is reached once an hour, for a frame to the
-    group costs no more.
-    """
-
-    block: bytes
-    frag_size: int
-    version: int = 2
-    index: int = 0
-    group: int = 0
-    descriptor: bytes = bytes(4)
-    session_cnt: int = 0
-    block_ack_delay: int = 4
-    loss: float = 0.2
-    repair_max: int = 64
-    stragglers: int = REPAIR_NODES
-    ack_reception: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.loss <= 0.9:
-            raise ValueError(f"a loss of {self.loss} cannot be planned for: 0 to 0.9")
-        if not 0 <= self.session_cnt <= (1 << 16) - SESSION_CNTS:
-            raise ValueError(f"a delivery needs {SESSION_CNTS} SessionCnts below 65536")
-
-    def to_row(self) -> Row:
-        """All that does not change during the delivery, the block included."""
-        row: Row = asdict(self)
-        return {**row, "ack_reception": int(self.ack_reception)}
-
-    @classmethod
-    def from_row(cls, row: Row) -> Plan:
-        """The plan of a row; ValueError when it is none."""
-        if set(row) != {field.name for field in fields(cls)}:
-            raise ValueError("this is no row of a delivery")
-        values: dict[str, Any] = {**row, "ack_reception": bool(row["ack_reception"])}
-        return cls(**values)
-
-
 @dataclass(slots=True)
 class _Node:
     """`missing` is what the node said in poll `poll`; `owed` repair frames go out before it is asked
@@ -159,17 +121,19 @@ class _Node:
     said_frames: int = 0
     by_pieces: bool = False
     acknowledge: bool = False
+    alone: bool = False
     reason: str = ""
 
 
 _SAID = ("received", "said_next", "said_frames")
 _NUMBERS = ("renewals", "missing", "poll", "owed", "frames", "tries", *_SAID)
+_FLAGS = ("by_pieces", "acknowledge", "alone")
 _COLUMNS = ("phase", "next", "last", "polls", "polls_before", "confirms", "listen_until_us", "poll_all")
 
 
 class Delivery:
     """The state of one delivery to `nodes`, of which `speakers` are known to speak the plan's version, and
-    `offered` were offered the session without being asked.
+    `offered` were offered the session without being asked; `alone` hear no group.
 
     `mic_of` gives a node's MIC of the block for a SessionCnt (`swarm.security.lorawan.data_block_mic`);
     version 1 never asks.
@@ -182,9 +146,11 @@ class Delivery:
         mic_of: Callable[[str, int], bytes],
         speakers: Iterable[str] = (),
         offered: Iterable[str] = (),
+        alone: Iterable[str] = (),
     ) -> None:
         known = {**dict.fromkeys(speakers, State.SETUP), **dict.fromkeys(offered, State.LISTENING)}
         self._nodes = {node_id: _Node(known.get(node_id, State.VERSION)) for node_id in sorted(set(nodes))}
+        self._set_alone(alone)
         if not 1 <= len(self._nodes) <= NODES_MAX:
             raise ValueError(f"a delivery goes to 1 to {NODES_MAX} nodes, not {len(self._nodes)}")
         self.plan = plan
@@ -202,6 +168,12 @@ class Delivery:
         self._confirms = 0
         self._poll_all = False
         self._listen_until_us = 0
+
+    def _set_alone(self, alone: Iterable[str]) -> None:
+        self.alone = tuple(sorted(set(alone)))
+        """Those whom no group reaches, in a fixed order."""
+        for node_id in self.alone:
+            self._nodes[node_id].alone = True
 
     # What to send. -----------------------------------------------------------------------------------
 
@@ -267,7 +239,7 @@ class Delivery:
             return self._encode(PackageVersionReq())
         if node.state == State.SETUP:
             return self._encode(self._setup(node_id, node))
-        if node.state != State.LISTENING or self.phase != Phase.REPAIR:
+        if node.state != State.LISTENING or (self.phase != Phase.REPAIR and not node.alone):
             return None
         if self._owes(node):
             return self._fragment(self._repair_number(node))
@@ -285,6 +257,26 @@ class Delivery:
             node.tries += 1
             if node.tries >= TRIES_MAX:
                 self._close(node, State.LEFT, "no answer")
+
+    def has_piece(self, node_id: str) -> bool:
+        """Whether what `unicast` says is a fragment, which nobody answers."""
+        node = self._nodes[node_id]
+        helped = node.alone or self.phase == Phase.REPAIR
+        return helped and node.state == State.LISTENING and not node.acknowledge and self._owes(node)
+
+    def told(self, node_id: str, *, piece: bool, sent: bool) -> None:
+        """What a network server says of a frame after `sent_unicast`: it went out, or it could not."""
+        node = self._nodes[node_id]
+        if node.state not in _OPEN_STATES:
+            return
+        if sent:
+            node.tries = 0 if piece else node.tries
+            return
+        if piece:
+            node.frames, node.owed = max(0, node.frames - 1), node.owed + 1
+            node.tries += 1
+        if node.tries >= TRIES_MAX - 1:
+            self._close(node, State.LEFT, "its server cannot send")
 
     # What came. --------------------------------------------------------------------------------------
 
@@ -342,11 +334,15 @@ class Delivery:
             self._renew(node)
         else:
             node.state = State.LISTENING
+            if node.alone:
+                node.owed = min(self._parity_for(self.nb_frag), self._room(node))
 
     def _renew(self, node: _Node) -> None:
         """Another session for a node that lost its own, under a SessionCnt that it has not seen."""
         node.state = State.SETUP
         node.renewals += 1
+        if node.alone:  # what it was sent is gone
+            node.frames = node.owed = 0
         if node.renewals == SESSION_CNTS:
             self._close(node, State.LEFT, "loses its sessions")
 
@@ -383,16 +379,31 @@ class Delivery:
             self._close_received(node, mic_error=False)
         else:
             node.tries = 0
-            room = self.plan.repair_max - node.frames
+            room = self._room(node)
+            stuck = (node.alone or self.phase == Phase.REPAIR) and self._is_stuck(answer)
             node.state = State.LISTENING
-            # Who says that more is missing than there is gets no more than who has nothing.
-            node.missing, node.poll = min(answer.missing, self.nb_frag), self._polls
-            node.by_pieces = answer.memory_error or node.missing == min(self.nb_frag, MISSING_MAX)
+            # Who says that more is missing than there is gets no more than who has nothing; what is said when
+            # the group is over is newer than all that it was sent, polled or not.
+            node.missing = min(answer.missing, self.nb_frag)
+            node.poll = self._polls + (self.phase == Phase.REPAIR)
+            nothing = not node.alone and node.missing == min(self.nb_frag, MISSING_MAX)
+            node.by_pieces = answer.memory_error or nothing or stuck
             node.owed = self.nb_frag if node.by_pieces else self._parity_for(node.missing)
-            if node.owed > room:
+            if node.alone:
+                node.owed = min(node.owed, room)
+                if room <= 0:
+                    self._close(node, State.LEFT, "misses too much")
+            elif node.owed > room:
                 node.owed = 0  # another group may still help it
                 if self.phase == Phase.REPAIR:
                     self._close(node, State.LEFT, "misses too much")
+
+    def _is_stuck(self, answer: ts004.FragSessionStatusAns) -> bool:
+        """Whether parity does not help a node.  Where M / 2 is even, version 2 draws an even number of pieces
+        for every row: without a single piece no parity is enough."""
+        if self.plan.version < 2 or self.nb_frag // 2 % 2 or self.nb_frag > FEW_PIECES:
+            return False
+        return answer.received + answer.missing - self.nb_frag >= IN_VAIN
 
     def _close_received(self, node: _Node, *, mic_error: bool) -> None:
         self._close(node, State.FORGED if mic_error else State.WHOLE, "mic" if mic_error else "")
@@ -407,9 +418,13 @@ class Delivery:
         """Frames to send so that `missing` of them arrive, at the planned loss."""
         return math.ceil(missing / (1 - self.plan.loss))
 
+    def _room(self, node: _Node) -> int:
+        """Frames that may still be spent on this node alone."""
+        return self.plan.repair_max + (self._most if node.alone else 0) - node.frames
+
     def _judge(self) -> None:
         """The time for answers to a poll is over."""
-        asking = [node for node in self._nodes.values() if node.state == State.LISTENING]
+        asking = [n for n in self._nodes.values() if n.state == State.LISTENING and not n.alone]
         # Who said so since the last group misses it still, whether or not this poll heard it again.
         said = [node for node in asking if node.missing and node.poll > self._polls_before]
         lacking = [node.missing for node in said if not node.by_pieces]
@@ -426,13 +441,13 @@ class Delivery:
 
     def _owes(self, node: _Node) -> bool:
         """Whether a repair frame is due: what the node said before the last group of parity is old."""
-        return node.owed > 0 and node.poll > self._polls_before
+        return node.owed > 0 and (node.alone or node.poll > self._polls_before)
 
     def _repair_number(self, node: _Node) -> int:
         """A fragment that the node cannot have: parity after all that the group heard, or piece by piece."""
         if node.by_pieces:
             return 1 + node.frames % self.nb_frag
-        return self._next + node.frames
+        return (1 if node.alone else self._next) + node.frames
 
     def _fragment(self, n: int) -> bytes:
         if self.nb_frag == 1:
@@ -448,7 +463,7 @@ class Delivery:
             integrity = {"ack_reception": plan.ack_reception, "session_cnt": session_cnt, "mic": mic}
         return ts004.FragSessionSetupReq(
             plan.index,
-            1 << plan.group,
+            0 if node.alone else 1 << plan.group,
             self.nb_frag,
             plan.frag_size,
             plan.block_ack_delay,
@@ -484,6 +499,19 @@ class Delivery:
     def nodes(self) -> tuple[str, ...]:
         """To whom it goes, in a fixed order."""
         return tuple(self._nodes)
+
+    def is_alone(self, node_id: str) -> bool:
+        """Whether no group reaches this node."""
+        return self._nodes[node_id].alone
+
+    def frames(self, node_id: str) -> int:
+        """Fragments that this node alone was sent."""
+        return self._nodes[node_id].frames
+
+    @property
+    def size(self) -> int:
+        """How many nodes it goes to."""
+        return len(self._nodes)
 
     def is_silent(self, node_id: str) -> bool:
         """Whether an offered node has said nothing of its session yet."""
@@ -525,7 +553,7 @@ class Delivery:
         """The state of one node; it changes when one of the calls names the node."""
         node = self._nodes[node_id]
         row: Row = {name: getattr(node, name) for name in _NUMBERS}
-        flags = {"by_pieces": int(node.by_pieces), "acknowledge": int(node.acknowledge)}
+        flags = {name: int(getattr(node, name)) for name in _FLAGS}
         return {"state": int(node.state), "reason": node.reason, **flags, **row}
 
     @classmethod
@@ -540,10 +568,12 @@ class Delivery:
         made._next, made._last, made._polls, made._polls_before, *times = numbers
         made._confirms, made._listen_until_us = times
         for node_id, stored in node_rows.items():
-            integers(stored, "state", "by_pieces", "acknowledge", *_NUMBERS)
+            integers(stored, "state", *_FLAGS, *_NUMBERS)
             node = made._nodes[node_id]
             node.state, node.reason = State(int(stored["state"] or 0)), str(stored["reason"])
-            node.by_pieces, node.acknowledge = bool(stored["by_pieces"]), bool(stored["acknowledge"])
+            for name in _FLAGS:
+                setattr(node, name, bool(stored[name]))
             for name in _NUMBERS:
                 setattr(node, name, stored[name])
+        made._set_alone([node_id for node_id, node in made._nodes.items() if node.alone])
         return made

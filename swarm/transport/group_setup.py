@@ -50,6 +50,8 @@ class GroupSetup:
     asked_us: int | None = None
     """When it was last told that it begins at `begins_us`."""
     begins_us: int = 0
+    ends_us: int = 0
+    """It listens until then, at least; 0: not known any more."""
     resyncs: int = 0
     is_wrong: bool = False
     """Its clock is to be set."""
@@ -68,13 +70,20 @@ class GroupSetup:
         """McClassCSessionReq in a frame that starts at `at_us`: listen from `start_us` until `until_us`, at
         least (Unix time)."""
         begins_us = max(start_us, at_us + LEAD_S * 1_000_000)
+        self.begins_us = begins_us
         length_s = max(1, (until_us - begins_us) // 1_000_000 + 1)
         time_out = min((length_s - 1).bit_length(), TIME_OUT_MAX)
+        self.ends_us = begins_us + (1_000_000 << time_out)
         request = ts005.McClassCSessionReq(
             number, gps_s(begins_us), time_out, group.frequency_hz, group.data_rate
         )
         self.asked_us, self.begins_us = at_us, begins_us
         return ts005.encode(request, VERSION)
+
+    def postpone(self, until_us: int) -> None:
+        """The group sends until then now: a device that would not listen so long is asked again."""
+        if self.step is Step.READY and self.ends_us and self.ends_us < until_us:
+            self.step = Step.SESSION
 
     def resync_request(self) -> bytes:
         """ForceDeviceResync."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import run
+from gateway.config import NetworkSection
 from gateway.pilot.keys import provision
 from gateway.signing_file import install
 from swarm.commands import SetMulticast
@@ -19,7 +20,7 @@ from swarm.security.lorawan import AesKey, multicast_keys
 from swarm.security.signatures import SIGNATURE_SIZE, SigningKey, is_genuine, sign_block
 from swarm.wire.fragmentation import FragSessionStatusAns, encode
 from tests.gateway.provisioned import commands
-from tests.web.served import Cell, Served
+from tests.web.served import Cell, Served, until
 
 BLOCK = random_model(3, generation=1)
 SEED = bytes(range(32))
@@ -120,6 +121,53 @@ def test_what_cannot_be_sent_is_refused_in_one_line(
         code, out, lines = said(capsys, *arguments)
         assert (code, out, len(lines)) == (2, "", 1), arguments
         assert why in lines[0]
+
+
+def test_nodes_behind_a_server_that_is_not_set_are_refused_by_name(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    takes_key(served)
+    node = {"dev_eui": "70b3d57ed0000099", "name": "far", "crop": "grape", "activation": "network"}
+    assert served.http.post("/api/nodes", json={"nodes": [node]}).status_code == 200
+    file = tmp_path / "block"
+    file.write_bytes(BLOCK)
+    code, out, lines = said(capsys, "send", str(file), "--node", "far")
+    assert (code, out, len(lines)) == (2, "", 1)
+    assert "far is behind a network server, and none is set" in lines[0]
+    body = {"data": base64.b64encode(BLOCK).decode(), "nodes": ["far"]}
+    assert served.http.post("/api/blocks", json=body).status_code == 409
+    made = json.loads(said(capsys, "send", str(file), "--json")[1])
+    assert made["nodes"] == 4, "all that can be sent to"
+
+
+def test_nodes_behind_a_server_are_sent_theirs_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: without a group and a gateway, what is typed and what is seen."""
+    file, key = tmp_path / "block", tmp_path / "key"
+    file.write_bytes(BLOCK)
+    key.write_text("gen_app_key = 000102030405060708090a0b0c0d0e0f\n")
+    key.chmod(0o600)
+    section = NetworkSection(enabled=True, port=1, kind="chirpstack", application="17c82e96")
+    with Served(tmp_path / "data", network=section) as made:
+        monkeypatch.setenv("SWARM_URL", made.url)
+        monkeypatch.setenv("SWARM_TOKEN", made.daemon.token)
+        add = ("nodes", "add", "70b3d57ed0000099", "--name", "far", "--crop", "grape", "--behind-server")
+        assert run((*add, "--gen-app-key-file", str(key))) == 0
+        entry = made.daemon.core.registry.get("70b3d57ed0000099")
+        assert entry is not None and entry.record.gen_app_key == bytes(range(16))
+        capsys.readouterr()
+        code, out, _ = said(capsys, "send", str(file))
+        name = hashlib.sha512(BLOCK).hexdigest()[:8]
+        assert code == 0
+        told = (
+            f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 nodes, one by one through"
+        )
+        assert out.startswith(f"{told} their network server")
+        assert "0 frames" in said(capsys, "list")[1]
+        until(lambda: "sends" in said(capsys, "show", name)[1], "the start")
+        shown = said(capsys, "show", name)[1]
+        assert "behind the server" in shown and "far" in shown and "version" in shown
 
 
 def test_before_the_end_it_is_shown_what_nodes_said(

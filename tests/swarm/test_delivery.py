@@ -241,6 +241,38 @@ def test_a_node_without_memory_is_sent_the_pieces() -> None:
     assert cell.devices["node-0002"].block() == plan.block
 
 
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("pieces", [4, 5, 8, 9, 16])
+def test_who_lost_every_piece_of_a_small_block_is_sent_pieces(pieces: int, alone: bool) -> None:
+    """Goal: where M / 2 is even, every row of version 2 has an even number of pieces, and parity alone is
+    never enough; that is noticed, also in a group that was over before it was polled."""
+    plan = Plan(block_of(pieces * 20), 20, loss=0.0)
+    cell = Cell(plan, 1, loss=0.0)
+    (node_id,) = cell.keys
+    cell.delivery = Delivery(plan, cell.keys, cell.mic, alone=cell.keys if alone else ())
+    if not alone:
+        cell.delivery.begin()
+        cell.delivery.close_group()
+    seen = frames = 0
+    for _ in range(10 * pieces + 40):
+        payload = cell.delivery.unicast(node_id)
+        if payload is None:
+            break
+        cell.delivery.sent_unicast(node_id)
+        number = int.from_bytes(payload[1:3], "little") & 0x3FFF
+        if payload[0] == 8:
+            frames += 1
+            seen += number <= pieces
+            if number <= pieces and seen <= pieces:
+                continue  # every piece is lost, the first time
+        _, answer = cell.devices[node_id].rx(payload)
+        if answer is not None:
+            assert cell.delivery.on_uplink(node_id, answer.payload) is None
+    assert cell.delivery.state(node_id) == (State.WHOLE, "")
+    assert cell.devices[node_id].block() == plan.block
+    assert frames <= 6 * pieces + 8
+
+
 def test_repair_ends_somewhere() -> None:
     """Goal: one node in a hole does not cost the cell its airtime.  Method: a node that hears a tenth of what
     the group hears is told nothing more; one that hears its repair badly too ends after so many frames."""
