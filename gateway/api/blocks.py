@@ -54,9 +54,10 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         except (binascii.Error, ValueError):
             raise HTTPException(422, "data is not base64") from None
         nodes = None if what.nodes is None else _dev_euis(what.nodes)
-        # What nodes get may be longer by a signature, and has another descriptor then.
-        sent = core.blocks.signed(data)
-        if _goes_to_ours(core, nodes) and (why := _unfit(core, data)) is not None:
+        ours = _goes_to_ours(core, nodes)
+        # Nodes of ours want a signature behind it, which gives it another descriptor; others get the file.
+        sent = core.blocks.signed(data) if ours else data
+        if ours and (why := _unfit(core, data)) is not None:
             raise HTTPException(409, f"{why}; devices of another make take any file: name them with --node")
         answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
         if answer is not None:

@@ -222,8 +222,10 @@ def test_what_our_nodes_would_throw_away_is_refused_before_it_is_sent(
     group = {"mc_addr": "00ff0001", "nwk_s_key": nwk.hex(), "app_s_key": apps.hex(), "replace": True}
     group["mc_key"] = mc_key.raw.hex()
     assert served.http.post("/api/nodes", json={"nodes": [other], "multicast": group}).json()["added"] == 1
+    takes_key(served)
     file.write_bytes(text)
-    assert said(capsys, "send", str(file), "--node", "bench")[0] == 0
+    made = json.loads(said(capsys, "send", str(file), "--node", "bench", "--json")[1])
+    assert made["size"] == len(text), "others get the file as it is, whether the cell has a key or not"
 
 
 def test_http_has_bounds_and_wants_a_token(served: Served) -> None:
