@@ -70,7 +70,6 @@ class GroupSetup:
         """McClassCSessionReq in a frame that starts at `at_us`: listen from `start_us` until `until_us`, at
         least (Unix time)."""
         begins_us = max(start_us, at_us + LEAD_S * 1_000_000)
-        self.begins_us = begins_us
         length_s = max(1, (until_us - begins_us) // 1_000_000 + 1)
         time_out = min((length_s - 1).bit_length(), TIME_OUT_MAX)
         self.ends_us = begins_us + (1_000_000 << time_out)
@@ -90,30 +89,26 @@ class GroupSetup:
         self.is_wrong = False
         return encode(ForceDeviceResync(1))
 
-    def hear(self, now_us: int, command: ts005.Uplink, number: int) -> str | None:
-        """An answer came; why the device will not hear the group, if so."""
+    def hear(self, now_us: int, command: ts005.Uplink, number: int) -> None:
+        """An answer came."""
         if isinstance(command, ts005.McGroupSetupAns) and command.group == number:
             if self.step is Step.GROUP:
                 self.step = Step.UNICAST if command.id_error else Step.SESSION
-                return "has no room for the group" if command.id_error else None
         elif isinstance(command, ts005.McClassCSessionAns) and command.group == number:
-            return self._hear_session(now_us, command)
-        return None
+            self._hear_session(now_us, command)
 
-    def _hear_session(self, now_us: int, answer: ts005.McClassCSessionAns) -> str | None:
+    def _hear_session(self, now_us: int, answer: ts005.McClassCSessionAns) -> None:
         if self.step is not Step.SESSION:
-            return None
+            return
         if answer.undefined:
             self.step = Step.GROUP  # it lost the group
         elif answer.data_rate_error or answer.frequency_error:
             self.step = Step.UNICAST
-            return "cannot listen at the group's frequency and data rate"
         elif self.resyncs < RESYNCS_MAX and self._has_wrong_clock(now_us, answer):
             self.resyncs += 1
             self.is_wrong = True
         elif not answer.start_missed:
             self.step = Step.READY
-        return None
 
     def _has_wrong_clock(self, now_us: int, answer: ts005.McClassCSessionAns) -> bool:
         """Seconds to the start count from when it took the request, or from when it answers."""
