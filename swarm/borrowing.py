@@ -126,6 +126,9 @@ class Borrowing:
         # lender -> borrower -> what it sends for it each day, and what it would if others' frames get lost
         self._borrowers: dict[str, dict[str, tuple[int, int]]] = {}
         for dev_eui, member in self._members.items():
+            for lender in _names(f"{member.humidity_from} {member.rain_from}"):
+                if lender not in self._members:  # removed by a daemon that left its name here
+                    _strike(member, lender)
             self._lend(dev_eui, member)
 
     # -- inputs -----------------------------------------------------------------------------------
@@ -222,8 +225,12 @@ class Borrowing:
         if member is None:
             return []
         self._lend(dev_eui, _Member())
-        slots = [Store("reading", f"{dev_eui} {slot}", None) for slot in range(KEPT_DAYS)]
-        return [*slots, Store("sharing", dev_eui, None)]
+        stores = [Store("reading", f"{dev_eui} {slot}", None) for slot in range(KEPT_DAYS)]
+        for borrower in self._borrowers.pop(dev_eui, {}):
+            _strike(self._members[borrower], dev_eui)
+            self._lend(borrower, self._members[borrower])
+            stores.append(Store("sharing", borrower, self._members[borrower].to_row()))
+        return [*stores, Store("sharing", dev_eui, None)]
 
     def parties(self) -> tuple[frozenset[str], frozenset[str]]:
         """(nodes that borrow or are corrected, nodes that lend) by the decisions as they stand."""
@@ -468,11 +475,8 @@ class Borrowing:
         for quantity in ("humidity_from", "rain_from"):
             for lender in _names(getattr(member, quantity))[: self._settings.lenders]:
                 if max(self._days.get(lender, {0: None})) < day - SILENT_DAYS:
-                    left = [each for each in _names(getattr(member, quantity)) if each != lender]
-                    setattr(member, quantity, " ".join(left))
+                    _strike(member, lender, quantity)
                     effects.append(Event("lender_silent", now_us, {**_who(entry), "lender": lender}))
-                    if not left:
-                        member.survey_us = 0  # look for others at its next report
         if effects:
             member.decided_us = now_us
             self._lend(entry.record.dev_eui, member)
@@ -529,6 +533,17 @@ def _away_m(here: NodeRecord, there: NodeRecord) -> float:
 
 def _names(text: str) -> list[str]:
     return text.split()
+
+
+def _strike(member: _Member, lender: str, *quantities: str) -> None:
+    """Take a lender out of what a node borrows; one that has nobody left looks for others at its next
+    report."""
+    for quantity in quantities or ("humidity_from", "rain_from"):
+        names = _names(getattr(member, quantity))
+        left = [each for each in names if each != lender]
+        setattr(member, quantity, " ".join(left))
+        if names and not left:
+            member.survey_us = 0
 
 
 def _who(entry: Entry) -> dict[str, object]:

@@ -156,7 +156,7 @@ class ServerNodes:
         self._reference = max(self._reference + 1, now_us << 8)
         self._queue.put(Handed(self._reference, dev_eui, pending, at_us, airtime_us))
         if pending.tag == BLOCK_TAG and entry.record.device_class == "c":
-            self._again_us[dev_eui] = now_us + BLOCK_WAIT_US
+            self._again_us[dev_eui] = at_us + BLOCK_WAIT_US  # when it is not waited for any more
         data = {
             "transmit_id": self._reference,
             "gateway_id": gateway_id,

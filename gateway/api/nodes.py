@@ -12,8 +12,9 @@ from gateway.api import views
 from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn, NodeIn
 from gateway.api.daemon_like import DaemonLike
 from gateway.data_dir import DataDirError
-from swarm.commands import CancelFrame, RemoveNode, TellLabel
+from swarm.commands import AddNode, CancelFrame, RemoveNode, TellLabel
 from swarm.coordinator import Coordinator
+from swarm.registry import Refused
 
 __all__ = ["add_nodes"]
 
@@ -96,8 +97,17 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
 
 def _would_be_refused(core: Coordinator, nodes: list[NodeIn]) -> list[dict[str, Any]]:
     """Those of these nodes that cannot be added as things are, and which known node stands in their way."""
-    found = ((row, node.command()) for row, node in enumerate(nodes))
-    refusals = ((row, command, core.registry.refusal(command)) for row, command in found)
+    found = [(row, node.command()) for row, node in enumerate(nodes)]
+    first: dict[object, str] = {}
+
+    def refusal(command: AddNode) -> Refused | None:
+        for own in (command.name.lower(), command.node_index):
+            other = command.dev_eui if own is None else first.setdefault(own, command.dev_eui)
+            if other != command.dev_eui:
+                return Refused(f"has the name or node_index of {other}, which comes with it")
+        return core.registry.refusal(command)
+
+    refusals = ((row, command, refusal(command)) for row, command in found)
     return [
         {"row": row, "dev_eui": command.dev_eui, "reason": no.reason, "in_the_way": no.in_the_way}
         for row, command, no in refusals

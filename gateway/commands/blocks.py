@@ -11,7 +11,6 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
-from swarm.commands import BLOCK_MAX
 
 __all__ = ["app"]
 
@@ -42,6 +41,8 @@ def send(
 
     Example: swarm blocks send model.swm --loss 0.3
     """
+    from swarm.commands import BLOCK_MAX
+
     with file.open("rb") as opened:
         data = opened.read(BLOCK_MAX + 1)
     if not 1 <= len(data) <= BLOCK_MAX:

@@ -49,6 +49,8 @@ WORDS = {
     "device_class": "a or c",
 }
 JSON_KEYS = ("nodes", "multicast", "signing_key")
+OWN = ("dev_eui", "name", "node_index")
+"""What no two nodes share."""
 KEYS = {"app_key", "nwk_s_key", "app_s_key", "gen_app_key"}
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")
 FILE_SIZE_MAX = 50_000_000
@@ -109,14 +111,15 @@ def read_nodes(file: Path) -> NodesFile:
         if (mistake := mistake_of(multicast, group=True)) is not None:
             raise CommandError(f"{file}: multicast: {mistake}")
     good: list[Row] = []
-    first: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
     for where, node in rows:
+        own = [(key, str(node[key]).lower()) for key in OWN if node.get(key) is not None]
         if (mistake := mistake_of(node)) is not None:
             mistakes.append(f"{where}: {mistake}")
-        elif (dev_eui := node["dev_eui"].lower()) in first:
-            mistakes.append(f"{where}: dev_eui {dev_eui} is the same as in {first[dev_eui]}")
+        elif (same := next((each for each in own if each in first), None)) is not None:
+            mistakes.append(f"{where}: {same[0]} {same[1]} is the same as in {first[same]}")
         else:
-            first[dev_eui] = where
+            first |= dict.fromkeys(own, where)
             good.append((where, node))
     if multicast is not None or seed is not None or any(KEYS & node.keys() for _, node in rows):
         for each in secret_files:

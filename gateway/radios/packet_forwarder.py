@@ -372,7 +372,8 @@ class PacketForwarder:
         tmst_us = transmit.tmst_us
         if tmst_us is None and gateway.counter.known:
             tmst_us = gateway.counter.counter_us(transmit.at_us)
-        if tmst_us is not None and transmit.at_us - now_us < int(AGAIN_LEAD_US * self._scale):
+        late_us = IMMEDIATE_LATE_US if tmst_us is None else -AGAIN_LEAD_US
+        if now_us > transmit.at_us + int(late_us * self._scale):
             return False
         self._offer(now_us, gateway, transmit, tmst_us, output)
         return True

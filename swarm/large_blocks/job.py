@@ -42,6 +42,8 @@ CLOCKS_US = 2 * SECOND_US
 """What the clocks of others may differ by."""
 LATE_MAX = 4
 """So many times what a network server may be late the start is put off for its devices."""
+DELAYS_MAX = 8
+"""So often for one device: who hears the request and never says so would keep the others waiting for ever."""
 FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 CLOCK_PORT = F_PORTS[Package.CLOCK_SYNC]
 GROUP_PORT = F_PORTS[Package.MULTICAST_SETUP]
@@ -208,8 +210,10 @@ class Job:
                 soonest_us = at_us + LEAD_US + CLOCKS_US
                 if at_us < (self.since_us or 0) + LATE_MAX * late_us:
                     soonest_us += late_us
-                if not self.own and self.delivery.phase is Phase.SETUP and soonest_us > self.start_us:
+                waits = not self.own and self.delivery.phase is Phase.SETUP and setup.delays < DELAYS_MAX
+                if waits and soonest_us > self.start_us:
                     # Or it would miss the first pieces; and the others have to be told in time as well.
+                    setup.delays += 1
                     self.postpone(soonest_us + late_us)
                 times = (at_us, self.start_us - CLOCKS_US, self.until_us)
                 return GROUP_PORT, setup.session_request(group, GROUP, *times)

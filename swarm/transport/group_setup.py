@@ -53,6 +53,8 @@ class GroupSetup:
     ends_us: int = 0
     """It listens until then, at least; 0: not known any more."""
     resyncs: int = 0
+    delays: int = 0
+    """So often the group's start was put off for it."""
     is_wrong: bool = False
     """Its clock is to be set."""
 

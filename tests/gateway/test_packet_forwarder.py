@@ -549,6 +549,21 @@ def test_without_time_or_a_power_that_it_has_the_frame_is_refused() -> None:
     assert acks(gateways.on_datagram(NOW + S - 70_000, late, HERE)) == [TxAck(7, "TX_POWER")]
 
 
+def test_a_frame_that_goes_at_once_is_not_offered_again_behind_its_slot() -> None:
+    gateways = forwarder()
+    gateways.on_datagram(NOW, datagram(2), HERE)
+    gateways.transmit(NOW, transmit(NOW + S, None))
+    output, at_us, offered = gateways.poll(NOW + S), NOW + S, []
+    while output.datagrams:
+        ((raw, _),) = output.datagrams
+        offered.append(at_us)
+        at_us += 60_000
+        told = datagram(5, b'{"txpk_ack":{"error":"TX_POWER"}}', token=int.from_bytes(raw[1:3], "big"))
+        output = gateways.on_datagram(at_us, told, HERE)
+    assert offered == [NOW + S, NOW + S + 60_000]
+    assert acks(output) == [TxAck(7, "TX_POWER")]
+
+
 def test_a_tx_ack_of_another_gateway_does_not_count() -> None:
     gateways = forwarder()
     gateways.on_datagram(NOW, datagram(2), HERE)

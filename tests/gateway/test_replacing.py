@@ -62,6 +62,34 @@ def test_a_row_with_a_mistake_keeps_the_old_group_too(
     assert core.downlinks.group is group and len(core.registry) == 0
 
 
+@pytest.mark.parametrize("column", ["name", "node_index"])
+def test_two_rows_that_cannot_both_be_taken_keep_the_old_group_too(
+    served: Served, capsys: pytest.CaptureFixture[str], column: str
+) -> None:
+    core = served.daemon.core
+    group, known = core.downlinks.group, sorted(entry.record.dev_eui for entry in core.registry)
+    keys = Path("new/keys.csv")
+    header, one, two = (line.split(",") for line in keys.read_text().splitlines())
+    at = header.index("id" if column == "name" else column)
+    two[at] = one[at].upper()
+    keys.write_text("\n".join(map(",".join, (header, one, two))))
+    assert run(("nodes", "remove", "-y", *known)) == 0
+    assert run(("nodes", "import", "new", *REPLACE)) == 2
+    assert f"{column} {one[at].lower()} is the same as in" in capsys.readouterr().err
+    assert core.downlinks.group is group and len(core.registry) == 0
+    node = {"crop": "grape", "activation": "network"}
+    nodes = [
+        {**node, "dev_eui": f"70b3d57ed000009{name}", "name": name, column: same}
+        for name, same in (("a", "A"), ("b", "a"))
+    ]
+    if column == "node_index":
+        nodes = [{**each, column: 7} for each in nodes]  # type: ignore[dict-item]
+    multicast = {"mc_addr": "fc00a001", "nwk_s_key": "11" * 16, "app_s_key": "22" * 16, "replace": True}
+    answer = served.http.post("/api/nodes", json={"nodes": nodes, "multicast": multicast})
+    assert answer.status_code == 409 and "comes with it" in answer.json()["detail"]
+    assert core.downlinks.group is group
+
+
 def test_over_http_a_group_is_replaced_only_if_no_node_is_refused(served: Served) -> None:
     core = served.daemon.core
     group = core.downlinks.group

@@ -128,6 +128,22 @@ def test_what_the_server_cannot_send_is_tried_again_and_given_up_in_the_end(alwa
         assert sent == list(range(1, len(sent) + 1))
 
 
+def test_a_server_that_loses_the_frame_of_a_device_that_is_always_on_is_given_the_next() -> None:
+    """Method: the core is polled when it asks for it and not later, as the daemon does; no uplink comes."""
+    device = Behind(0, always_on=True)
+    play = ServerPlay(farm.settings("none"), [device], loss=0.0)
+    cell = play.cell
+    assert cell.command(SendBlock(BLOCKS[20_000])) is None
+    while not numbers(play, 0):
+        play.run(hours=40 / 3600, every_s=20)
+    device.queue.clear()
+    before, until_us = len(cell.effects), cell.now_us + 3600 * SECOND_US
+    while (at_us := cell.core.poll_at()) is not None and at_us < until_us:
+        cell.run_until(max(at_us, cell.now_us + 1))
+    handed_over = [each for each in cell.effects[before:] if isinstance(each, ApplicationDownlink)]
+    assert 20 <= len(handed_over) <= 3600 * SECOND_US // BLOCK_WAIT_US
+
+
 def test_nodes_of_ours_go_on_by_themselves() -> None:
     """They say how far they are behind each piece, so that hours do not pass between two."""
     bench = Bench()

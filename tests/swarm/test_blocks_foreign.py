@@ -215,6 +215,24 @@ def test_nobody_waits_for_a_device_that_was_removed(restart: bool) -> None:
     assert int(str(ended.data["start_us"])) - begun_us < 70 * 60 * SECOND_US
 
 
+def test_a_device_that_never_says_that_it_will_listen_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Method: it is heard three times a minute, and drops each McClassCSessionReq."""
+    air = Air(2, 0.0)
+    begun_us, takes = air.cell.now_us, Station.hear
+
+    def hear(station: Station, at_us: int, f_port: int, payload: bytes, in_group: int | None) -> None:
+        if station.index == 0 or f_port != 200 or payload[0] != 4:
+            takes(station, at_us, f_port, payload, in_group)
+
+    monkeypatch.setattr(Station, "hear", hear)
+    assert air.cell.command(SendBlock(BLOCKS[1000])) is None
+    air.run(hours=8, every_s=20)
+    (ended,) = air.cell.told("block_ended")
+    assert ended.data["complete"] and ended.at_us - begun_us < 4 * 3600 * SECOND_US
+
+
 def test_a_device_of_the_other_version_is_named() -> None:
     air = Air(1, 0.0, version=1)
     air.cell.command(SendBlock(BLOCKS[1000], version=2))

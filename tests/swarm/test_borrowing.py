@@ -20,7 +20,7 @@ from tests.swarm.cell import MODEL, Cell, dev_eui, messages, settings, status
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 BORROWER = 0
-NO_HUMIDITY = 1
+NO_HUMIDITY, NO_RAIN = 1, 2
 SURVEY = 3
 PORT = app.F_PORT_STATUS
 
@@ -33,9 +33,10 @@ def cell(**changes: object) -> Cell:
     return made
 
 
-def report(made: Cell, node: int, share_id: int = 0) -> list[app.Share]:
-    """A STATUS of a node that follows this order; the orders that come down on it."""
-    made.uplink(node, PORT, status((NO_HUMIDITY if node == BORROWER else 0) | share_id << 4))
+def report(made: Cell, node: int, share_id: int = 0, lacks: int = NO_HUMIDITY) -> list[app.Share]:
+    """A STATUS of a node that follows this order, the borrower without the sensors that it `lacks`; the
+    orders that come down on it."""
+    made.uplink(node, PORT, status((lacks if node == BORROWER else 0) | share_id << 4))
     found = messages(made.receive()[node])
     return [message for message in found if isinstance(message, app.Share)]
 
@@ -54,12 +55,12 @@ def request(made: Cell, age: int = 18, told: tuple[int, int, int] = (0, 0, 0)) -
     return [message for message in messages(made.receive()[BORROWER]) if isinstance(message, app.Readings)]
 
 
-def surveyed(made: Cell) -> dict[int, int]:
+def surveyed(made: Cell, lacks: int = NO_HUMIDITY) -> dict[int, int]:
     """The survey, as nodes answer it; the order that each follows at its end."""
     follows = dict.fromkeys(range(4), 0)
     for number in range(SURVEY + 3):
         for node in range(4):
-            for order in report(made, node, follows[node]):
+            for order in report(made, node, follows[node], lacks):
                 follows[node] = order.share_id if order.days else 0
             if number > 0 and (number <= SURVEY or node != BORROWER):
                 made.uplink(node, PORT, day_of(node, number))
@@ -227,6 +228,25 @@ def test_a_removed_node_leaves_nothing() -> None:
     assert lender not in made.rows["sharing"]
     assert not any(row["dev_eui"] == lender for row in made.rows["reading"].values())
     assert request(made, age=18 + 144) != [], "the other lender still lends"
+
+
+@pytest.mark.parametrize("left_by", ["", "an earlier daemon"])
+def test_a_lender_of_rain_is_removed(left_by: str) -> None:
+    """Goal: its borrower reports and is served as before, whoever removed the node."""
+    made = cell()
+    follows = surveyed(made, NO_HUMIDITY | NO_RAIN)
+    lenders = str(made.rows["sharing"][dev_eui(BORROWER)]["rain_from"]).split()
+    assert len(lenders) > 1
+    before = dict(made.rows["sharing"][dev_eui(BORROWER)])
+    for lender in lenders:
+        assert made.command(RemoveNode(lender)) is None
+        assert lender not in str(made.rows["sharing"][dev_eui(BORROWER)])
+    if left_by:
+        made.rows["sharing"][dev_eui(BORROWER)] = before
+        made.restart()
+    assert request(made, age=18 + 144) == []
+    report(made, BORROWER, follows[BORROWER], NO_HUMIDITY | NO_RAIN)
+    assert made.core.borrowing.parties() == (frozenset(), frozenset())
 
 
 def test_nothing_happens_while_it_is_off() -> None:
