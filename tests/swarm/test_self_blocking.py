@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from swarm.effects import Purpose
 from swarm.mac.ledger import AirtimeLedger
-from swarm.mac.scheduler import DownlinkScheduler, Refused
+from swarm.mac.scheduler import CLASS_C_GAP_US, DownlinkScheduler, Refused
 from swarm.mac.self_blocking import SelfBlocking
 from swarm.phy.regions import region
 
@@ -82,8 +82,10 @@ def test_a_burst_that_the_law_allows_is_paced_for_a_station_only() -> None:
             assert not isinstance(slot, Refused)
             station.send(slot.frequency_hz, slot.at_us, slot.airtime_us)
             at_us = slot.at_us + slot.airtime_us
-        # Nineteen gaps of ten times a frame's airtime, or frames one after the other.
-        assert station.dropped == (0 if blocking else 18)
+        # Nineteen gaps of ten times a frame's airtime, or frames one after the other, of which a station
+        # takes each that starts ten airtimes after the one before.
+        taken_every = -(-10 * slot.airtime_us // (slot.airtime_us + CLASS_C_GAP_US))
+        assert station.dropped == (0 if blocking else 20 - -(-20 // taken_every))
         assert (at_us > 19 * 10 * slot.airtime_us) == blocking
 
 
