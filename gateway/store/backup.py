@@ -23,6 +23,7 @@ from gateway.store.sqlite import FILE_NAME, SqliteStore, StoreError
 __all__ = ["KEPT_NAME", "backup", "restore"]
 
 KEPT_NAME = "swarm.db.before-restore"
+LOGS = ("-wal", "-shm")
 _LEFT_OUT = ("fragment", "seeds")
 
 
@@ -31,7 +32,8 @@ def backup(data_dir: Path, file: Path) -> int:
     source = data_dir / FILE_NAME
     if not source.is_file():
         raise StoreError(f"{source}: is not there; name the daemon's swarm.toml with -c")
-    if file.exists() and file.samefile(source):
+    itself = (source, *(source.with_name(source.name + log) for log in LOGS))
+    if file.exists() and any(each.exists() and file.samefile(each) for each in itself):
         raise StoreError(f"{file}: is the database itself; name another file")
     with _private_copy(source, file) as part:
         _judge(part)
@@ -50,7 +52,7 @@ def restore(data_dir: Path, file: Path) -> Path | None:
             _judge(part)
             _amend(part, "INSERT OR REPLACE INTO meta (key, value) VALUES ('restored', 1)")
             kept = _keep(target) if target.exists() else None
-            for log in ("-wal", "-shm"):  # they belong to the database that goes
+            for log in LOGS:  # they belong to the database that goes
                 target.with_name(target.name + log).unlink(missing_ok=True)
         SqliteStore(data_dir).close()  # an older schema is brought to the new form now, or refused now
     finally:

@@ -238,8 +238,9 @@ def test_a_backup_of_a_running_database_is_private_and_comes_back(
     assert run(["backup", "b.db"]) == 2
     assert "is there already; name another file, or write over it with --force" in capsys.readouterr().err
     assert Path("b.db").read_text() == "an older one"
-    assert run(["backup", str(data_dir / "swarm.db"), "--force"]) == 2
-    assert "is the database itself" in capsys.readouterr().err
+    for name in ("swarm.db", "swarm.db-wal", "swarm.db-shm"):
+        assert run(["backup", str(data_dir / name), "--force"]) == 2
+        assert "is the database itself" in capsys.readouterr().err
     assert run(["backup", "b.db", "--force"]) == 0
     running.close()
     assert mode("b.db") == 0o600
