@@ -488,7 +488,9 @@ class Downlinks(Gateways):
             effects.insert(0, Store("airtime", str(ack.transmit_id), None))
         if ack.error != UNKNOWN_FATE and flight.pending is not None and flight.dev_eui is not None:
             # Its node has not heard it: it waits for the node's next uplink.
-            if self._unacked.get(flight.dev_eui) is flight.pending:
+            if flight.pending.acked is not None:
+                if self._unacked.get(flight.dev_eui) is not flight.pending:
+                    return effects  # an uplink came first: it waits again, was acknowledged or given up
                 del self._unacked[flight.dev_eui]
                 flight.pending.tries -= released
             self._pending.setdefault(flight.dev_eui, deque()).appendleft(flight.pending)

@@ -182,3 +182,29 @@ def test_a_frame_on_its_way_has_a_place_among_those_that_wait() -> None:
         made.up()
     assert sorted(set(texts(made))) == [b"%d" % number for number in range(8)]
     assert made.cell.rows["operator_frame"] == {}
+
+
+def test_a_refusal_that_comes_behind_the_end_of_a_frame_brings_it_not_back() -> None:
+    """Method: the gateway's word comes when it was given up; it is not listed, stored or sent again."""
+    cell = Cell(config=settings(mode="none"), nodes=0)
+    assert cell.command(replace(add_node(0), device_class="c")) is None
+    cell.devices, cell.nodes = [device_of(0, cell.region, None)], 1
+    cell.uplink(0, 12, status())
+    cell.run_for(20)
+    held: list[Transmit] = []
+    perform = cell.perform
+
+    def hold(effects: list[Effect]) -> None:
+        held.extend(each for each in effects if isinstance(each, Transmit))
+        perform([each for each in effects if not isinstance(each, Transmit)])
+
+    cell.perform = hold  # type: ignore[method-assign,assignment]
+    cell.command(frame(b"sure", confirmed=True))
+    cell.run_for(60)
+    assert [event.data["state"] for event in cell.told("operator_frame")][-1] == "given_up"
+    sent = list(held)
+    for each in sent:
+        cell.perform(cell.core.on_tx_ack(cell.now_us, TxAck(each.transmit_id, "TOO_LATE")))
+    cell.run_for(600)
+    assert held == sent and len(sent) == 4
+    assert cell.rows["operator_frame"] == {} and cell.core.operator_frames.listing() == []
