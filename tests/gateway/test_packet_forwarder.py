@@ -547,20 +547,12 @@ def test_without_time_or_a_power_that_it_has_the_frame_is_refused() -> None:
     ((raw, _),) = gateways.poll(NOW).datagrams
     late = datagram(5, refused, token=int.from_bytes(raw[1:3], "big"))
     assert acks(gateways.on_datagram(NOW + S - 70_000, late, HERE)) == [TxAck(7, "TX_POWER")]
-
-
-def test_a_frame_that_goes_at_once_is_not_offered_again_behind_its_slot() -> None:
-    gateways = forwarder()
-    gateways.on_datagram(NOW, datagram(2), HERE)
-    gateways.transmit(NOW, transmit(NOW + S, None))
-    output, at_us, offered = gateways.poll(NOW + S), NOW + S, []
-    while output.datagrams:
-        ((raw, _),) = output.datagrams
-        offered.append(at_us)
-        at_us += 60_000
-        told = datagram(5, b'{"txpk_ack":{"error":"TX_POWER"}}', token=int.from_bytes(raw[1:3], "big"))
-        output = gateways.on_datagram(at_us, told, HERE)
-    assert offered == [NOW + S, NOW + S + 60_000]
+    gateways.transmit(NOW, transmit(NOW + S, None))  # one that goes at once, for 100 ms behind its start
+    output = gateways.poll(NOW + S)
+    for late_us, offered in ((60_000, 1), (120_000, 0)):
+        token = int.from_bytes(output.datagrams[0][0][1:3], "big")
+        output = gateways.on_datagram(NOW + S + late_us, datagram(5, refused, token=token), HERE)
+        assert len(output.datagrams) == offered
     assert acks(output) == [TxAck(7, "TX_POWER")]
 
 
