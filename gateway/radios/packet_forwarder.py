@@ -55,6 +55,8 @@ AGAIN_LEAD_US = 80_000
 """A frame is not offered again later than that before its start."""
 POWER_STEPS_MAX = 12
 """Lower powers that are tried, 1 dB each: no table has a wider gap."""
+POWERS_KEPT_US = 86_400_000_000
+"""So long it is remembered what a table lacks: who says it now and then must not talk a gateway down."""
 ACK_TIMEOUT_US = 2_000_000
 PATH_EXPIRES_US = 120_000_000
 """PULL_DATA comes every 5-10 s; NAT forgets after about a minute."""
@@ -99,6 +101,7 @@ class _Gateway:
     pending: dict[int, _Pending] = field(default_factory=dict)
     powers: dict[int, int] = field(default_factory=dict)
     """Power asked for (dBm) -> what is asked instead, for its table lacks that."""
+    powers_until_us: int = 0
 
 
 class PacketForwarder:
@@ -317,6 +320,8 @@ class PacketForwarder:
         assert gateway.pull_address is not None
         rate = self._region.data_rate(transmit.data_rate, uplink=False)
         token = self._new_token(gateway)
+        if now_us >= gateway.powers_until_us:
+            gateway.powers.clear()
         asked_dbm = math.floor(transmit.power_dbm)
         power_dbm = gateway.powers.get(asked_dbm, asked_dbm)
         deadline_us = now_us + int(ACK_TIMEOUT_US * self._scale)
@@ -366,6 +371,8 @@ class PacketForwarder:
         if asked_dbm - pending.power_dbm >= POWER_STEPS_MAX:
             gateway.powers.pop(asked_dbm, None)
             return False
+        if not gateway.powers:
+            gateway.powers_until_us = now_us + int(POWERS_KEPT_US * self._scale)
         if gateway.powers.get(asked_dbm, asked_dbm) == pending.power_dbm:
             gateway.powers[asked_dbm] = pending.power_dbm - 1
         self.counters["power_lowered"] += 1

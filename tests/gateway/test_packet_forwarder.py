@@ -524,11 +524,11 @@ def test_a_power_that_the_gateway_has_not_is_lowered_until_it_takes_the_frame() 
             said += answer(now_us + 5000, gateways.on_datagram(now_us + 5000, told, HERE))
         return said
 
-    for number in (7, 8):
-        gateways.transmit(NOW, replace(transmit(NOW + S, 0, transmit_id=number), power_dbm=22.4))
-        assert answer(NOW, gateways.poll(NOW)) == [TxAck(number)]
-    assert asked == [22, 21, 20, 19, 19]
-    assert refusals(gateways) == {"power_lowered": 3}
+    for at_us, number in ((NOW, 7), (NOW, 8), (NOW + 86_401 * S, 9)):  # a day later it is asked anew
+        gateways.on_datagram(at_us, datagram(2), HERE)
+        gateways.transmit(at_us, replace(transmit(at_us + S, 0, transmit_id=number), power_dbm=22.4))
+        assert answer(at_us, gateways.poll(at_us)) == [TxAck(number)]
+    assert asked == [22, 21, 20, 19, 19, 22, 21, 20, 19] and refusals(gateways) == {"power_lowered": 6}
 
 
 def test_without_time_or_a_power_that_it_has_the_frame_is_refused() -> None:
