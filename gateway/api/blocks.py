@@ -58,7 +58,12 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
         # Nodes of ours want a signature behind it, which gives it another descriptor; others get the file.
         sent = core.blocks.signed(data) if ours else data
         if ours and (why := _unfit(core, data)) is not None:
-            raise HTTPException(409, f"{why}; devices of another make take any file: name them with --node")
+            others = (
+                "devices of another make take any file: name them with --node"
+                if nodes is None
+                else "a device of another make takes any file, and has a GenAppKey: `swarm nodes add` with it"
+            )
+            raise HTTPException(409, f"{why}; {others}")
         answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
         if answer is not None:
             raise HTTPException(409, answer.reason)

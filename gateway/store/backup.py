@@ -2,7 +2,8 @@
 
 Theory of operation.  SQLite's own backup copies one consistent state, whatever is written meanwhile.  A copy
 is made beside its place with mode 0600, judged (integrity, schema) and renamed: what has the name is whole.
-A restore takes the lock of the data directory, so no daemon runs, and keeps what was there as `KEPT_NAME`.
+A restore takes the lock of the data directory, so no daemon runs, and keeps what was there as `KEPT_NAME`,
+with a number where there is one already.
 
 Masked sums.  A copy that lives on beside the database could be put together with it, so a backup leaves out
 parts of vectors and seeds: to the round they are lost frames.  A restore leaves the mark `restored`: whose
@@ -63,6 +64,10 @@ def restore(data_dir: Path, file: Path) -> Path | None:
 def _keep(target: Path) -> Path:
     """Put the present database aside: copied with its log, or as it is when it is damaged."""
     kept = target.with_name(KEPT_NAME)
+    number = 1
+    while kept.exists():
+        number += 1
+        kept = target.with_name(f"{KEPT_NAME}.{number}")
     try:
         with _private_copy(target, kept):
             pass

@@ -150,7 +150,9 @@ class BlockPlanner:
             return Refused(f"a block goes to 1 to {NODES_MAX} nodes that have joined, not {len(entries)}")
         grouped = [entry for entry in entries if self._hears(entry, group)]
         if grouped and group is None:
-            return Refused("there is no multicast group yet; import the nodes that were provisioned")
+            return Refused(
+                "there is no multicast group yet; import the nodes that were provisioned, or a group file"
+            )
         others = any(entry.record.gen_app_key is not None for entry in grouped)
         if others and group is not None and group.mc_key is None:
             return Refused(

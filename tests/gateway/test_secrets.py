@@ -252,6 +252,10 @@ def test_a_backup_of_a_running_database_is_private_and_comes_back(
     assert mode(data_dir / "swarm.db") == mode(data_dir / "swarm.db.before-restore") == 0o600
     with sqlite3.connect(data_dir / "swarm.db.before-restore") as before:
         assert before.execute("SELECT f_cnt_up FROM session").fetchall() == [(99,)]
+    assert run(["restore", "b.db"]) == 0
+    with sqlite3.connect(data_dir / "swarm.db.before-restore") as before:
+        assert before.execute("SELECT f_cnt_up FROM session").fetchall() == [(99,)], "kept for good"
+    assert (data_dir / "swarm.db.before-restore.2").exists()
 
 
 def test_a_damaged_database_gives_way_and_an_empty_place_is_filled(data_dir: Path) -> None:
