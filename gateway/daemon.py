@@ -1,9 +1,8 @@
 """The daemon: waits for input or the core's next time, calls the core, performs its effects.
 
-Theory of operation.  One loop, in turns.  A datagram is read, and acknowledged, when it comes; what the radio
-made of it waits in one inbox with the requests of the HTTP API, stamped with the time they came.  A turn
-takes what is there, gives each to the core, then polls it if it is due, and performs all effects of the turn
-together:
+Theory of operation.  One loop, in turns.  Datagrams, answers of the radio and requests of the HTTP API
+wait in one inbox, stamped with the time they came.  A turn takes what is there, gives each to the core,
+then polls it if it is due, and performs all effects of the turn together:
 
     every Store (and the event log) in one transaction  ->  Transmits  ->  Events to subscribers
                                                         ->  results to those who asked
@@ -109,10 +108,10 @@ class _Attached:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
-    """What a radio made of a datagram, acknowledged already."""
-
-    output: Output[Any]
+class _Datagram:
+    attached: _Attached
+    data: bytes
+    address: Any
     read: Callable[[], None] | None = None
 
 
@@ -173,7 +172,7 @@ class Daemon:
         """The last one takes what no other one serves."""
         self._refusals = Refusals()
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._inbox: deque[tuple[int, _Heard | _Request]] = deque()
+        self._inbox: deque[tuple[int, _Datagram | _Request]] = deque()
         self._subscribers: list[asyncio.Queue[Event]] = []
         self.hand_over: Callable[[ApplicationDownlink], None] = self._no_server
         """Gives a downlink to the network server, if there is one."""
@@ -390,10 +389,7 @@ class Daemon:
     def _append(
         self, attached: _Attached, data: bytes, address: object, read: Callable[[], None] | None = None
     ) -> None:
-        now_us = self.clock.now_us()
-        output = attached.radio.on_datagram(now_us, data, address)
-        self._send(attached, output)
-        self._inbox.append((now_us, _Heard(output, read)))
+        self._inbox.append((self.clock.now_us(), _Datagram(attached, data, address, read)))
         self._wake.set()
 
     async def _request(self, call: Callable[[int], list[Effect] | Refused]) -> list[Effect] | Refused:
@@ -422,10 +418,11 @@ class Daemon:
         answers: list[tuple[_Request, list[Effect] | Refused]] = []
         for _ in range(min(len(self._inbox), BATCH_MAX)):
             now_us, item = self._inbox.popleft()
-            if isinstance(item, _Heard):
+            if isinstance(item, _Datagram):
                 if item.read is not None:
                     item.read()
-                effects += self._given(now_us, item.output)
+                output = item.attached.radio.on_datagram(now_us, item.data, item.address)
+                effects += self._performed(now_us, item.attached, output)
                 continue
             try:
                 result = item.call(now_us)
@@ -437,9 +434,7 @@ class Daemon:
             effects += [] if isinstance(result, Refused) else result
         now_us = self.clock.now_us()
         for attached in self._attached:
-            output = attached.radio.poll(now_us)
-            self._send(attached, output)
-            effects += self._given(now_us, output)
+            effects += self._performed(now_us, attached, attached.radio.poll(now_us))
         due_us = self.core.poll_at()
         if due_us is not None and due_us <= now_us:
             effects += self.core.poll(now_us)
@@ -451,12 +446,10 @@ class Daemon:
     def _send_datagram(self, data: bytes, address: Address) -> None:
         self._udp.send(data, address)
 
-    def _send(self, attached: _Attached, output: Output[Any]) -> None:
+    def _performed(self, now_us: int, attached: _Attached, output: Output[Any]) -> list[Effect]:
+        """Send what the radio wants sent, and give the core what the radio heard."""
         for datagram, address in output.datagrams:
             attached.send(datagram, address)
-
-    def _given(self, now_us: int, output: Output[Any]) -> list[Effect]:
-        """Give the core what a radio heard."""
         effects: list[Effect] = []
         for what in output.inputs:
             match what:
