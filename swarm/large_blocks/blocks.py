@@ -23,9 +23,9 @@ from swarm.commands import CancelBlock, SendBlock
 from swarm.config import SwarmConfig
 from swarm.downlinks import Downlinks, Programme
 from swarm.effects import Effect, Event, Malformed, Row, Store
-from swarm.large_blocks.job import Job
+from swarm.large_blocks.job import FRAGMENT_PORT, SECOND_US, Job
 from swarm.large_blocks.plan import BlockPlanner, descriptor
-from swarm.large_blocks.sending import FRAGMENT_PORT, SECOND_US, BlockSending
+from swarm.large_blocks.sending import BlockSending
 from swarm.phy.regions import Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.transport.delivery import SESSION_CNTS, Phase, State

@@ -25,7 +25,7 @@ from swarm.wire import multicast_setup as ts005
 from swarm.wire.lorawan import DATA_OVERHEAD
 from swarm.wire.packages import F_PORTS, Package
 
-__all__ = ["PIECES_MAX", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
+__all__ = ["FRAGMENT_PORT", "PIECES_MAX", "SECOND_US", "SESSION_MAX_S", "SHARE", "Job", "session_s"]
 
 SECOND_US = 1_000_000
 SHARE = 0.8

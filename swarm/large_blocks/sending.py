@@ -20,12 +20,11 @@ from typing import Any
 
 from swarm.downlinks import BLOCK_TAG, MULTICAST_LEAD_US, Downlinks, Pending, Programme
 from swarm.effects import Effect, Event, Purpose
-from swarm.large_blocks.job import SHARE, Job, session_s
+from swarm.large_blocks.job import FRAGMENT_PORT, SECOND_US, SHARE, Job, session_s
 from swarm.phy.regions import Region
 from swarm.transport.delivery import Phase
 from swarm.wire import app, offer
 from swarm.wire.lorawan import DATA_OVERHEAD
-from swarm.wire.packages import F_PORTS, Package
 
 __all__ = ["BlockSending"]
 
@@ -33,12 +32,10 @@ OFFERS = 8
 """In the first window: of nodes that lose a fifth of the frames, one in four hundred thousand hears none."""
 OFFERS_LATER = 2
 """In each window while it is sent: who joins now has missed much."""
-SECOND_US = 1_000_000
 FATE_US = 60 * SECOND_US
 """So long after its end a frame's fate is waited for."""
 RETRY_MAX_S = 60
 UNICAST_US = 60 * SECOND_US
-FRAGMENT_PORT = F_PORTS[Package.FRAGMENTATION]
 TAG = BLOCK_TAG
 
 
