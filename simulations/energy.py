@@ -14,6 +14,8 @@ from swarm.phy.energy import Currents, transmit_ma
 __all__ = ["Currents", "EnergyBook", "transmit_ma"]
 
 _DAY_US = 86_400_000_000
+_Nodes = int | NDArray[np.int64]
+"""One node, or several that do the same; each at most once."""
 
 
 class EnergyBook:
@@ -26,18 +28,20 @@ class EnergyBook:
         self._charge_ma_us = {state: np.zeros(count) for state in self.STATES}
         self._busy_us = np.zeros(count)
 
-    def uplink(self, node: int, airtime_us: int, power_dbm: float, update: bool) -> None:
-        """One frame sent; `update`: a model update had to be made first."""
-        work_us = self.currents.frame_compute_us + (self.currents.update_compute_us if update else 0)
+    def uplink(self, node: _Nodes, airtime_us: int, power_dbm: float, update: bool, frames: int = 1) -> None:
+        """So many frames sent, `airtime_us` together; `update`: a model update had to be made for each."""
+        work_us = frames * (
+            self.currents.frame_compute_us + (self.currents.update_compute_us if update else 0)
+        )
         self._spend("transmit", node, airtime_us, transmit_ma(power_dbm))
         self._spend("compute", node, work_us, self.currents.compute_ma)
 
-    def wait(self, node: int, wait_us: int) -> None:
-        """The node stayed awake with an idle radio."""
+    def wait(self, node: _Nodes, wait_us: int) -> None:
+        """The node (or each of these) stayed awake with an idle radio."""
         self._spend("wait", node, wait_us, self.currents.wait_ma)
 
-    def window(self, node: int, open_us: int) -> None:
-        """The node's receiver was on in a class A window."""
+    def window(self, node: _Nodes, open_us: int) -> None:
+        """The node's (or each one's) receiver was on in a class A window."""
         self._spend("windows", node, open_us, self.currents.receive_ma)
 
     def sensed(self, times: int) -> None:
@@ -72,6 +76,6 @@ class EnergyBook:
             for state, each in self.by_state_mj(listened_us, duration_us).items()
         }
 
-    def _spend(self, state: str, node: int, time_us: int, current_ma: float) -> None:
+    def _spend(self, state: str, node: _Nodes, time_us: int, current_ma: float) -> None:
         self._charge_ma_us[state][node] += time_us * current_ma
         self._busy_us[node] += time_us

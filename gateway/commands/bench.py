@@ -99,10 +99,11 @@ def learn(
 
 def _known() -> dict[str, dict[str, str]]:
     """Names and what they are, of tasks and of modes."""
-    from simulations.bench.modes import MODES, POLICY
+    from simulations.bench.modes import AVERAGED, MODES, POLICY
     from simulations.tasks.catalogue import TASKS
 
     modes = {mode.name: mode.about for mode in MODES.values()}
+    modes |= {name: averaged.about for name, averaged in AVERAGED.items()}
     modes[POLICY] = "what the product decides, nothing sent where nothing is to be gained"
     return {"task": {name: entry.about for name, entry in TASKS.items()}, "mode": modes}
 

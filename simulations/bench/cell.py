@@ -20,12 +20,11 @@ here, for they are sent anyway.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.energy import EnergyBook
+from simulations.bench.bill import Bill, Costs, payload_max
 from simulations.tasks.public_model import PublicModel
 from simulations.tasks.task import Samples, Task
 from swarm.config import Privacy
@@ -39,22 +38,13 @@ from swarm.federation.sums_plan import plan_of
 from swarm.model import block, layout
 from swarm.model.vector import Float64, Mirror
 from swarm.node import MaskGroup, NodeConfig, Nodes
-from swarm.phy.airtime import airtime_us
-from swarm.phy.regions import region
 from swarm.pilot.masking import divided, pair_key
 from swarm.prng import Prng
 from swarm.wire import app
 from swarm.wire.app import F_PORT_LEARNING, BlockKind, RoundMode, SumsPlan
 
-__all__ = ["LORAWAN_SIZE", "Cell", "Costs", "payload_max"]
+__all__ = ["Cell"]
 
-LORAWAN_SIZE = 13
-"""MHDR, FHDR without options, FPort and MIC."""
-BANDWIDTH_HZ = 125_000
-POWER_DBM = 14.0
-RX2_AFTER_US = 2_000_000
-"""A node is awake from the end of its uplink to the end of RX2."""
-RX_WINDOW_SYMBOLS = 8
 REPEATS = 2
 """How often a block is multicast, as in the scenarios."""
 FULL_EVERY = 4
@@ -66,28 +56,6 @@ REPAIR_REPORTS = 8
 HOUR_US, DAY_US = 3_600_000_000, 86_400_000_000
 SEEDS_WITHIN_US = 10 * POLL_US
 YEARS_S = 10 * 365 * 86_400
-
-
-def payload_max(spreading_factor: int) -> int:
-    """Application bytes of an EU868 frame at this spreading factor (7..12)."""
-    return region("EU868").payload_max(12 - spreading_factor, uplink=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What some nodes spent so far, together; `energy_mj` is the mean of one of them."""
-
-    frames: int
-    bytes_up: int
-    bytes_down: int
-    airtime_up_us: int
-    airtime_down_us: int
-    energy_mj: float
-
-    @property
-    def airtime_s(self) -> float:
-        """Up and down."""
-        return (self.airtime_up_us + self.airtime_down_us) / 1e6
 
 
 class Cell:
@@ -102,10 +70,7 @@ class Cell:
         self._loss = loss
         self._chance = prng.child("loss").numpy()
         self._now_us = DAY_US
-        self._energy = EnergyBook(task.nodes)
-        self._listened_us = np.zeros(task.nodes, np.int64)
-        self._sent = np.zeros((3, task.nodes), np.int64)  # frames, bytes, airtime in us
-        self._down = np.zeros(2, np.int64)  # bytes, airtime in us
+        self._bill = Bill(task.nodes, spreading_factor)
         self._number = 0
         self._accepted: frozenset[int] = frozenset()
         self.contexts = len(task.contexts)
@@ -238,7 +203,7 @@ class Cell:
             following_us = int(self.nodes.poll(self._now_us).min())
             for node, f_port, payload in self.nodes.outbox():
                 if f_port == F_PORT_LEARNING:
-                    self._uplink(node, len(payload))
+                    self._bill.uplink(node, len(payload))
                     if self._chance.random() >= self._loss:
                         self._receive(made, reassembly, node, payload)
 
@@ -257,7 +222,7 @@ class Cell:
                 self.nodes.poll(self._now_us + wait_us)
                 for node, f_port, payload in self.nodes.outbox():
                     message = app.decode_uplink(f_port, payload)
-                    self._uplink(node, len(payload))
+                    self._bill.uplink(node, len(payload))
                     if isinstance(message, app.Seeds) and self._chance.random() >= self._loss:
                         made.on_seeds(f"{node:016x}", node, message)
 
@@ -300,23 +265,12 @@ class Cell:
 
     # -- the air ----------------------------------------------------------------------------------
 
-    def _uplink(self, node: int, size: int) -> None:
-        spent_us = airtime_us(self.spreading_factor, BANDWIDTH_HZ, size + LORAWAN_SIZE)
-        symbol_us = (1 << self.spreading_factor) * 1_000_000 // BANDWIDTH_HZ
-        self._sent[:, node] += (1, size + LORAWAN_SIZE, spent_us)
-        self._energy.uplink(node, spent_us, POWER_DBM, update=True)
-        self._energy.wait(node, RX2_AFTER_US)
-        self._energy.window(node, 2 * RX_WINDOW_SYMBOLS * symbol_us)
-
     def _multicast(self, payload: bytes, receivers: NDArray[np.int64], *, multicast: bool = True) -> None:
         """Nodes that take no part hear blocks only: they may look at a head, and are asked for nothing.
 
         Not `multicast`: the answer to one node's report, in its receive window.
         """
-        size = len(payload) + LORAWAN_SIZE
-        spent_us = airtime_us(self.spreading_factor, BANDWIDTH_HZ, size, crc=False)
-        self._down += (size, spent_us)
-        self._listened_us[receivers] += spent_us
+        self._bill.downlink(len(payload), receivers)
         heard = self._chance.random(len(receivers)) >= self._loss
         self.nodes.rx_many(receivers[heard], self._now_us, F_PORT_LEARNING, payload, multicast=multicast)
 
@@ -342,10 +296,6 @@ class Cell:
 
     def costs(self) -> Costs:
         """All spent so far; of the nodes that take no part alone where it is them that the task judges."""
-        who = np.array(self.task.silent or range(self.task.nodes))
-        states = self._energy.by_state_mj(self._listened_us, 0)
-        energy = np.sum(list(states.values()), axis=0)[who].mean()
-        frames, bytes_up, up_us = self._sent[:, who].sum(axis=1).tolist()
         # The multicast is on the account of those who learn together.
-        bytes_down, down_us = (0, 0) if self.task.silent else self._down.tolist()
-        return Costs(frames, bytes_up, bytes_down, up_us, down_us, float(energy))
+        silent = self.task.silent
+        return self._bill.costs(silent or range(self.task.nodes), with_downlinks=not silent)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
@@ -19,10 +20,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simulations.bench.averaging import Averaging
 from simulations.bench.baselines import PUBLIC_STRENGTHS, Answers, Features, baselines, personalised
-from simulations.bench.cell import Cell, Costs
+from simulations.bench.bill import Costs
+from simulations.bench.cell import Cell
 from simulations.bench.gain import gain
-from simulations.bench.modes import DENSE, MODES, POLICY, Mode, Step, server, solver_options
+from simulations.bench.modes import (
+    AVERAGED,
+    AVERAGED_ROUNDS,
+    CHECK_EVERY,
+    DENSE,
+    MODES,
+    POLICY,
+    Mode,
+    Step,
+    server,
+    solver_options,
+)
 from simulations.tasks.catalogue import build
 from simulations.tasks.public_model import PublicModel, public_model
 from simulations.tasks.task import Task
@@ -30,7 +44,6 @@ from swarm.federation.blockwise import strategy_named
 from swarm.federation.modes import strategy_of
 from swarm.federation.strategy import Aggregator, FlowerStrategy
 from swarm.model import layout
-from swarm.model.container import inspect
 from swarm.model.vector import Float64
 from swarm.prng import Prng
 
@@ -38,6 +51,8 @@ __all__ = ["Outcome", "Row", "Setting", "learn", "prepare", "run_mode", "run_pol
 
 BASELINES = ("majority", "persistence", "rule", "public", "local_only", "public_local", "centralised")
 WITHOUT_RADIO = ("persistence", "rule", "public", "public_local", "local_only")
+COSTLY = (DENSE, *AVERAGED)
+"""What the others' airtime is compared with."""
 DEVIATIONS, LEAST_GAIN = 2.0, 0.02
 """What a gain must exceed: so many standard deviations over resampled nodes, and this much."""
 PROMISE_MARGIN = 0.05
@@ -80,7 +95,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Row:
-    """What `--json` prints; scores are means over seeds, `sd` of the score over seeds (None: one seed)."""
+    """What `--json` prints; scores are means over seeds, `sd` of the score over seeds (None: one seed).
+
+    `ratio_to_...`: airtime of that mode until it validates as well, over this one's; those named in
+    `ratio_bounds` never did on some seed, and are at least so much.
+    """
 
     task: str
     mode: str
@@ -98,8 +117,9 @@ class Row:
     bytes_per_node: float
     airtime_s: float
     ratio_to_dense: float | None
-    ratio_is_bound: bool
-    ratio_to_whole_model: float | None
+    ratio_to_average_adapters: float | None
+    ratio_to_average_all: float | None
+    ratio_bounds: list[str]
     public: float | None
     majority: float | None
     personal: float
@@ -311,6 +331,47 @@ def run_policy(setting: Setting, spreading_factor: int) -> Outcome:
     )
 
 
+@lru_cache(maxsize=2)
+def _averaged(setting: Setting, mode: str, rounds: int) -> tuple[Averaging, tuple[float, ...], float, float]:
+    """A run, its validation every `CHECK_EVERY` rounds from 0 on, and the best one's validation and test."""
+    task = setting.task
+    run = Averaging(task, setting.model, AVERAGED[mode], setting.seed)
+    curve = [task.score(run.answers(task.validation), task.validation)]
+    best = curve[0], task.score(run.answers(task.test), task.test)
+    for number in range(1, rounds + 1):
+        run.round()
+        if number % CHECK_EVERY == 0 or number == rounds:
+            curve.append(task.score(run.answers(task.validation), task.validation))
+            if curve[-1] > best[0]:
+                best = curve[-1], task.score(run.answers(task.test), task.test)
+    return run, tuple(curve), *best
+
+
+def run_averaged(setting: Setting, mode: str, spreading_factor: int, rounds: int) -> Outcome:
+    """Federated averaging beside the firmware; what each node would make of it is not known."""
+    run, curve, validation, score = _averaged(setting, mode, rounds)
+    done = [min(number * CHECK_EVERY, rounds) for number in range(len(curve))]
+    spent = [run.costs(spreading_factor, number).airtime_s for number in done]
+    return Outcome(
+        score=score,
+        validation=validation,
+        personal=math.nan,
+        served=math.nan,
+        costs=run.costs(spreading_factor),
+        accepted=False,
+        verdict="not judged: no node of ours holds it",
+        curve=tuple(zip(spent, curve, strict=True)),
+    )
+
+
+def _outcome(setting: Setting, mode: str, spreading_factor: int, rounds: int | None) -> Outcome:
+    if mode == POLICY:
+        return run_policy(setting, spreading_factor)
+    if mode in AVERAGED:
+        return run_averaged(setting, mode, spreading_factor, rounds or AVERAGED_ROUNDS)
+    return run_mode(setting, MODES[mode].lasting(rounds), spreading_factor)
+
+
 def learn(
     tasks: Sequence[str],
     modes: Sequence[str],
@@ -336,14 +397,11 @@ def learn(
             for mode in modes:
                 for factor in factors:
                     _say(on_progress, f"{name}, seed {seed}: {mode} at SF{factor}")
-                    done = (
-                        run_policy(setting, factor)
-                        if mode == POLICY
-                        else run_mode(setting, MODES[mode].lasting(rounds), factor)
-                    )
+                    done = _outcome(setting, mode, factor, rounds)
                     outcomes.setdefault((mode, factor), []).append(done)
         for (mode, factor), done_by_seed in outcomes.items():
-            yield _row(settings, mode, factor, done_by_seed, outcomes.get((DENSE, factor)))
+            others = {other: outcomes.get((other, factor), []) for other in COSTLY}
+            yield _row(settings, mode, factor, done_by_seed, others)
 
 
 def _say(on_progress: Callable[[str], None] | None, text: str) -> None:
@@ -363,17 +421,20 @@ def _ratio(outcome: Outcome, dense: Outcome) -> tuple[float, bool] | None:
     return (reached[0] if reached else dense.curve[-1][0]) / spent, not reached
 
 
-def _whole(setting: Setting) -> float:
-    """How many times larger an update is that holds every weight in int8, as plain federated averaging sends.
-
-    Computed, not run: so many times the airtime of dense_int8, if it needed as many rounds.
-    """
-    weights = sum(tensor["rows"] * tensor["cols"] for tensor in inspect(setting.model.image)["tensors"])
-    return float(weights) / setting.model.model.shape.local_size
+def _ratios(mode: str, outcomes: list[Outcome], others: list[Outcome]) -> tuple[float | None, bool]:
+    """The mean ratio over seeds, and whether it is a bound."""
+    # Where the policy fell back to what needs no radio, its score is not the airtime's.
+    pairs = [pair for pair in zip(outcomes, others, strict=False) if mode != POLICY or pair[0].accepted]
+    known = [ratio for own, other in pairs if (ratio := _ratio(own, other)) is not None]
+    return (fmean(ratio for ratio, _ in known) if known else None), any(bound for _, bound in known)
 
 
 def _row(
-    settings: list[Setting], mode: str, factor: int, outcomes: list[Outcome], dense: list[Outcome] | None
+    settings: list[Setting],
+    mode: str,
+    factor: int,
+    outcomes: list[Outcome],
+    others: dict[str, list[Outcome]],
 ) -> Row:
     first = settings[0].task
     by_name: dict[str, list[float] | None] = {}
@@ -390,10 +451,7 @@ def _row(
     gains = [score - other for score, other in zip(scores, floor, strict=True)]
     central = by_name["centralised"] or [math.nan] * len(scores)
     count = fmean(setting.task.nodes for setting in settings)
-    pairs = list(zip(outcomes, dense or (), strict=False))
-    # Where the policy fell back to what needs no radio, its score is not the airtime's.
-    ratios = [_ratio(own, other) for own, other in pairs if mode != POLICY or own.accepted]
-    known = [ratio for ratio in ratios if ratio is not None]
+    ratios = {name: _ratios(mode, outcomes, own) for name, own in others.items()}
     costs = [outcome.costs for outcome in outcomes]
     return Row(
         task=first.name,
@@ -407,9 +465,8 @@ def _row(
         frames_per_node=fmean(cost.frames for cost in costs) / count,
         bytes_per_node=fmean(cost.bytes_up for cost in costs) / count,
         airtime_s=fmean(cost.airtime_s for cost in costs),
-        ratio_to_dense=fmean(ratio for ratio, _ in known) if known else None,
-        ratio_is_bound=any(bound for _, bound in known),
-        ratio_to_whole_model=fmean(ratio for ratio, _ in known) * _whole(settings[0]) if known else None,
+        **{f"ratio_to_{name.removesuffix('_int8')}": ratio for name, (ratio, _) in ratios.items()},
+        ratio_bounds=[name for name, (_, bound) in ratios.items() if bound],
         personal=fmean(outcome.personal for outcome in outcomes),
         served=fmean(outcome.served for outcome in outcomes),
         relative=fmean(score / own for score, own in zip(scores, central, strict=True)),

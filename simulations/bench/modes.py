@@ -12,7 +12,10 @@ from swarm.federation.reply import PER_BLOCK
 from swarm.federation.strategy import DEFAULT_OPTIONS, PROTOTYPES, OptionValue, option_names
 from swarm.wire.app import RoundMode
 
-__all__ = ["DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Mode", "Step", "server", "solver_options"]
+__all__ = [
+    "AVERAGED", "AVERAGED_ROUNDS", "CHECK_EVERY", "DENSE", "MODES", "POLICY", "VALIDATION_SEEDS", "Averaged",
+    "Mode", "Step", "server", "solver_options",
+]  # fmt: skip
 
 _ABOUT_CLEAR = "the sums of masked_sums in the clear and exact, nothing on the air up: what masks cost"
 
@@ -57,11 +60,14 @@ class Mode:
         return replace(self, steps=tuple(steps))
 
 
+CHECK_EVERY = 5
+"""Rounds between two looks at validation rows."""
+
 _PROTOTYPES = Step(RoundMode.PROTOTYPES, frames=1)
 _FEATURES = Step(RoundMode.FEATURES, frames=1)
 _SUMS = Step(RoundMode.MASKED_SUMS, frames=1)
 _BLOCKS = Step(RoundMode.BLOCKS, frames=3, strategy="FedAvg" + PER_BLOCK)
-_SIGNS = Step(RoundMode.TOP_K_SIGN, frames=3, per_round=100, check_every=5, strategy="FedAvg")
+_SIGNS = Step(RoundMode.TOP_K_SIGN, frames=3, per_round=100, check_every=CHECK_EVERY, strategy="FedAvg")
 _ROUNDS = replace(_SIGNS, rounds=60)
 
 MODES: dict[str, Mode] = {
@@ -88,6 +94,33 @@ MODES: dict[str, Mode] = {
     )
 }
 DENSE = "dense_int8"
+
+
+@dataclass(frozen=True, slots=True)
+class Averaged:
+    """Federated averaging outside the firmware (`simulations.bench.averaging`): every weight, or adapters.
+
+    Step sizes of the nodes' gradients and of the server's Adam.
+    """
+
+    about: str
+    whole: bool
+    node_rate: float
+    server_rate: float
+
+
+AVERAGED = {
+    "average_adapters": Averaged(
+        "adapters in every expert, gate and heads in int8, 60 rounds of 100 nodes, FedAdam; no firmware",
+        whole=False,
+        node_rate=0.3,
+        server_rate=0.02,
+    ),
+    "average_all": Averaged(
+        "every weight in int8, else the same", whole=True, node_rate=0.1, server_rate=0.02
+    ),
+}
+AVERAGED_ROUNDS = 60
 
 _GENERAL: dict[str, OptionValue] = {
     "gain_min": 0.0,

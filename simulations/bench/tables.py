@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from simulations.bench.learn import Row
+from simulations.bench.learn import COSTLY, Row
 
 __all__ = ["markdown", "plain", "show", "write"]
 
@@ -38,8 +38,11 @@ _COLUMNS = (
     ("airtime_s", "airtime s"),
     ("energy_mj_per_node", "mJ/node"),
     ("ratio_to_dense", "dense x"),
+    ("ratio_to_average_adapters", "adapters x"),
+    ("ratio_to_average_all", "all x"),
 )
 """Fields and headings of a task's table."""
+_RATIOS = {f"ratio_to_{name.removesuffix('_int8')}": name for name in COSTLY}
 
 
 def plain(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -57,8 +60,8 @@ def _cell(row: Row, name: str) -> str:
     value = getattr(row, name)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
-    if name == "ratio_to_dense":
-        return f"{'> ' if row.ratio_is_bound else ''}{_short(value)}"
+    if name in _RATIOS:
+        return f"{'> ' if _RATIOS[name] in row.ratio_bounds else ''}{_short(value)}"
     if name == "score" and row.sd is not None:
         return f"{value:.3f} ± {row.sd:.3f}"
     if isinstance(value, float):

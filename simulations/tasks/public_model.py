@@ -42,7 +42,10 @@ FOLDS = 3
 
 @dataclass(frozen=True, eq=False)
 class PublicModel:
-    """See the module; `model` is the engine's view of `image`, `known` the contexts with an own head."""
+    """See the module; `model` is the engine's view of `image`, `known` the contexts with an own head.
+
+    `trunk` and `project` are what the container was written from, in float.
+    """
 
     image: bytes
     model: Model
@@ -51,6 +54,8 @@ class PublicModel:
     known: tuple[int, ...]
     expected: float
     prior: PriorMeans
+    trunk: Trunk
+    project: Linear
 
     def encode(self, x: F32) -> NDArray[np.int8]:
         """Inputs float32[n, features] as the int8 that nodes read."""
@@ -92,6 +97,8 @@ def public_model(task: Task, seed: int) -> PublicModel:
         known=fitted.known,
         expected=promise,
         prior=_prior_means(task, fitted.priors),
+        trunk=fitted.trunk,
+        project=fitted.project,
     )
 
 
@@ -105,6 +112,8 @@ class _Fitted:
     heads: dict[int | None, F64]
     priors: dict[int, Prior]
     z: F32
+    trunk: Trunk
+    project: Linear
 
 
 def _fitted(
@@ -120,7 +129,7 @@ def _fitted(
     heads = _heads(z[used], rows, classes, known)
     priors = {context: _prior(z[used], rows, context, classes) for context in known}
     image = write(_float_model(trunk, project, heads, priors))
-    return _Fitted(image, Model(image), known, heads, priors, z)
+    return _Fitted(image, Model(image), known, heads, priors, z, trunk, project)
 
 
 def _promise(task: Task, inputs: F32, encoded: NDArray[np.int8], steps: int, prng: Prng) -> float:

@@ -25,7 +25,10 @@ from swarm.model import layout
 from swarm.model.container import Linear, quantise_rows
 from swarm.prng import Prng
 
-__all__ = ["CAP", "EXPERTS", "Trunk", "class_weights", "softmax", "train_trunk"]
+__all__ = [
+    "CAP", "EXPERTS", "Pass", "Trunk", "as_stored", "backward", "class_weights", "forward", "softmax",
+    "train_trunk",
+]  # fmt: skip
 
 F32 = NDArray[np.float32]
 UInt8 = NDArray[np.uint8]
@@ -52,7 +55,7 @@ class Trunk:
 
     def hidden(self, x: F32) -> F32:
         """The hidden vectors float32[n, 64] of inputs [n, features], as the engine would have them."""
-        return _forward(_rounded(self.weights), x).h
+        return forward(as_stored(self.weights), x).h
 
     def linear(self, name: str, expert: int | None = None) -> Linear:
         """One layer for the container's writer."""
@@ -62,7 +65,7 @@ class Trunk:
 
 
 @dataclass(slots=True)
-class _Pass:
+class Pass:
     """What the backward pass needs of a forward one."""
 
     x: F32
@@ -107,17 +110,18 @@ def _start(features: int, heads: int, classes: int, rng: np.random.Generator) ->
     return weights | biases
 
 
-def _rounded(weights: dict[str, F32]) -> dict[str, F32]:
+def as_stored(weights: dict[str, F32]) -> dict[str, F32]:
     """The weights as the container stores them."""
-    rounded = dict(weights)
+    stored = dict(weights)
     for name, bits in (("dense", 4), ("shared", 4), ("gate", 8), ("experts", 4)):
         rows = weights[name].reshape(-1, weights[name].shape[-1])
         integers, step = quantise_rows(rows.astype(np.float64), bits)
-        rounded[name] = (integers * step[:, None]).astype(np.float32).reshape(weights[name].shape)
-    return rounded
+        stored[name] = (integers * step[:, None]).astype(np.float32).reshape(weights[name].shape)
+    return stored
 
 
-def _forward(w: dict[str, F32], x: F32) -> _Pass:
+def forward(w: dict[str, F32], x: F32) -> Pass:
+    """The trunk by these weights on inputs [n, features]."""
     h0 = np.clip(x @ w["dense"].T + w["dense_bias"], 0.0, CAP)
     shared = np.clip(h0 @ w["shared"].T + w["shared_bias"], 0.0, CAP)
     logits = h0 @ w["gate"].T + w["gate_bias"]
@@ -126,7 +130,7 @@ def _forward(w: dict[str, F32], x: F32) -> _Pass:
     np.put_along_axis(gains, best, softmax(np.take_along_axis(logits, best, axis=1)), axis=1)
     experts = np.clip(h0 @ w["experts"].transpose(0, 2, 1) + w["experts_bias"][:, None], 0.0, CAP)
     h = np.clip(h0 + shared + np.einsum("ne,enh->nh", gains, experts), 0.0, CAP)
-    return _Pass(x, h0, shared, logits, gains, experts, np.asarray(h, dtype=np.float32))
+    return Pass(x, h0, shared, logits, gains, experts, np.asarray(h, dtype=np.float32))
 
 
 def _alive(values: F32) -> F32:
@@ -134,7 +138,7 @@ def _alive(values: F32) -> F32:
     return np.asarray((values > 0.0) & (values < CAP), dtype=np.float32)
 
 
-def _backward(w: dict[str, F32], done: _Pass, slope: F32) -> dict[str, F32]:
+def backward(w: dict[str, F32], done: Pass, slope: F32) -> dict[str, F32]:
     """Gradients of all weights, given that of h [n, 64]."""
     gradient: dict[str, F32] = {}
     slope = np.asarray(slope * (done.h < CAP), dtype=np.float32)
@@ -213,15 +217,15 @@ def train_trunk(
     square = {name: np.zeros_like(value) for name, value in w.items()}
     for step in range(steps):
         rows = rng.integers(0, len(x), BATCH)
-        rounded = _rounded(w)
-        done = _forward(rounded, x[rows])
+        stored = as_stored(w)
+        done = forward(stored, x[rows])
         kept: F32 = (rng.random(done.h.shape, dtype=np.float32) >= DROPOUT).astype(np.float32)
         kept /= np.float32(1.0 - DROPOUT)
         gradient: dict[str, F32] = {}
-        slope = _loss_slope(rounded, done.h * kept, label[rows], head[rows], weight[rows], gradient)
+        slope = _loss_slope(stored, done.h * kept, label[rows], head[rows], weight[rows], gradient)
         if recall > 0.0:
-            slope += _recall_slope(rounded, done.h * kept, x[rows], recall, gradient)
-        gradient |= _backward(rounded, done, slope * kept)
+            slope += _recall_slope(stored, done.h * kept, x[rows], recall, gradient)
+        gradient |= backward(stored, done, slope * kept)
         warm = min(1.0, (step + 1) / (0.1 * steps))
         rate = RATE * warm * 0.5 * (1.0 + np.cos(np.pi * step / steps))
         for name in w:

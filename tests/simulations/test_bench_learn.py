@@ -11,7 +11,8 @@ import pytest
 from gateway import cli
 from simulations.bench import tables
 from simulations.bench.baselines import Features, baselines, said_by
-from simulations.bench.cell import LORAWAN_SIZE, Cell, payload_max
+from simulations.bench.bill import LORAWAN_SIZE, payload_max
+from simulations.bench.cell import Cell
 from simulations.bench.gain import gain
 from simulations.bench.learn import learn, prepare, run_mode, run_policy
 from simulations.bench.modes import DENSE, MODES, POLICY, solver_options
@@ -187,9 +188,12 @@ def test_a_new_kind_of_fault_travels_in_one_frame() -> None:
 
 
 def test_rows_have_the_promised_fields_and_a_ratio(setting) -> None:
-    rows = list(learn(["agri"], ["prototypes", DENSE, POLICY], [12], nodes=24, seeds=[1, 2]))
-    assert [row.mode for row in rows] == ["prototypes", DENSE, POLICY]
+    modes = ["prototypes", DENSE, "average_all", POLICY]
+    rows = list(learn(["agri"], modes, [12], nodes=24, seeds=[1, 2], rounds=20))
+    assert [row.mode for row in rows] == modes
     document = tables.plain(rows)
+    assert document[2]["served"] is None and document[2]["ratio_to_average_all"] <= 1.0
+    assert all(row["ratio_to_average_adapters"] is None for row in document)  # was not run
     assert all(row.keys() >= FIELDS for row in document)
     assert document[0]["sd"] is not None and "ratio_to_dense" in document[0]
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -25,7 +25,7 @@ def test_the_trunk_s_gradients_are_those_of_finite_differences() -> None:
     weight = rng.uniform(0.5, 1.5, 9)
 
     def loss() -> float:
-        done = trunks._forward(w, x)
+        done = trunks.forward(w, x)
         h = done.h.astype(np.float64)
         total = 0.0
         for i in range(9):
@@ -36,9 +36,9 @@ def test_the_trunk_s_gradients_are_those_of_finite_differences() -> None:
         return total + trunks.BALANCE * trunks.EXPERTS * float(np.square(balance).sum())
 
     gradient: dict[str, np.ndarray] = {}
-    done = trunks._forward(w, x)
+    done = trunks.forward(w, x)
     slope = trunks._loss_slope(w, done.h, label, head, weight, gradient)
-    gradient |= trunks._backward(w, done, slope)
+    gradient |= trunks.backward(w, done, slope)
     for name in ("dense", "shared", "gate", "experts", "heads", "dense_bias", "experts_bias", "heads_bias"):
         flat = w[name].reshape(-1)
         for at in rng.integers(0, flat.size, 6):
