@@ -88,7 +88,7 @@ MODES: dict[str, Mode] = {
         ),
         Mode(
             "dense_int8",
-            "everything in int8, 60 rounds of about 100 nodes, from the shipped heads: what others do",
+            "the adapter and the head in int8, 60 rounds of about 100 nodes, from the shipped heads",
             (replace(_ROUNDS, kind=RoundMode.DENSE_INT8),),
         ),
     )
