@@ -117,7 +117,7 @@ AVERAGED = {
         server_rate=0.02,
     ),
     "average_all": Averaged(
-        "every weight in int8, else the same", whole=True, node_rate=0.1, server_rate=0.02
+        "every weight in int8, else the same", whole=True, node_rate=0.1, server_rate=0.03
     ),
 }
 AVERAGED_ROUNDS = 60
