@@ -87,6 +87,7 @@ void swn_host_trust(swn_host_t *host, uint32_t index, const uint8_t *signer, con
 int swn_host_link(swn_host_t *host);
 int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config, int64_t now_us);
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
+int swn_host_install(swn_host_t *host, uint32_t index, int64_t now_us);
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi,
                     const uint8_t *humidity_half, const uint16_t *rain_tenth, uint8_t hour, uint8_t *closed);

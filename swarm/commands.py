@@ -150,12 +150,14 @@ class SendBlock:
     """Deliver a large block (1..`BLOCK_MAX` B, its signature last) to `nodes` (DevEUIs), or to all.
 
     `loss` (0..0.9) is the share of frames that nodes are expected to lose, `version` (1, 2) that of TS004.
+    `alone`: each of them by unicast, so that nobody else takes it; an OFFER is for all that hear it.
     """
 
     block: bytes = field(repr=False)
     nodes: tuple[str, ...] | None = None
     loss: float = 0.2
     version: int = 2
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

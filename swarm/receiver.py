@@ -57,6 +57,12 @@ class Receivers:
         size = max(0, self._slot(index).stored.size - SIGNATURE_SIZE)
         return bytes(ffi.buffer(self._slot(index).flash.bytes, size))
 
+    def install(self, index: int, now_us: int) -> bool:
+        """The board of node `index` runs what lies verified in its flash, if that is the running model with
+        other experts; whether it began to."""
+        self._slot(index)
+        return bool(lib.swn_host_install(self._host, index, now_us))
+
     def refuse(self, index: int, descriptor: bytes) -> None:
         """The board of node `index` wants no block with this descriptor (4 B)."""
         ffi.memmove(self._slot(index).flash.unwanted, descriptor, 4)

@@ -9,6 +9,7 @@
 #define SECOND_US ((int64_t)1000000)
 
 enum { EXPERTS_EVERY = 7, EXPERTS_FIRST_S = 3600, SEEN_MAX = 60000 };
+enum { CHANGE_TOLD = 3, CHANGE_FIRST_S = 60, CHANGE_AGAIN_S = 600 }; /* an uplink may be lost, and a week is long */
 
 static uint8_t best_of(const swn_node_t *node, const uint8_t *probabilities)
 {
@@ -200,6 +201,21 @@ void swn_send_experts(swn_node_t *node, int64_t now_us)
     message.seen = node->experience.seen;
     size = swn_frame_experts(&message, frame, sizeof frame);
     if (size > node->config.payload_max || swn_transmit(node, now_us, SWN_PORT_STATUS, frame, size)) {
-        node->experience.due_us = now_us + (int64_t)node->config.status_period_s * EXPERTS_EVERY * SECOND_US;
+        const int64_t period_s = (int64_t)node->config.status_period_s * EXPERTS_EVERY;
+
+        node->experience.tells = (uint8_t)(node->experience.tells > 0 ? node->experience.tells - 1 : 0);
+        node->experience.due_us = now_us + (node->experience.tells > 0 ? CHANGE_AGAIN_S : period_s) * SECOND_US;
+        if (node->experience.tells > 0) { /* two that changed at once must not meet again */
+            node->experience.due_us += swn_random_us(node, CHANGE_AGAIN_S * 1000u);
+        }
+    }
+}
+
+void swn_take_up(swn_node_t *node, int64_t now_us, const swn_model_t *model)
+{
+    node->config.model = model;
+    if (swn_model_experts(model) > 0 && swn_model_can_ask(model)) {
+        node->experience.tells = CHANGE_TOLD;
+        node->experience.due_us = now_us + swn_random_us(node, CHANGE_FIRST_S * 1000u);
     }
 }

@@ -56,6 +56,7 @@ typedef struct swn_ask {
 typedef struct swn_experience {
     int64_t due_us; /* of the next EXPERTS; SWN_NEVER_US: the node holds all, or is not asked to say */
     uint16_t seen[SWN_EXPERTS_MAX];
+    uint8_t tells;  /* EXPERTS that are still to be sent soon: what the node holds has changed */
 } swn_experience_t;
 
 #endif

@@ -336,3 +336,34 @@ swn_status_t swn_model_open(swn_model_t *view, const uint8_t *image, size_t size
     }
     return status;
 }
+
+/* All of a record but where its bytes lie. */
+static int is_same_tensor(const tensor_t *a, const tensor_t *b)
+{
+    return a->type == b->type && a->role == b->role && a->rows == b->rows && a->cols == b->cols &&
+           a->fragment == b->fragment && a->context == b->context && a->shift == b->shift;
+}
+
+uint8_t swn_model_is_same(const swn_model_t *view, const swn_model_t *other)
+{
+    if (view->generation != other->generation || view->n_ops != other->n_ops ||
+        view->n_tensors != other->n_tensors || view->n_fragments != other->n_fragments ||
+        memcmp(view->ops, other->ops, view->n_ops * (size_t)OP_SIZE) != 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        const tensor_t a = read_tensor(view, i);
+        const tensor_t b = read_tensor(other, i);
+        if (!is_same_tensor(&a, &b)) {
+            return 0;
+        }
+    }
+    for (size_t i = 0; i < view->n_fragments; i++) {
+        const fragment_t a = read_fragment(view, i);
+        const fragment_t b = read_fragment(other, i);
+        if (a.kind != b.kind || a.length != b.length || a.crc32 != b.crc32) {
+            return 0;
+        }
+    }
+    return 1;
+}

@@ -101,6 +101,10 @@ uint8_t swn_features_to_hidden(const swn_model_t *view, const int8_t *x,
 /* The same, telling all of the gate's choice. */
 uint8_t swn_route(const swn_model_t *view, const int8_t *x, int8_t hidden[SWN_HIDDEN], swn_routing_t *routing);
 
+/* Whether both are one model, whichever experts each of them has: same generation, program, shapes, and the same bytes
+ * of every fragment (by its CRC, which a remote one has too). Vectors of one mean the same to the other. */
+uint8_t swn_model_is_same(const swn_model_t *view, const swn_model_t *other);
+
 /* Whether what a remote expert would add can be added later: the experts are the last step before the hidden vector,
  * one gate chooses them, they are 64 x 64 and at most SWN_EXPERTS_MAX. */
 uint8_t swn_model_can_ask(const swn_model_t *view);

@@ -258,6 +258,11 @@ void swn_set_payload_max(swn_node_t *node, uint8_t payload_max);
 /* After swn_init(): what nvm_write was given before the reset. 0 when it is not of this version. */
 uint8_t swn_recall(swn_node_t *node, uint8_t key, const void *data, size_t size);
 
+/* The board has the model with other experts, swn_model_is_same() as the one that runs: the node goes on with that one,
+ * keeps all that it learned, and says three times within half an hour which experts it holds. From now on `model` is used; the
+ * old image is free. */
+void swn_take_up(swn_node_t *node, int64_t now_us, const swn_model_t *model);
+
 /* The node's own parts ----------------------------------------------------------------------------- */
 
 /* 1 when the port took the message; otherwise nothing is tried before busy_until_us. */

@@ -9,7 +9,8 @@
 #define DAY_US (86400 * SECOND_US)
 #define NEAR_US (2 * SECOND_US)
 
-enum { ANSWER_LIFE_S = 600, ASK_MORE_S = 10, DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
+enum { ANSWER_LIFE_S = 600, ASK_MORE_S = 10, ASK_AGAIN_S = 30, ASKS_MAX = 3 };
+enum { DESCRIPTOR_SIZE = 4, HALF_GENERATIONS = 0x8000 };
 
 uint8_t swn_receive_is_set(const swn_receive_t *receive)
 {
@@ -163,6 +164,7 @@ static void opened(swn_node_t *node, int64_t now_us)
     swn_receive_t *receive = node->config.receive;
 
     receive->tells = 0;
+    receive->asks = 0;
     receive->answer.size = 0;
     if (swn_erasure_missing(&receive->transport.erasure) == 0) {
         receive->state = SWN_WHOLE_AND_VERIFIED;
@@ -279,6 +281,10 @@ static void judge(swn_node_t *node, int64_t now_us)
         receive->forged_until_us = node->listen.session.until_us;
         node->refused++;
     }
+    if (receive->asks > 0) { /* it would ask for more */
+        receive->asks = 0;
+        receive->answer.size = 0;
+    }
     plan_telling(node, now_us);
     close_session(node, now_us);
     swn_listen_update(node, now_us);
@@ -288,6 +294,7 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
 {
     swn_receive_t *receive = node->config.receive;
     swn_transport_answer_t answer;
+    uint8_t asks = 0;
 
     if (!takes_blocks(node)) {
         return 0;
@@ -314,6 +321,7 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
         if (!multicast) { /* who helps this node alone can send the next one behind its uplink */
             swn_transport_tell(&receive->transport, &answer);
             answer.delay_us = (uint32_t)(ASK_MORE_S * SECOND_US + swn_random_us(node, ASK_MORE_S * 1000u));
+            asks = ASKS_MAX;
         }
         break;
     case SWN_TRANSPORT_NOTHING:
@@ -321,6 +329,7 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
     }
     if (answer.size > 0) { /* the newest one says it all */
         receive->answer = answer;
+        receive->asks = asks;
         receive->answer_due_us = now_us + answer.delay_us;
         receive->answer_until_us = receive->answer_due_us + ANSWER_LIFE_S * SECOND_US;
     }
@@ -338,7 +347,16 @@ static void send_answer(swn_node_t *node, int64_t now_us)
         receive->answer.size = 0;
     } else if (receive->answer_due_us <= now_us && node->busy_until_us <= now_us &&
                swn_transmit(node, now_us, SWN_PORT_TRANSPORT, receive->answer.data, receive->answer.size)) {
-        receive->answer.size = 0;
+        /* 30 s, then twice and four times that, and as much again at random: who sends may have had no airtime. */
+        const uint32_t wait_s = (uint32_t)ASK_AGAIN_S << (ASKS_MAX - receive->asks);
+
+        if (receive->asks == 0) {
+            receive->answer.size = 0;
+            return;
+        }
+        receive->asks--;
+        receive->answer_due_us = now_us + wait_s * SECOND_US + swn_random_us(node, wait_s * 1000u);
+        receive->answer_until_us = receive->answer_due_us + ANSWER_LIFE_S * SECOND_US;
     }
 }
 

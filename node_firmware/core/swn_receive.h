@@ -8,7 +8,7 @@
  * runs. Then it is SWN_WHOLE_AND_VERIFIED and written down in SWN_NVM_STORED. Anything else is SWN_FORGED: dropped, counted
  * in `refused`, and told as a wrong MIC. Either way the node says so by itself, SWN_WHOLE_TOLD times, for it closes its
  * receiver and hears no more polls. A node that is helped by unicast says its status behind each fragment, so that the
- * next one can follow. Nothing is installed while the node runs: the board does that at its next restart.
+ * next one can follow, and again when none does: one of the two frames was lost. Nothing is installed while the node runs: the board does that at its next restart.
  *
  * An OFFER is not signed: whoever has the group's key may open a session, spoil one, or make receivers listen. What that
  * costs is bounded: SWN_SESSIONS_A_DAY sessions, each one erasing of the flash, and SWN_SESSION_DAY_S of listening in any
@@ -64,6 +64,7 @@ typedef struct swn_receive {
     int64_t day_us;                /* the first session of the day in which are counted: */
     int64_t day_listened_us;       /* without the running session */
     uint8_t day_sessions;
+    uint8_t asks;                  /* so often the answer is still repeated, unless a fragment comes */
     uint8_t tells;                 /* to be sent: the block is whole */
     uint8_t state;                 /* swn_receive_state_t */
 } swn_receive_t;

@@ -4,6 +4,7 @@ Theory of operation.  Virtual time, one gateway without faults of its own.  A fr
 of its channel and data rate overlaps it, when the gateway transmits meanwhile, or by chance.  A class A node
 hears a downlink that begins when and where one of its receive windows opens; a node whose receiver is always
 on hears all on its RX2 channel when it does not send.  Everything that was on the air is in `log`.
+Boards with a flash run a verified container at once where it is their model with other experts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from swarm.commands import AddNode
+from swarm.commands import AddNode, Command
 from swarm.config import SwarmConfig
 from swarm.coordinator import Coordinator
 from swarm.effects import Effect, Event, Row, RxFrame, Store, Transmit, TxAck
@@ -20,7 +21,9 @@ from swarm.mac.device import AbpIdentity, Delivered, EndDevice, RxWindow, Uplink
 from swarm.node import ALWAYS_ON, NodeConfig, Nodes
 from swarm.phy.regions import region
 from swarm.prng import Prng
+from swarm.receiver import Receivers
 from swarm.registry import Refused
+from swarm.security.signatures import SigningKey
 
 __all__ = ["AskingCell", "OnAir", "dev_eui"]
 
@@ -73,12 +76,15 @@ class AskingCell:
         gateway_model: bytes | None = None,
         loss: float = 0.0,
         start_us: int = 0,
+        flash_size: int = 0,
+        signing_key: SigningKey | None = None,
     ) -> None:
         """`gateway_model`: the gateway's image where it is not the nodes'; `loss`: share of frames lost each
-        way."""
+        way; `flash_size`: bytes that each node has for large blocks, signed with `signing_key`."""
         self.now_us = start_us
         self.region = region(config.region)
-        self.nodes = Nodes(len(configs), configs, model, now_us=start_us)
+        self.nodes = Nodes(len(configs), configs, model, now_us=start_us, flash_size=flash_size)
+        self.receivers = Receivers(self.nodes)
         self.devices = [_device(self.region.name, i, rate, seed) for i, rate in enumerate(data_rates)]
         self.always_on = [bool(each.flags & ALWAYS_ON) for each in configs]
         self.log: list[OnAir] = []
@@ -90,6 +96,7 @@ class AskingCell:
         """What a node sends instead of what its firmware wanted to."""
         self._model = model if gateway_model is None else gateway_model
         self._config = config
+        self._signing_key = signing_key
         self._loss = loss
         self._dice = Prng(seed).child("asking-cell").numpy()
         self._heap: list[tuple[int, int, Callable[[int], None]]] = []
@@ -99,7 +106,7 @@ class AskingCell:
         self._windows: dict[int, tuple[RxWindow, RxWindow]] = {}
         self._wake_us = [start_us] * len(configs)
         self._poll_us: int | None = None
-        self.core = Coordinator(config, {}, self._model)
+        self.core = Coordinator(config, {}, self._model, signing_key)
         self._perform(self.core.on_gateway(start_us, GATEWAY_ID))
         for node in range(len(configs)):
             added = self.core.on_command(start_us, _add_node(node))
@@ -133,9 +140,17 @@ class AskingCell:
     def restart_gateway(self) -> None:
         """Build the core again from its rows."""
         rows = {table: {key: dict(row) for key, row in kept.items()} for table, kept in self.rows.items()}
-        self.core = Coordinator(self._config, rows, self._model)
+        self.core = Coordinator(self._config, rows, self._model, self._signing_key)
         self._perform(self.core.on_gateway(self.now_us, GATEWAY_ID))
         self._schedule_poll()
+
+    def command(self, command: Command) -> list[Effect] | Refused:
+        """An operator's command, carried out."""
+        effects = self.core.on_command(self.now_us, command)
+        if not isinstance(effects, Refused):
+            self._perform(effects)
+            self._schedule_poll()
+        return effects
 
     def told(self, kind: str) -> list[Event]:
         """The events of one kind."""
@@ -244,6 +259,7 @@ class AskingCell:
             kind, size = result.payload[0], len(result.payload)
             self.log.append(OnAir(node, False, result.f_port, kind, size, transmit.at_us, now_us, True))
             self.nodes.rx(node, now_us, result.f_port, result.payload, snr_db=8.0)
+            self.receivers.install(node, now_us)
             self.poll(node)
         elif not heard:
             size = len(transmit.payload) - 13

@@ -308,8 +308,13 @@ class Blocks:
             "minimum_us": 0
             if group is None or not job.grouped
             else job.minimum_us(self._region, group.data_rate),
-            "behind_server": len(delivery.alone),
+            "alone": len(delivery.alone),
+            "behind_server": sum(map(self._is_served, delivery.alone)),
         }
+
+    def _is_served(self, dev_eui: str) -> bool:
+        entry = self._registry.get(dev_eui)
+        return entry is not None and entry.behind_server
 
     def listing(self) -> list[dict[str, Any]]:
         """Those of the past, oldest first, then the present one, then those that wait."""

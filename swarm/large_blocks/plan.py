@@ -18,7 +18,7 @@ from swarm.transport.group_setup import GroupSetup
 from swarm.wire import fragmentation as ts004
 from swarm.wire.lorawan import DATA_OVERHEAD
 
-__all__ = ["BlockPlanner"]
+__all__ = ["BlockPlanner", "descriptor", "unicast_room"]
 
 ACK_DELAY_MAX = 6
 ANSWER_LOAD = 0.3
@@ -52,10 +52,10 @@ class BlockPlanner:
         chosen = self._chosen(command, group)
         if isinstance(chosen, Refused):
             return chosen
-        room = self._piece_max(chosen, group)
+        grouped = [] if command.alone else [entry for entry in chosen if self._hears(entry, group)]
+        room = self._piece_max(chosen, grouped, group)
         if isinstance(room, Refused):
             return room
-        grouped = [entry for entry in chosen if self._hears(entry, group)]
         keys = {entry.record.dev_eui: entry.record.gen_app_key for entry in chosen}
         setups = {
             entry.record.dev_eui: GroupSetup(key)
@@ -63,7 +63,8 @@ class BlockPlanner:
             if (key := entry.record.gen_app_key) is not None
         }
         own = [dev_eui for dev_eui, key in keys.items() if key is None]
-        alone = [entry.record.dev_eui for entry in chosen if not self._hears(entry, group)]
+        heard = {entry.record.dev_eui for entry in grouped}
+        alone = [dev_eui for dev_eui in keys if dev_eui not in heard]
         pieces = math.ceil(len(command.block) / room)
         # A network server may say it too late that the group sends: then all of it is repaired.
         repair_max = 2 * pieces if any(entry.behind_server for entry in grouped) else 0
@@ -105,11 +106,15 @@ class BlockPlanner:
         can_seal = group is not None and group.mc_key is not None and entry.record.gen_app_key is not None
         return self._lets_in and can_seal
 
-    def _piece_max(self, chosen: Sequence[Entry], group: MulticastGroup | None) -> int | Refused:
+    def _piece_max(
+        self, chosen: Sequence[Entry], grouped: Sequence[Entry], group: MulticastGroup | None
+    ) -> int | Refused:
         """The longest piece (bytes) that reaches all of them."""
         region = self._region
-        rooms = [_unicast_room(region, entry) for entry in chosen if entry.behind_server]
-        if any(self._hears(entry, group) for entry in chosen):
+        rooms = [
+            unicast_room(region, entry) for entry in chosen if entry.behind_server or entry not in grouped
+        ]
+        if grouped:
             assert group is not None
             rooms.append(region.payload_max(group.data_rate, uplink=False))
         room = min(rooms) - ts004.DATA_HEADER_SIZE
@@ -148,7 +153,7 @@ class BlockPlanner:
                 entries.append(entry)
         if not 1 <= len(entries) <= NODES_MAX:
             return Refused(f"a block goes to 1 to {NODES_MAX} nodes that have joined, not {len(entries)}")
-        grouped = [entry for entry in entries if self._hears(entry, group)]
+        grouped = [entry for entry in entries if not command.alone and self._hears(entry, group)]
         if grouped and group is None:
             return Refused(
                 "there is no multicast group yet; import the nodes that were provisioned, or a group file"
@@ -189,8 +194,8 @@ class BlockPlanner:
         return None if entry is None else entry.record.gen_app_key
 
 
-def _unicast_room(region: Region, entry: Entry) -> int:
-    """The longest payload (bytes) that a server can send to this node in RX1, as it was last heard; one data
+def unicast_room(region: Region, entry: Entry) -> int:
+    """The longest payload (bytes) that this node can be sent in RX1, as it was last heard; one data
     rate slower, for that may change on the way.  Before it was heard: in RX2."""
     heard = entry.status.data_rate
     slower = -1 if heard is None else heard - 1

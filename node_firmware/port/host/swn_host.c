@@ -30,7 +30,7 @@ uint64_t swn_host_size(uint32_t count, uint64_t image_size, uint32_t flash_size)
     return aligned(sizeof(swn_host_t)) + aligned(image_size) + aligned(count * (uint64_t)sizeof(swn_node_t)) +
            aligned(count * (uint64_t)sizeof(swn_host_slot_t)) + aligned(count) +
            aligned(outbox_max(count) * (uint64_t)sizeof(swn_sent_t)) +
-           aligned(listens_max(count) * (uint64_t)sizeof(swn_listening_t)) + aligned(count * aligned(flash_size)) +
+           aligned(listens_max(count) * (uint64_t)sizeof(swn_listening_t)) + 2u * aligned(count * aligned(flash_size)) +
            aligned(count * lost_size(flash_size));
 }
 
@@ -132,7 +132,7 @@ static void link_node(swn_host_t *host, uint32_t index)
     slot->port.nvm_write = host_nvm;
     slot->port.verify = host_verify;
     node->port = &slot->port;
-    node->config.model = &slot->model;
+    node->config.model = slot->installed_size > 0 ? &slot->installed : &slot->model;
     node->config.mask = slot->mask.size > 0 ? &slot->mask : NULL;
     node->config.signer = slot->has_signer ? slot->signer : NULL;
     node->config.receive = host->flash_size > 0 ? &slot->receive : NULL;
@@ -159,6 +159,7 @@ static void lay_out(swn_host_t *host)
     host->outbox = take(&next, host->outbox_max * (uint64_t)sizeof(swn_sent_t));
     host->listens = take(&next, host->listens_max * (uint64_t)sizeof(swn_listening_t));
     host->flash = take(&next, host->count * aligned(host->flash_size));
+    host->installed = take(&next, host->count * aligned(host->flash_size));
     host->lost_pieces = take(&next, host->count * lost_size(host->flash_size));
     for (i = 0; i < host->count; i++) {
         link_node(host, i);
@@ -186,14 +187,24 @@ void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts)
     host->slots[index].model.withheld = experts;
 }
 
-/* The nodes' views follow the image; what each withholds stays. */
+static uint8_t *installed_image(const swn_host_t *host, uint32_t index)
+{
+    return host->installed + index * aligned(host->flash_size);
+}
+
+/* The nodes' views follow the images; what each withholds stays. */
 static swn_status_t open_model(swn_host_t *host)
 {
-    const swn_status_t status = swn_model_open(&host->model, host->image, host->image_size);
+    swn_status_t status = swn_model_open(&host->model, host->image, host->image_size);
     uint32_t i;
 
     for (i = 0; i < host->count; i++) {
-        swn_host_withhold(host, i, host->slots[i].model.withheld);
+        swn_host_slot_t *slot = &host->slots[i];
+
+        swn_host_withhold(host, i, slot->model.withheld);
+        if (slot->installed_size > 0 && status == SWN_OK) {
+            status = swn_model_open(&slot->installed, installed_image(host, i), slot->installed_size);
+        }
     }
     return status;
 }
@@ -234,6 +245,7 @@ int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config,
         host->slots[index].mask = *config->mask;
         full.mask = &host->slots[index].mask;
     }
+    host->slots[index].installed_size = 0;
     full.model = &host->slots[index].model;
     full.receive = host->flash_size > 0 ? &host->slots[index].receive : NULL;
     full.signer = host->slots[index].has_signer ? host->slots[index].signer : NULL;
@@ -259,6 +271,32 @@ int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us)
     (void)swn_recall(node, SWN_NVM_MASKED, &masked, sizeof masked);
     (void)swn_recall(node, SWN_NVM_STORED, &host->slots[index].stored, sizeof host->slots[index].stored);
     return 0;
+}
+
+int swn_host_install(swn_host_t *host, uint32_t index, int64_t now_us)
+{
+    swn_host_slot_t *slot = &host->slots[index];
+    swn_node_t *node = &host->nodes[index];
+    const swn_model_t *runs = node->config.model;
+    swn_model_t fresh;
+    uint32_t size;
+
+    if (host->flash_size == 0 || slot->receive.state != SWN_WHOLE_AND_VERIFIED ||
+        slot->stored.size <= SWN_SIGNATURE_SIZE) {
+        return 0;
+    }
+    size = slot->stored.size - SWN_SIGNATURE_SIZE;
+    if (swn_model_open(&fresh, slot->flash.bytes, size) != SWN_OK || !swn_model_is_same(&fresh, runs) ||
+        swn_model_held(&fresh) == swn_model_held(runs)) {
+        return 0;
+    }
+    memcpy(installed_image(host, index), slot->flash.bytes, size);
+    if (swn_model_open(&slot->installed, installed_image(host, index), size) != SWN_OK) {
+        return 0;
+    }
+    slot->installed_size = size;
+    swn_take_up(node, now_us, &slot->installed);
+    return 1;
 }
 
 /* Batches ------------------------------------------------------------------------------------------ */

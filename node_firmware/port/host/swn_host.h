@@ -1,7 +1,8 @@
 /* The host port: an array of nodes in one block of the caller's memory, driven in batches by Python or a test.
  *
  * The memory holds, in this order: swn_host_t, the model image, the nodes, their ports, the busy bytes,
- * the outbox, the listening windows and, where nodes take large blocks, each one's flash with its memory.  There is no clock and no chance here: what a node sends lies in
+ * the outbox, the listening windows and, where nodes take large blocks, each one's flash with its memory, and a second
+ * flash, from which it runs what it installed.  There is no clock and no chance here: what a node sends lies in
  * the outbox until it is cleared, and `busy` says for each node what its tx answers (0: taken, n: busy, try
  * again in n seconds).  A full outbox answers busy, too.  Copying the block away and back (then
  * swn_host_link()) is a complete snapshot.
@@ -43,6 +44,8 @@ typedef struct swn_checked {
 typedef struct swn_host_slot {
     swn_port_t port;
     swn_model_t model; /* the node's own view of the image: some experts may be withheld */
+    swn_model_t installed; /* what it runs instead, */
+    uint32_t installed_size; /* unless this is 0 */
     swn_host_t *host;
     uint32_t index;
     swn_mask_t mask; /* size 0: none */
@@ -75,6 +78,7 @@ struct swn_host {
     swn_sent_t *outbox;
     swn_listening_t *listens;
     uint8_t *flash;       /* flash_size for each node */
+    uint8_t *installed;   /* as much again: the images that they run */
     uint8_t *lost_pieces; /* SWN_ERASURE_MEMORY for each node that has a flash */
 };
 
@@ -102,6 +106,10 @@ void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
 /* Power fails and returns: parameters, residual, the last masked round and what lies in flash survive (NVM), all
  * else is lost. */
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
+
+/* The board looks at the verified block in the node's flash: where that is the running model with other experts, it is copied
+ * to where models run from, and the node goes on with it. 1 when that happened, 0 when there is no such block. */
+int swn_host_install(swn_host_t *host, uint32_t index, int64_t now_us);
 
 /* One hour for all nodes; closed[i] tells whether node i closed a day. */
 void swn_host_sense(swn_host_t *host, int64_t now_us, const int16_t *temperature_centi, const uint8_t *humidity_half,
