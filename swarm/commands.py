@@ -13,6 +13,7 @@ __all__ = [
     "CancelBlock",
     "CancelFrame",
     "Command",
+    "HandOver",
     "OpenRound",
     "RemoveNode",
     "RollBack",
@@ -167,6 +168,21 @@ class CancelBlock:
     descriptor: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Bring nodes the experts that fewer than `replicas` (at least 1) hold, with `room` for so many in each.
+
+    `whole`: also those that their gates choose most, as the plan has it.  `nodes` (DevEUIs): to these alone,
+    also where it failed before.  `loss` as in `SendBlock`.
+    """
+
+    room: int
+    replicas: int
+    nodes: tuple[str, ...] | None = None
+    whole: bool = False
+    loss: float = 0.2
+
+
 Command = (
     AddNode
     | RemoveNode
@@ -177,6 +193,7 @@ Command = (
     | SetModel
     | TellLabel
     | SendBlock
+    | HandOver
     | SendFrame
     | CancelFrame
     | CancelBlock

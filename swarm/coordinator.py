@@ -35,6 +35,7 @@ from swarm.commands import (
     CancelBlock,
     CancelFrame,
     Command,
+    HandOver,
     OpenRound,
     RemoveNode,
     RollBack,
@@ -61,6 +62,7 @@ from swarm.effects import (
 )
 from swarm.expert_asking import ExpertAsking
 from swarm.group_keys import set_multicast
+from swarm.hand_over import HandOvers
 from swarm.inference.plan import Query
 from swarm.labels import Labels
 from swarm.large_blocks.blocks import Blocks
@@ -130,6 +132,16 @@ class Coordinator:
         self.labels = Labels(self.registry, self.downlinks, rows)
         self.blocks = Blocks(
             config, self.registry, self.downlinks, self.region, rows, self.signer.large_block
+        )
+        self.hand_overs = HandOvers(
+            config,
+            self.registry,
+            self.region,
+            self.expert_asking,
+            self.blocks,
+            self.rounds.replica,
+            self.signer,
+            rows,
         )
         self._packages = PackagePorts(self.downlinks, self.blocks)
         for entry in self.registry:
@@ -208,6 +220,7 @@ class Coordinator:
                 removed += self.operator_frames.forget(command.dev_eui)
                 removed += self.mac.forget(command.dev_eui)
                 removed += self.expert_asking.holders.forget(command.dev_eui)
+                removed += self.hand_overs.forget(command.dev_eui)
                 removed += self.borrowing.forget(command.dev_eui)
                 removed += self.labels.forget(command.dev_eui)
                 removed += self.server_nodes.forget(command.dev_eui)
@@ -221,11 +234,11 @@ class Coordinator:
                 return self.rounds.roll_back(now_us, command.to_version)
             case SetModel():
                 return self.rounds.hand_in(now_us, command)
-            case SendFrame() | CancelFrame() | TellLabel() | SendBlock() | CancelBlock():
+            case SendFrame() | CancelFrame() | TellLabel() | SendBlock() | CancelBlock() | HandOver():
                 return self._to_nodes(now_us, command)
 
     def _to_nodes(
-        self, now_us: int, command: SendFrame | CancelFrame | TellLabel | SendBlock | CancelBlock
+        self, now_us: int, command: SendFrame | CancelFrame | TellLabel | SendBlock | CancelBlock | HandOver
     ) -> list[Effect] | Refused:
         """What an operator has for nodes."""
         match command:
@@ -239,6 +252,8 @@ class Coordinator:
                 return self.blocks.send(now_us, command)
             case CancelBlock():
                 return self.blocks.cancel(now_us, command)
+            case HandOver():
+                return self.hand_overs.begin(now_us, command)
 
     def poll(self, now_us: int) -> list[Effect]:
         """Do all that is due at `now_us`."""
@@ -484,7 +499,8 @@ class Coordinator:
             case expert.Output():
                 return self.expert_asking.on_output(now_us, entry, message)
             case expert.Experts():
-                return self.expert_asking.on_experts(now_us, entry, message)
+                ended = self.hand_overs.on_experts(now_us, entry.record.dev_eui, message)
+                return self.expert_asking.on_experts(now_us, entry, message) + ended
             case app.Readings():
                 return self.borrowing.on_readings(now_us, entry, message)
             case app.ReadingsRequest():

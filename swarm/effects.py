@@ -188,6 +188,8 @@ EVENT_KINDS = {
     "expert_unheard": "a node did not call for the answer to its question for experts in time",
     "experts": "a node said which experts it holds",
     "fragment": "a slice of a node's update arrived",
+    "hand_over_begun": "a block with other experts is on its way to a node, or waits for others",
+    "hand_over_ended": "a node said that it holds the experts that it was brought",
     "joined": "a node joined over the air (OTAA) and has its session",
     "label_told": "a node was told what somebody saw, as often as is enough",
     "label_unheard": "a node was not heard until its day was too old to be labelled",

@@ -94,16 +94,17 @@ class ExpertAsking:
         """How many questions wait, for holders or for their asker's next uplink."""
         return len(self._open)
 
-    def plan(self, *, room: int, replicas: int) -> list[Assignment]:
+    def plan(self, now_us: int, *, room: int, replicas: int) -> list[Assignment]:
         """Which node should hold which experts, `room` in each, of those that said what their gates
         choose."""
+        period_us = self._report_period_us
         count = max((len(holder.seen) for holder in self.holders), default=0)
-        entries = ((holder, self._registry.get(holder.dev_eui)) for holder in self.holders)
-        return place(
-            (place_of(holder, entry, room) for holder, entry in entries if entry is not None),
-            count,
-            replicas=replicas,
+        places = (
+            place_of(holder, entry, room, now_us, period_us)
+            for holder in self.holders
+            if (entry := self._registry.get(holder.dev_eui)) is not None
         )
+        return place(places, count, replicas=replicas)
 
     # -- inputs -----------------------------------------------------------------------------------
 

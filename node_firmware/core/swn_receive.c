@@ -303,6 +303,7 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
     case SWN_TRANSPORT_OPENED:
         close_session(node, now_us);
         opened(node, now_us);
+        asks = swn_transport_is_alone(&receive->transport) ? ASKS_MAX : 0;
         swn_listen_update(node, now_us);
         break;
     case SWN_TRANSPORT_CLOSED:
@@ -325,6 +326,7 @@ uint8_t swn_on_transport(swn_node_t *node, int64_t now_us, const uint8_t *data, 
         }
         break;
     case SWN_TRANSPORT_NOTHING:
+        asks = receive->asks;
         break;
     }
     if (answer.size > 0) { /* the newest one says it all */

@@ -80,6 +80,11 @@ uint32_t swn_transport_size(const swn_transport_t *transport)
     return transport->is_open ? size_of(transport->setup) : 0;
 }
 
+uint8_t swn_transport_is_alone(const swn_transport_t *transport)
+{
+    return (uint8_t)(transport->is_open && (transport->setup[0] & 0x0Fu) == 0);
+}
+
 const uint8_t *swn_transport_descriptor(const swn_transport_t *transport)
 {
     return transport->setup + AT_DESCRIPTOR;

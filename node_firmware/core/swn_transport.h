@@ -117,6 +117,9 @@ void swn_transport_disown(swn_transport_t *transport, swn_transport_answer_t *an
 /* Answers to a group go out within so long. */
 uint32_t swn_transport_span_us(const swn_transport_t *transport);
 
+/* Whether a session is open for this node alone: no group hears its fragments. */
+uint8_t swn_transport_is_alone(const swn_transport_t *transport);
+
 /* Bytes of the session's block without padding, 0 without a session; its descriptor. */
 uint32_t swn_transport_size(const swn_transport_t *transport);
 const uint8_t *swn_transport_descriptor(const swn_transport_t *transport);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.inference.holders import Holder
+from swarm.inference.holders import REPORT_LIFE_US, Holder
 from swarm.inference.placement import Place
 from swarm.inference.plan import Candidate
 from swarm.registry import Entry
@@ -11,6 +11,8 @@ __all__ = ["candidate_of", "place_of"]
 
 DATA_RATE_BEST = 5
 """SF7 at 125 kHz: nothing faster makes a better holder."""
+GONE_PERIODS = 3
+"""So many reports in a row are not lost by chance: others take over what the node holds."""
 
 
 def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
@@ -34,9 +36,11 @@ def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
     )
 
 
-def place_of(holder: Holder, entry: Entry, room: int) -> Place:
+def place_of(holder: Holder, entry: Entry, room: int, now_us: int, report_period_us: int) -> Place:
     """A node that said what it holds, with room for so many experts."""
     status = entry.status
+    seen_us = status.last_seen_us
+    unheard = seen_us is None or now_us - seen_us > GONE_PERIODS * report_period_us
     rate = DATA_RATE_BEST if status.data_rate is None else min(status.data_rate, DATA_RATE_BEST)
     battery = 255 if status.battery is None else status.battery
     return Place(
@@ -49,4 +53,5 @@ def place_of(holder: Holder, entry: Entry, room: int) -> Place:
         battery=1.0 if battery in (0, 255) else battery / 254,
         always_on=holder.always_on,
         silent=holder.silent,
+        gone=unheard or now_us - holder.reported_us > REPORT_LIFE_US,
     )

@@ -51,6 +51,13 @@ class Place:
     battery: float = 1.0
     always_on: bool = False
     silent: int = 0
+    gone: bool = False
+    """It was not heard for long, or its report is old."""
+
+    @property
+    def present(self) -> bool:
+        """Whether the plan can count on it."""
+        return not self.gone and self.silent < SILENT_MAX
 
     def serves(self) -> float:
         """How good a holder the node is for others, 0..1."""
@@ -67,14 +74,19 @@ class Assignment:
     """Experts to bring to the node."""
     drop: tuple[int, ...]
     """Experts to take from it."""
+    needed: tuple[int, ...] = ()
+    """Those of `experts` that it holds so that there are replicas enough (rule 1)."""
+    present: bool = True
+    """False: it counts as gone, and what it holds is what it said last."""
 
 
 def place(nodes: Iterable[Place], experts: int, *, replicas: int = 2) -> list[Assignment]:
     """The plan, in the order of node indices; nodes that count as gone keep what they have."""
     everyone = sorted(nodes, key=lambda node: node.node_index)
-    present = [node for node in everyone if node.silent < SILENT_MAX]
+    present = [node for node in everyone if node.present]
     chosen: dict[str, set[int]] = {node.dev_eui: set() for node in present}
     _replicate(present, chosen, experts, replicas)
+    needed = {dev_eui: frozenset(mine) for dev_eui, mine in chosen.items()}
     for node in present:
         mine = chosen[node.dev_eui]
         wanted = sorted(range(experts), key=lambda expert: (-_own_worth(node, expert), expert))
@@ -82,12 +94,16 @@ def place(nodes: Iterable[Place], experts: int, *, replicas: int = 2) -> list[As
             if len(mine) >= min(node.room, experts):
                 break
             mine.add(expert)
-    return [_assignment(node, chosen.get(node.dev_eui, set(node.held))) for node in everyone]
+    return [
+        _assignment(node, chosen.get(node.dev_eui, set(node.held)), needed.get(node.dev_eui, frozenset()))
+        for node in everyone
+    ]
 
 
 def coverage(assignments: Sequence[Assignment], experts: int) -> list[int]:
-    """How many nodes of the plan hold each expert."""
-    return [sum(expert in each.experts for each in assignments) for expert in range(experts)]
+    """How many nodes of the plan hold each expert, without those that are gone."""
+    present = [each for each in assignments if each.present]
+    return [sum(expert in each.experts for each in present) for expert in range(experts)]
 
 
 def _own_worth(node: Place, expert: int) -> float:
@@ -117,10 +133,12 @@ def _replicate(present: list[Place], chosen: dict[str, set[int]], experts: int, 
                 chosen[best.dev_eui].add(expert)
 
 
-def _assignment(node: Place, experts: set[int]) -> Assignment:
+def _assignment(node: Place, experts: set[int], needed: frozenset[int]) -> Assignment:
     return Assignment(
         dev_eui=node.dev_eui,
         experts=tuple(sorted(experts)),
         load=tuple(sorted(experts - node.held)),
         drop=tuple(sorted(node.held - experts)),
+        needed=tuple(sorted(needed)),
+        present=node.present,
     )

@@ -68,9 +68,7 @@ def _is_expert(fragment: Fragment) -> bool:
     return KINDS[fragment.kind] == "expert"
 
 
-def _kept(
-    read: container.Container, experts: set[int], data_at: int
-) -> tuple[list[Fragment], bytes]:
+def _kept(read: container.Container, experts: set[int], data_at: int) -> tuple[list[Fragment], bytes]:
     """The fragment directory with what stays moved together behind `data_at`, and those bytes."""
     moved: list[Fragment] = []
     data = bytearray()

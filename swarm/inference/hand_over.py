@@ -1,0 +1,63 @@
+"""From the plan of placement to what each node is brought; no expert loses its last holder on the way.
+
+A node gets one container with all that it should hold, so what it gives up goes at the same moment.  That
+must not leave an expert without a holder: it stays where it is as long as nobody else who is there holds it
+and keeps it, and where it does not fit beside the new ones the node waits until somebody does.
+
+A container is kilobytes on air, so only what is *scarce* is brought, unless the whole plan is wanted: experts
+that fewer nodes hold than should, to as many as are lacking.  Then a node gives up no more than it has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarm.inference.placement import Assignment
+
+__all__ = ["Move", "moves"]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one node would hold (`experts`), what that brings and takes.  With `blocked_by` it has to wait:
+    only this node holds those, and there is no room for them beside the new ones."""
+
+    dev_eui: str
+    experts: tuple[int, ...]
+    load: tuple[int, ...]
+    drop: tuple[int, ...]
+    blocked_by: tuple[int, ...] = ()
+
+
+def moves(plan: Sequence[Assignment], room: int, scarce_below: int | None = None) -> list[Move]:
+    """Of each node that is to be brought something; those that bring what fewest nodes hold come first.
+
+    Scarce is what fewer than `scarce_below` nodes hold; None: the whole plan.
+    """
+    present = [each for each in plan if each.present]
+    held = {each.dev_eui: (set(each.experts) - set(each.load)) | set(each.drop) for each in present}
+    keeps = {each.dev_eui: held[each.dev_eui] & set(each.experts) for each in present}
+
+    def holders(expert: int) -> int:
+        return sum(expert in mine for mine in held.values())
+
+    lacking = {e: (scarce_below or 0) - holders(e) for each in present for e in each.load}
+    made = []
+    for each in present:
+        mine = held[each.dev_eui]
+        load = set(each.load)
+        if scarce_below is not None:
+            load = {expert for expert in load & set(each.needed) if lacking[expert] > 0}
+            lacking = {expert: count - (expert in load) for expert, count in lacking.items()}
+        others = set[int]().union(*(keeps[other] for other in keeps if other != each.dev_eui))
+        last = set(each.drop) - others
+        free = sorted(set(each.drop) - last, key=lambda expert: (-holders(expert), expert))
+        if scarce_below is not None:
+            free = free[: max(0, len(mine | load) - room)]
+        experts = (mine | load) - set(free)
+        blocked = () if len(experts) <= room else tuple(sorted(last))
+        if load:
+            drop = tuple(sorted(free))
+            made.append(Move(each.dev_eui, tuple(sorted(experts)), tuple(sorted(load)), drop, blocked))
+    return sorted(made, key=lambda move: min(map(holders, move.load)))
