@@ -97,7 +97,8 @@ class AskingCell:
         self._model = model if gateway_model is None else gateway_model
         self._config = config
         self._signing_key = signing_key
-        self._loss = loss
+        self.loss = loss
+        """Share of frames that are lost by chance, each way; may be changed."""
         self._dice = Prng(seed).child("asking-cell").numpy()
         self._heap: list[tuple[int, int, Callable[[int], None]]] = []
         self._sequence = 0
@@ -191,7 +192,7 @@ class AskingCell:
         self._on_air.remove(uplink)
         frame, node = uplink.frame, uplink.node
         deaf = any(start < frame.end_us and end > frame.at_us for start, end in self._sending)
-        heard = not (uplink.lost or deaf or node in self.silenced or self._dice.random() < self._loss)
+        heard = not (uplink.lost or deaf or node in self.silenced or self._dice.random() < self.loss)
         self._windows[node] = self.devices[node].rx_windows(frame)
         kind = uplink.payload[0] if uplink.payload else 0
         size = len(uplink.payload)
@@ -253,7 +254,7 @@ class AskingCell:
         node = address - _ADDRESS_FIRST
         if not 0 <= node < self.nodes.count:
             return
-        heard = self._listens(node, transmit) and self._dice.random() >= self._loss
+        heard = self._listens(node, transmit) and self._dice.random() >= self.loss
         result = self.devices[node].receive(now_us, transmit.payload) if heard else None
         if isinstance(result, Delivered) and result.f_port:
             kind, size = result.payload[0], len(result.payload)

@@ -13,8 +13,8 @@ each of
 Worth of an expert to a node: its share of the node's choices, and, for serving others, how good a holder the
 node is (link, battery, receiver always on, answers when asked).  What a node holds already is kept when the
 worth is nearly equal: moving an expert is kilobytes over the air, or somebody with a cable.  A node that was
-asked and stayed silent too often, or whose report is old, holds nothing as far as the plan is concerned:
-others take over (handover).
+asked and stayed silent too often, that was not heard for long, whose report is old or whose battery is nearly
+empty holds nothing as far as the plan is concerned: others take over (handover).
 
 A pure function: same nodes, same plan; ties go to the lower node index.
 """
@@ -28,6 +28,8 @@ __all__ = ["SILENT_MAX", "Assignment", "Place", "coverage", "place"]
 
 SILENT_MAX = 3
 """Questions in a row without answer after which a holder counts as gone."""
+BATTERY_LOW = 0.1
+"""Below that a node is about to go."""
 KEEP = 0.05
 """How much more another expert must be worth before a held one gives way to it."""
 SERVING = 0.25
@@ -57,7 +59,7 @@ class Place:
     @property
     def present(self) -> bool:
         """Whether the plan can count on it."""
-        return not self.gone and self.silent < SILENT_MAX
+        return not self.gone and self.silent < SILENT_MAX and self.battery >= BATTERY_LOW
 
     def serves(self) -> float:
         """How good a holder the node is for others, 0..1."""
