@@ -26,6 +26,7 @@ from gateway.api.blocks import add_blocks
 from gateway.api.bodies import AskIn, ModelIn, RollBackIn, mistakes
 from gateway.api.border import Border
 from gateway.api.daemon_like import DaemonLike
+from gateway.api.experts import add_experts
 from gateway.api.nodes import add_nodes
 from gateway.daemon import Asked, SubscribersFull
 from swarm.commands import OpenRound, RollBack
@@ -46,8 +47,6 @@ LAST_EVENT = "stopping"
 Kind = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="only events of this kind")]
 RoundNumber = Annotated[int, Field(ge=0, le=65_535, description="a round's number")]
 Limit = Annotated[int, Field(ge=1, le=PAST_MAX)]
-Room = Annotated[int, Field(ge=1, le=16, description="experts that fit in a node")]
-Replicas = Annotated[int, Field(ge=1, le=16, description="nodes that hold each expert, at least")]
 Sequence64 = Annotated[int, Field(ge=0, le=2**63 - 1, description="only events behind this sequence number")]
 
 
@@ -78,6 +77,7 @@ def create_app(daemon: DaemonLike, web: Path = WEB) -> FastAPI:
     add_nodes(api, daemon)
     _learning(api, daemon)
     _asking(api, daemon)
+    add_experts(api, daemon)
     add_blocks(api, daemon)
     app.include_router(api)
 
@@ -197,16 +197,6 @@ def _asking(api: APIRouter, daemon: DaemonLike) -> None:
         """The answer that was given last, or null."""
         found = _past(daemon, kind="query_answered", limit=1)
         return {"query": {"at_us": found[0]["at_us"], **found[0]["data"]} if found else None}
-
-    @api.get("/experts")
-    async def experts() -> dict[str, Any]:
-        """The experts of the gateway's model, and the nodes that said which they hold."""
-        return views.experts(daemon.core)
-
-    @api.get("/experts/plan")
-    async def plan(room: Room = 2, replicas: Replicas = 2) -> dict[str, Any]:
-        """Which node should hold which experts, with `room` in each and `replicas` of every one."""
-        return views.placement(daemon.core, room, replicas)
 
     @api.post("/ask")
     async def ask(question: AskIn, request: Request) -> dict[str, Any]:

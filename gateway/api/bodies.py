@@ -182,6 +182,16 @@ class BlockIn(_Strict):
     version: Annotated[int, Field(ge=1, le=2)] = 2
 
 
+class HandOverIn(_Strict):
+    """Which experts are to be brought: see `GET /api/experts/hand-over`, which shows what this does."""
+
+    room: Annotated[int, Field(ge=1, le=16)] = 2
+    replicas: Annotated[int, Field(ge=1, le=16)] = 2
+    nodes: Annotated[list[Name], Field(min_length=1, max_length=10_000)] | None = None
+    whole: bool = False
+    loss: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.2
+
+
 class AskIn(_Strict):
     """A question: about a place (plot, node name or DevEUI), or about given features (int8[]) of a crop."""
 

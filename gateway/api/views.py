@@ -146,12 +146,13 @@ def experts(core: Coordinator) -> dict[str, Any]:
         "here": list(replica.held()),
         "open": len(core.expert_asking),
         "holders": holders,
+        "hand_overs": core.hand_overs.listing(),
     }
 
 
-def placement(core: Coordinator, room: int, replicas: int) -> dict[str, Any]:
+def placement(core: Coordinator, now_us: int, room: int, replicas: int) -> dict[str, Any]:
     """Which node should hold which experts; how many nodes would hold each."""
-    plan = core.expert_asking.plan(room=room, replicas=replicas)
+    plan = core.expert_asking.plan(now_us, room=room, replicas=replicas)
     count = max((len(holder.seen) for holder in core.expert_asking.holders), default=0)
     rows = []
     for each in plan:

@@ -54,7 +54,7 @@ def send(
         show_json(made)
         return
     behind = made["behind_server"]
-    if behind == made["nodes"]:
+    if behind == made["alone"] == made["nodes"]:
         how = "one by one through their network server"
     else:
         how = f"at least {made['minimum_us'] / 1e6:.0f} s on air"
@@ -169,7 +169,7 @@ def _state(block: dict[str, Any]) -> str:
 
 def _sent(block: dict[str, Any]) -> str:
     """Fragments for the group; where there is none, all frames to all nodes."""
-    alone = block.get("behind_server") == block["nodes"]
+    alone = block.get("alone", block.get("behind_server")) == block["nodes"]
     return f"{block['frames']} frames" if alone else f"{block['fragments_sent']}/{block['pieces']}"
 
 

@@ -1,18 +1,25 @@
-"""`swarm experts`: who holds which experts, and who should."""
+"""`swarm experts`: who holds which experts, who should, and bringing them there."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from gateway.commands.client import Client, ConfigFile
-from gateway.commands.output import AsJson, local_time, show_json, show_table
+from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Experts: which nodes hold them, and which should.", no_args_is_help=True)
+app = typer.Typer(
+    help="Experts: which nodes hold them, which should, and bringing them there.", no_args_is_help=True
+)
+
+Room = Annotated[int, typer.Option(min=1, max=16, help="So many experts fit in a node.")]
+Replicas = Annotated[int, typer.Option(min=1, max=16, help="So many nodes hold each expert, at least.")]
 
 
 @app.command("list")
@@ -44,21 +51,35 @@ def list_experts(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson =
         ),
         empty="no node has said which experts it holds; nodes that hold all of them need not",
     )
+    if found["hand_overs"]:
+        names = {each["dev_eui"]: each["name"] for each in found["holders"]}
+        show_table(
+            ("handed over to", "experts", "block", "state", "why", "since"),
+            (
+                (
+                    names.get(each["dev_eui"]) or each["dev_eui"],
+                    _numbers(each["experts"]) or "none",
+                    each["descriptor"],
+                    each["state"],
+                    each["why"] or None,
+                    local_time(each["since_us"]),
+                )
+                for each in found["hand_overs"]
+            ),
+        )
 
 
 @app.command()
 def place(
-    room: Annotated[int, typer.Option(min=1, max=16, help="So many experts fit in a node.")] = 2,
-    replicas: Annotated[
-        int, typer.Option(min=1, max=16, help="So many nodes hold each expert, at least.")
-    ] = 2,
+    room: Room = 2,
+    replicas: Replicas = 2,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Plan which node should hold which experts, by what its gate chose, its link, its battery and its
     silence.
 
-    Nothing is changed: the plan says what to flash.
+    Nothing is changed; `swarm experts hand-over` does.
 
     Example: swarm experts place --room 2 --replicas 3
     """
@@ -82,6 +103,115 @@ def place(
     short = [expert for expert, count in enumerate(found["coverage"]) if count < replicas]
     if short:
         typer.echo(f"too little room: fewer than {replicas} nodes would hold {_numbers(short)}")
+
+
+@app.command("hand-over")
+def hand_over(
+    room: Room = 2,
+    replicas: Replicas = 2,
+    node: Annotated[
+        list[str] | None,
+        typer.Option("--node", help="Name or DevEUI, may be repeated: these alone, also where it failed."),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Also what gates choose most, not only what too few hold.")
+    ] = False,
+    loss: Annotated[
+        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames that nodes lose.")
+    ] = 0.2,
+    files: Annotated[
+        Path | None, typer.Option(help="Write containers for nodes that need a cable to this directory.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would do and cost.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    config_file: ConfigFile = Path("swarm.toml"),
+    as_json: AsJson = False,
+) -> None:
+    """Bring experts that too few nodes hold to those that should: a signed container for each, by unicast.
+
+    Example: swarm experts hand-over --room 4 --dry-run
+    """
+    if as_json and not (dry_run or yes):
+        raise CommandError("--json asks nothing: give --dry-run to see what it costs, or --yes to send it")
+    client = Client(config_file)
+    asked = {"room": room, "replicas": replicas, "whole": whole, "loss": loss}
+    found = client.get(
+        f"/api/experts/hand-over?{urlencode([*asked.items(), *(('node', n) for n in node or ())])}"
+    )
+    steps = found["steps"]
+    if files is not None:
+        _write(client, files, [each for each in steps if each["way"] == "cable"])
+    by_air = [each for each in steps if each["way"] == "air"]
+    if not as_json:
+        _show_steps(steps, files)
+    if by_air and not dry_run:
+        if not yes:
+            typer.confirm("Send that?", abort=True)
+        found = client.post("/api/experts/hand-over", {**asked, "nodes": node})
+    if as_json:
+        show_json(found)
+    elif by_air and not dry_run:
+        typer.echo("on its way; `swarm experts list` says how far it is, `swarm blocks list` what it costs")
+
+
+def _show_steps(steps: list[dict[str, Any]], files: Path | None) -> None:
+    show_table(
+        ("node", "would hold", "bring", "take away", "how", "block", "bytes", "on air", "its own", "takes"),
+        (
+            (
+                each["name"] or each["dev_eui"],
+                _numbers(each["experts"]),
+                _numbers(each["load"]),
+                _numbers(each["drop"]) or None,
+                each["way"],
+                each["descriptor"] or None,
+                each["size"] or None,
+                _seconds(each["airtime_us"]),
+                _seconds(each["uplink_us"]),
+                f"{each['least_s'] / 60:.0f} min or more" if each["least_s"] else None,
+            )
+            for each in steps
+        ),
+        empty="every expert has its holders, as far as they said; `--whole` also brings what gates choose",
+    )
+    for each in steps:
+        if each["why"]:
+            typer.echo(f"{each['name'] or each['dev_eui']}: {each['way']}: {each['why']}")
+        if each["way"] == "cable":
+            where = (
+                "--files DIR writes what to flash" if files is None else f"flash {files / _file_name(each)}"
+            )
+            typer.echo(f"{each['name'] or each['dev_eui']}: {where}")
+    airtime_us = sum(each["airtime_us"] for each in steps)
+    if airtime_us:
+        typer.echo(
+            f"together about {airtime_us / 1e6:.0f} s of the gateway's airtime at the expected loss,"
+            " spread as the law and each node's own share allow; one block after another"
+        )
+
+
+def _write(client: Client, folder: Path, steps: list[dict[str, Any]]) -> None:
+    """A container for each set of experts; none in the place of another file."""
+    made: dict[str, bytes] = {}
+    for each in steps:
+        if _file_name(each) not in made:
+            chosen = urlencode([("expert", expert) for expert in each["experts"]])
+            found = client.get(f"/api/experts/container?{chosen}")
+            made[_file_name(each)] = base64.b64decode(found["data"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in made.items():
+        path = folder / name
+        if path.exists() and path.read_bytes() != data:
+            raise CommandError(f"{path}: there is another file of that name; choose another --files")
+        path.write_bytes(data)
+
+
+def _file_name(step: dict[str, Any]) -> str:
+    return f"experts-{'-'.join(map(str, step['experts']))}.swm"
+
+
+def _seconds(airtime_us: int) -> str | None:
+    return f"{airtime_us / 1e6:.1f} s" if airtime_us else None
 
 
 def _numbers(experts: list[int]) -> str:

@@ -27,7 +27,7 @@ def test_holders_and_plan_are_told_as_nodes_reported_them() -> None:
         dev_eui(0): ("node-0", list(range(8)), True),
         dev_eui(1): ("node-1", [0, 1], False),
     }
-    plan = views.placement(cell.core, room=4, replicas=1)
+    plan = views.placement(cell.core, cell.now_us, room=4, replicas=1)
     assert plan["coverage"] == [1] * 8  # two nodes, room for four each, every expert once
     assert [set(row["load"]) & set(row["drop"]) for row in plan["plan"]] == [set(), set()]
     assert [len(row["experts"]) for row in plan["plan"]] == [4, 4]
