@@ -15,7 +15,7 @@ generation, behind a server that is not set.  A node that alone holds what it sh
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -59,8 +59,9 @@ class Way(StrEnum):
 class Step:
     """One node's part of a plan: what it would hold, what that brings and takes, how, and `why` not by air.
 
-    By air: `size` bytes of the block `name` in `pieces`; about so much time on air of the gateway and of the
-    node at the expected loss, and the time that this takes at least, by law and by the pace of the node.
+    By air: `size` bytes of the block `name` in `pieces`; about so much time on air of the gateway (in RX1;
+    what RX2 has to carry may take longer) and of the node at the expected loss, and how long that takes at
+    least, by law and by the pace of the node.
     """
 
     dev_eui: str
@@ -211,23 +212,17 @@ class HandOvers:
         piece = DATA_OVERHEAD + DATA_HEADER_SIZE + math.ceil(size / pieces)
         down_us = frames * region.airtime_us(rate, piece, uplink=False)
         up_us = frames * region.airtime_us(uplink_rate, DATA_OVERHEAD + STATUS_SIZE, uplink=True)
-        paced_s = max(down_us, up_us) / self._share() / 1e6
+        channels = [channel.frequency_hz for channel in region.channels]
+        up_s = up_us / 1e6 / _share(region, channels)
+        down_s = down_us / 1e6 / _share(region, [*channels, region.rx2_frequency_hz])
         return replace(
             step,
             size=size,
             pieces=pieces,
             airtime_us=down_us,
             uplink_us=up_us,
-            least_s=math.ceil(max(paced_s, frames * EXCHANGE_S)),
+            least_s=math.ceil(max(up_s, down_s, frames * EXCHANGE_S)),
         )
-
-    def _share(self) -> float:
-        """The part of the time that one transmitter may be on air, on all channels of a node together."""
-        bands = {
-            band.name: band.duty_cycle
-            for band in (self._region.sub_band(each.frequency_hz) for each in self._region.channels)
-        }
-        return min(1.0, sum(bands.values()))
 
     def _block(self, experts: Sequence[int]) -> bytes:
         return self._blocks.signed(self.container(experts))
@@ -321,3 +316,9 @@ class HandOvers:
             elif node["state"] != "whole":
                 return "under way", ""
         return ("failed", left[dev_eui]) if dev_eui in left else ("arrived", "")
+
+
+def _share(region: Region, frequencies_hz: Iterable[int]) -> float:
+    """The part of the time that one transmitter may be on air on all of these together."""
+    bands = {band.name: band.duty_cycle for band in map(region.sub_band, frequencies_hz)}
+    return min(1.0, sum(bands.values()))
