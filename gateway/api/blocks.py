@@ -17,6 +17,7 @@ from swarm.coordinator import Coordinator
 from swarm.effects import Malformed
 from swarm.large_blocks.plan import descriptor
 from swarm.model import container
+from swarm.model.container_format import STATE_REMOTE
 from swarm.security.signatures import SIGNATURE_SIZE
 
 __all__ = ["add_blocks"]
@@ -64,7 +65,13 @@ def add_blocks(api: APIRouter, daemon: DaemonLike) -> None:
                 else "a device of another make takes any file, and has a GenAppKey: `swarm nodes add` with it"
             )
             raise HTTPException(409, f"{why}; {others}")
-        answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version))
+        if ours and nodes is not None and not what.alone and _lacks_experts(core, data):
+            raise HTTPException(
+                409,
+                "this model has fewer experts, and all that hear the group would take it, named or not:"
+                " --alone sends it to each of them by itself",
+            )
+        answer = await daemon.command(SendBlock(sent, nodes, what.loss, what.version, what.alone))
         if answer is not None:
             raise HTTPException(409, answer.reason)
         return core.blocks.show(descriptor(sent).hex()) or {}
@@ -114,3 +121,12 @@ def _unfit(core: Coordinator, data: bytes) -> str | None:
             " import DIR` brings the one of their directory"
         )
     return None
+
+
+def _lacks_experts(core: Coordinator, data: bytes) -> bool:
+    """Whether a container lacks experts that the gateway's own model has."""
+    read = container.read(data)
+    if isinstance(read, Malformed):
+        return False
+    remote = {each.index for each in read.fragments if each.state == STATE_REMOTE}
+    return not remote.isdisjoint(core.rounds.replica.held())

@@ -174,12 +174,13 @@ class LabelIn(_Strict):
 
 
 class BlockIn(_Strict):
-    """A large block in base64, for all nodes or those named (names or DevEUIs)."""
+    """A large block in base64, for all nodes or those named (names or DevEUIs); `alone`: one by one."""
 
     data: Annotated[str, Field(min_length=4, max_length=BLOCK_MAX * 4 // 3 + 4)]
     nodes: Annotated[list[Name], Field(min_length=1, max_length=10_000)] | None = None
     loss: Annotated[float, Field(ge=0, le=0.9, allow_inf_nan=False)] = 0.2
     version: Annotated[int, Field(ge=1, le=2)] = 2
+    alone: bool = False
 
 
 class HandOverIn(_Strict):

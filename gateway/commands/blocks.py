@@ -34,6 +34,9 @@ def send(
         float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames that nodes lose.")
     ] = 0.2,
     version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004.")] = 2,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="To each by itself: all that hear the group take what it is sent.")
+    ] = False,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
@@ -49,13 +52,14 @@ def send(
         size = "is empty" if not data else "is too large"
         raise CommandError(f"{file}: {size}; a block has 1 to {BLOCK_MAX} bytes")
     body = {"data": base64.b64encode(data).decode(), "nodes": node, "loss": loss, "version": version}
+    body["alone"] = alone
     made = Client(config_file).post("/api/blocks", body)
     if as_json:
         show_json(made)
         return
     behind = made["behind_server"]
-    if behind == made["alone"] == made["nodes"]:
-        how = "one by one through their network server"
+    if made["alone"] == made["nodes"]:
+        how = "one by one" + (" through their network server" if behind else "")
     else:
         how = f"at least {made['minimum_us'] / 1e6:.0f} s on air"
         how += f"; {behind} of them one by one through their network server" if behind else ""

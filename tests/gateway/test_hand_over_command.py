@@ -12,6 +12,7 @@ from gateway.cli import run
 from gateway.signing_file import install
 from gateway.store.sqlite import SqliteStore
 from swarm.model import container
+from swarm.model.subset import with_experts
 from swarm.wire import app, expert
 from tests.web.served import Cell, Served, until
 
@@ -93,6 +94,22 @@ def test_what_goes_by_cable_is_written_to_files(
     (folder / name).write_bytes(b"somebody else's")
     code, _, err = said(capsys, *options, "--dry-run")
     assert (code, len(err)) == (2, 1) and name in err[0]
+
+
+def test_a_model_with_fewer_experts_goes_to_named_nodes_alone(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: nobody loses experts by what was meant for another node."""
+    file = tmp_path / "few.swm"
+    file.write_bytes(with_experts(served.daemon.core.rounds.replica.image, (4, 5)))
+    name = served.http.get("/api/nodes").json()["nodes"][1]["name"]
+    code = run(("blocks", "send", str(file), "--node", name))
+    err = capsys.readouterr().err.splitlines()
+    assert (code, len(err)) == (2, 1) and "--alone" in err[0]
+    assert run(("blocks", "send", str(file), "--node", name, "--alone")) == 0
+    assert "one by one" in capsys.readouterr().out
+    (block,) = served.http.get("/api/blocks").json()["blocks"]
+    assert (block["alone"], block["behind_server"]) == (1, 0)
 
 
 @pytest.mark.parametrize(
