@@ -363,3 +363,29 @@ def test_who_is_helped_alone_asks_for_the_next_one() -> None:
         assert statuses([(0, said)])[0].missing == missing
     bench.tell(sent.fragment(5), multicast=False)
     assert bench.state == BlockState.VERIFIED
+
+
+def test_who_is_helped_alone_asks_again_when_nothing_follows() -> None:
+    """Goal: a lost frame costs minutes, not a report period.  Method: nothing follows a set-up, a piece."""
+    bench, sent = Bench(), offered()
+    sizes = (sent.nb_frag, sent.frag_size, 0, sent.encoder.padding, sent.descriptor)
+    request = ts004.FragSessionSetupReq(0, 0, *sizes, ack_reception=False, session_cnt=4, mic=bytes(4))
+    bench.tell(ts004.encode(request, 2), multicast=False)
+    said = bench.pass_time(3600)
+    assert {payload for _, payload in said} == {said[0][1]}
+    assert ts004.decode_uplink(said[0][1], 2) == (ts004.FragSessionSetupAns(0),)
+    gaps_s = np.diff([at_us for at_us, _ in said]) // SECOND_US
+    assert (
+        [30 <= gaps_s[0] < 60, 60 <= gaps_s[1] < 120, 120 <= gaps_s[2] < 240]
+        == [True] * 3
+        == [True] * len(gaps_s)
+    )
+
+    bench.tell(sent.fragment(1), multicast=False)
+    assert [each.received for each in statuses(bench.pass_time(85))] == [1, 1]
+    bench.tell(sent.fragment(2), multicast=False)
+    assert [each.received for each in statuses(bench.pass_time(3600))] == [2] * 4
+    for n in range(3, sent.nb_frag + 1):
+        bench.tell(sent.fragment(n), multicast=False)
+    assert bench.state == BlockState.VERIFIED
+    assert {each.missing for each in statuses(bench.pass_time(3600))} == {0}
