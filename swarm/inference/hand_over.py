@@ -45,19 +45,21 @@ def moves(plan: Sequence[Assignment], room: int, scarce_below: int | None = None
     lacking = {e: (scarce_below or 0) - holders(e) for each in present for e in each.load}
     made = []
     for each in present:
-        mine = held[each.dev_eui]
-        load = set(each.load)
+        mine, load = held[each.dev_eui], set(each.load)
         if scarce_below is not None:
             load = {expert for expert in load & set(each.needed) if lacking[expert] > 0}
-            lacking = {expert: count - (expert in load) for expert, count in lacking.items()}
+        if not load:
+            continue
         others = set[int]().union(*(keeps[other] for other in keeps if other != each.dev_eui))
         last = set(each.drop) - others
         free = sorted(set(each.drop) - last, key=lambda expert: (-holders(expert), expert))
         if scarce_below is not None:
             free = free[: max(0, len(mine | load) - room)]
-        experts = (mine | load) - set(free)
-        blocked = () if len(experts) <= room else tuple(sorted(last))
-        if load:
-            drop = tuple(sorted(free))
-            made.append(Move(each.dev_eui, tuple(sorted(experts)), tuple(sorted(load)), drop, blocked))
+        space = room - len(mine - set(free))
+        if space > 0:  # what has to stay may leave room for some of them
+            load = set(sorted(load, key=lambda expert: (holders(expert), expert))[:space])
+            lacking = {expert: count - (expert in load) for expert, count in lacking.items()}
+        experts = tuple(sorted((mine | load) - set(free)))
+        drop, blocked = tuple(sorted(free)), () if space > 0 else tuple(sorted(last))
+        made.append(Move(each.dev_eui, experts, tuple(sorted(load)), drop, blocked))
     return sorted(made, key=lambda move: min(map(holders, move.load)))

@@ -13,7 +13,9 @@ from random import Random
 import pytest
 
 from gateway.pilot import ChannelOptions, provision
-from swarm.commands import AddNode, SetMulticast
+from swarm.commands import AddNode, HandOver, SetMulticast, SetSigningKey
+from swarm.model.subset import with_experts
+from swarm.security.signatures import SigningKey
 from tests.firmware.modem_emulator import Modem, Rn2483, Rui3, World
 from tests.gateway.provisioned import commands
 from tests.swarm.cell import Cell, settings
@@ -60,12 +62,12 @@ def cell_of(pilot: Path) -> Cell:
         known = replace(command, replace=True) if isinstance(command, SetMulticast) else command
         assert cell.command(known) is None
     if (pilot / "signing.key").exists():
-        from swarm.commands import SetSigningKey
-        from swarm.security.signatures import SigningKey
-
-        seed = bytes.fromhex((pilot / "signing.key").read_text())
-        assert cell.command(SetSigningKey(SigningKey(seed))) is None
+        assert cell.command(SetSigningKey(SigningKey(signing_seed(pilot)))) is None
     return cell
+
+
+def signing_seed(pilot: Path) -> bytes:
+    return bytes.fromhex((pilot / "signing.key").read_text())
 
 
 def live(world: World, hours: int, start: int = 0) -> None:
@@ -178,6 +180,39 @@ def test_what_the_node_learned_outlives_its_program(
     again.close()
     assert "recalled 1 ok" in again.told
     assert cell.told("status")[-1].data["model_version"] == version
+
+
+def test_experts_are_handed_over_to_the_program(
+    pilot: Path, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    """Goal: a program with a state takes a container up while it runs, says so, and starts with it again.
+
+    Method: the core's hand-over to a node that was started with three of eight experts.
+    """
+    few, state = tmp_path / "few.swm", tmp_path / "state"
+    few.write_bytes(with_experts(MODEL.read_bytes(), (0, 1, 2)))
+    state.mkdir()
+    cell = cell_of(pilot)
+    assert cell.command(SetSigningKey(SigningKey(signing_seed(pilot)))) is None
+    world = World(programs["abp"], few, cell, Rui3, "--state", str(state))
+    live(world, 2)
+    (step,) = cell.core.hand_overs.plan(cell.now_us, HandOver(4, 1))
+    assert cell.command(HandOver(4, 1)) is None
+    hours = 2
+    while not cell.told("hand_over_ended") and hours < 60:
+        live(world, 1, hours)
+        hours += 1
+    (ended,) = cell.told("hand_over_ended")
+    experts = "experts " + " ".join(map(str, step.experts))
+    assert ended.data["experts"] == list(step.experts) and experts in world.told
+    device = world.modem.device
+    world.close()
+    again = World(programs["abp"], few, cell, Rui3, "--state", str(state))
+    again.modem.device = device
+    live(again, 2, hours)
+    again.close()
+    assert "recalled 5 ok" in again.told and experts not in again.told
+    assert cell.told("experts")[-1].data["held"] == list(step.experts)
 
 
 def test_lines_that_are_nonsense_are_told(pilot: Path, programs: dict[str, Path], tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_it_costs_what_the_plan_says_and_nobody_else_takes_it() -> None:
     assert block["complete"] and block["airtime_us"] == pytest.approx(step.airtime_us, rel=0.2)
     assert (block["pieces"], block["size"]) == (step.pieces, step.size)
     took_s = cell.told("hand_over_ended")[0].data["took_s"]
-    assert isinstance(took_s, int) and step.least_s < took_s < 3 * step.least_s
+    assert isinstance(took_s, int) and step.least_s < took_s
     states = cell.receivers.states().tolist()
     assert [states[index] for index in (DYING, OTHER, ASKER)] == [BlockState.NONE] * 3
     assert held(cell, OTHER) == HELD[OTHER]

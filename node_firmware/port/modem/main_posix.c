@@ -4,7 +4,7 @@
  *
  * Readings and labels come in lines on the standard input, see swn_console.h; with --clock stdin, for replays and tests, the
  * time too: "at MICROSECONDS", answered by "until MICROSECONDS" when everything that is due was done. What happens is told
- * in lines on the standard output. DIR keeps what the node learned over a restart.
+ * in lines on the standard output. DIR keeps what the node learned over a restart, and is its flash for large blocks.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,13 +17,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file_flash.h"
 #include "swn_console.h"
 
 enum { IMAGE_MAX = 1 << 20, INPUT_MAX = 160, WAIT_MAX_MS = 60000, PATH_SIZE = 512 };
 
 typedef struct box {
     swn_console_t console;
-    const char *state; /* NULL: nothing is kept */
+    file_flash_t flash;
+    const char *state; /* NULL: nothing is kept, and no large block is taken */
     int64_t now_us;
     int clock_from_input;
     int tty;
@@ -78,7 +80,9 @@ static void recall(box_t *box)
         file = fopen(path, "rb");
         if (file != NULL) {
             const size_t size = fread(bytes, 1, sizeof bytes, file);
-            printf("recalled %u %s\n", (unsigned)key, swn_recall(&box->console.node, key, bytes, size) ? "ok" : "of another version");
+            const uint8_t is_there = (uint8_t)(key != SWN_NVM_STORED || file_flash_holds(&box->flash, bytes, size));
+            const uint8_t is_taken = (uint8_t)(is_there && swn_recall(&box->console.node, key, bytes, size));
+            printf("recalled %u %s\n", (unsigned)key, is_taken ? "ok" : is_there ? "of another version" : "of a block that is not whole");
             fclose(file);
         }
     }
@@ -167,6 +171,25 @@ static void write_tty(box_t *box)
     }
 }
 
+/* A block that is whole: its model is run if only its experts are others. */
+static uint8_t look_at_flash(box_t *box)
+{
+    switch (file_flash_turn(&box->flash, &box->console.node, clock_us(box))) {
+    case FILE_FLASH_TAKEN_UP:
+        swn_console_tell_experts(&box->console);
+        return 1;
+    case FILE_FLASH_OTHER:
+        printf("another model came: start with it in the place of MODEL.swm, and another --state\n");
+        break;
+    case FILE_FLASH_FAILED:
+        stop(box->flash.model, strerror(errno));
+        break;
+    case FILE_FLASH_NOTHING:
+        break;
+    }
+    return 0;
+}
+
 /* Everything that is due; when to come back. */
 static int64_t turn(box_t *box)
 {
@@ -174,6 +197,9 @@ static int64_t turn(box_t *box)
 
     read_tty(box);
     until_us = swn_console_turn(&box->console, clock_us(box));
+    if (box->state != NULL && look_at_flash(box)) {
+        until_us = swn_console_turn(&box->console, clock_us(box)); /* it has something to say */
+    }
     write_tty(box);
     return until_us;
 }
@@ -267,7 +293,7 @@ int main(int argc, char **argv)
     static box_t box;
     const char *baud = "115200";
     const char *why;
-    swn_console_config_t config = {NULL, 0, &box, print, keep};
+    swn_console_config_t config = {NULL, 0, &box, print, keep, NULL};
     int i;
 
     if (argc < 3 || (argc - 3) % 2 != 0) {
@@ -285,6 +311,14 @@ int main(int argc, char **argv)
         }
     }
     config.image = load(argv[2], &config.image_size);
+    if (box.state != NULL) {
+        why = file_flash_open(&box.flash, box.state);
+        if (why != NULL) {
+            stop(box.state, why);
+        }
+        config.image = file_flash_image(&box.flash, box.state, config.image, &config.image_size);
+        config.receive = &box.flash.receive;
+    }
     why = swn_console_init(&box.console, &config, clock_us(&box));
     if (why != NULL) {
         stop(argv[2], why);

@@ -184,6 +184,20 @@ static void tell(swn_console_t *console)
     console->told_lost = modem->lost;
 }
 
+void swn_console_tell_experts(swn_console_t *console)
+{
+    const uint16_t held = swn_model_held(console->node.config.model);
+    unsigned i;
+
+    say(console, "experts");
+    for (i = 0; i < SWN_EXPERTS_MAX; i++) {
+        if (held >> i & 1u) {
+            say_number(console, " ", i);
+        }
+    }
+    end_line(console);
+}
+
 int64_t swn_console_turn(swn_console_t *console, int64_t now_us)
 {
     int64_t node_us;
@@ -245,5 +259,6 @@ const char *swn_console_init(swn_console_t *console, const swn_console_config_t 
     }
     swn_provisioned_node(&node);
     node.model = &console->model;
+    node.receive = config->receive;
     return swn_init(&console->node, &node, &console->port, now_us) == 0 ? NULL : "the node's header is out of range; provision it again";
 }

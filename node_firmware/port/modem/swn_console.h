@@ -32,6 +32,7 @@ typedef struct swn_console_config {
     void *board;
     void (*print)(void *board, const char *line, size_t size);
     void (*nvm_write)(void *board, uint8_t key, const void *data, size_t size); /* or NULL */
+    swn_receive_t *receive; /* the board's flash for large blocks, or NULL */
 } swn_console_config_t;
 
 /* NULL, or why it cannot start. */
@@ -45,6 +46,9 @@ void swn_console_line(swn_console_t *console, int64_t now_us, const char *line, 
 
 /* Everything that is due, once what the modem said was given to swn_modem_feed(). When to come back. */
 int64_t swn_console_turn(swn_console_t *console, int64_t now_us);
+
+/* Tells which experts the node runs. */
+void swn_console_tell_experts(swn_console_t *console);
 
 /* "WORD NUMBER" with a number of up to 18 digits; 0: it is something else. */
 uint8_t swn_console_number(const char *line, size_t size, const char *word, int64_t *value);

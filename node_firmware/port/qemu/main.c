@@ -171,7 +171,7 @@ static void live(void)
 
 void reset(void)
 {
-    const swn_console_config_t config = {model_begin, (size_t)(model_end - model_begin), NULL, print, NULL};
+    const swn_console_config_t config = {model_begin, (size_t)(model_end - model_begin), NULL, print, NULL, NULL};
     const char *why;
 
     memset(bss_begin, 0, (size_t)((uint8_t *)bss_end - (uint8_t *)bss_begin));
