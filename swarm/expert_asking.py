@@ -98,13 +98,18 @@ class ExpertAsking:
         """Which node should hold which experts, `room` in each, of those that said what their gates
         choose."""
         period_us = self._report_period_us
-        count = max((len(holder.seen) for holder in self.holders), default=0)
         places = (
             place_of(holder, entry, room, now_us, period_us)
             for holder in self.holders
             if (entry := self._registry.get(holder.dev_eui)) is not None
         )
-        return place(places, count, replicas=replicas)
+        return place(places, self.experts, replicas=replicas)
+
+    @property
+    def experts(self) -> int:
+        """How many there are, as nodes say; not more than the gateway's own model has, if it has any."""
+        said = max((len(holder.seen) for holder in self.holders), default=0)
+        return min(said, self._replica.expert_count or said)
 
     # -- inputs -----------------------------------------------------------------------------------
 

@@ -145,11 +145,13 @@ class Model:
         self.shape = Shape(self._view.classes, self._view.features)
         """How many classes the model tells apart, and how many features it takes."""
         self.generation: int = self._view.generation
+        self.expert_count: int = lib.swn_model_experts(self._view)
+        """How many experts the gate chooses from, here or elsewhere."""
 
     def held(self) -> tuple[int, ...]:
         """The experts whose bytes are in the image, ascending."""
         mask = lib.swn_model_held(self._view)
-        return tuple(expert for expert in range(lib.swn_model_experts(self._view)) if mask >> expert & 1)
+        return tuple(expert for expert in range(self.expert_count) if mask >> expert & 1)
 
     def contribution(self, ask: Ask) -> tuple[int, bytes]:
         """(those of the missing picks that are in the image, what they add): bits 0 and 1, a coarse

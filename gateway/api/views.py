@@ -153,7 +153,7 @@ def experts(core: Coordinator) -> dict[str, Any]:
 def placement(core: Coordinator, now_us: int, room: int, replicas: int) -> dict[str, Any]:
     """Which node should hold which experts; how many nodes would hold each."""
     plan = core.expert_asking.plan(now_us, room=room, replicas=replicas)
-    count = max((len(holder.seen) for holder in core.expert_asking.holders), default=0)
+    count = core.expert_asking.experts
     rows = []
     for each in plan:
         entry = core.registry.get(each.dev_eui)

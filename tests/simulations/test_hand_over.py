@@ -18,6 +18,7 @@ from swarm.prng import Prng
 from swarm.receiver import BlockState
 from swarm.registry import Refused
 from swarm.security.signatures import SigningKey
+from swarm.wire.expert import Experts
 
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
@@ -176,6 +177,21 @@ def test_a_board_without_a_flash_is_served_by_cable() -> None:
     assert again.way is Way.AIR
     cell.command(RemoveNode(dev_eui(HEIR)))
     assert not cell.core.hand_overs.listing() and not cell.rows["hand_over"]
+
+
+def test_a_removed_holder_is_relieved_and_a_liar_moves_nothing() -> None:
+    """Goal: a node that is forgotten leaves its experts to others; one that claims to know of sixteen experts
+    does not make the plan ask for what no model has."""
+    cell = cell_of(loss=0.0)
+    cell.nodes.set_battery(ASKER, 20)
+    cell.run_until(8 * HOUR_US)
+    assert not plan(cell)
+    lie = Experts(5, 0, 0, (15,) * 16)
+    cell.core.expert_asking.holders.report(cell.now_us, dev_eui(OTHER), lie)
+    cell.command(RemoveNode(dev_eui(DYING)))
+    steps = plan(cell)
+    assert {expert for step in steps for expert in step.load} == {LOST, *HELD[OTHER]}
+    assert all(step.way is Way.AIR for step in steps)
 
 
 def test_a_second_plan_waits_for_the_first() -> None:
