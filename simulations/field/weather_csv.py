@@ -62,12 +62,17 @@ F64 = NDArray[np.float64]
 class WeatherCsvError(ValueError):
     """A station file that cannot be used; `problems` holds up to ten `file:line: column: what; what to
     do`.
+
+    The text is one line, the first of them and how many more there are: a recording is mended where it was
+    made, not line by line as a file of settings is.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems[:PROBLEMS_MAX])
-        more = ["(further problems are not listed)"] if len(problems) >= PROBLEMS_MAX else []
-        super().__init__("\n".join([*self.problems, *more]))
+        more = len(self.problems) - 1
+        at_least = "at least " if len(problems) >= PROBLEMS_MAX else ""
+        noun = "problem" if more == 1 else "problems"
+        super().__init__(self.problems[0] + (f" (and {at_least}{more} more {noun})" if more else ""))
 
 
 class _Problems:
