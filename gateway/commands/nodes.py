@@ -29,6 +29,8 @@ app.command()(frames.sends)
 RISKS = ("low", "medium", "high")
 CLASSES_MAX = 10
 NOON_HOUR = 12
+JOINED = {True: "yes", False: "no", None: "unknown"}
+"""None: a network server knows, and has brought nothing of the node yet."""
 MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
 """What a node says of what it does not measure."""
 Config = ConfigFile
@@ -64,7 +66,7 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node["name"],
         f"{node['crop']} ({node['likely_crop']}?)" if node.get("likely_crop") else node["crop"],
         node["plot"] or None,
-        "yes" if node["joined"] else "no",
+        JOINED[node["joined"]],
         ago(node.get("last_seen_us"), now_us),
         node.get("snr_db"),
         node.get("data_rate"),
@@ -112,6 +114,7 @@ def show(
 def _readable(node: dict[str, Any]) -> dict[str, Any]:
     """What is known of a node in a person's units; what was not measured is left empty."""
     shown = {
+        "joined": ("joined", JOINED[node["joined"]]),
         "last_seen_us": ("last_seen", local_time(node.get("last_seen_us"))),
         "reported_us": ("reported", local_time(node.get("reported_us"))),
         "privacy": ("privacy", _epsilon(node)),
