@@ -20,6 +20,8 @@ app = typer.Typer(
 
 EACH_MAX = 50
 LEFT = "is left without it"
+OF_THE_GROUP = ("start_us", "until_us", "minimum_us", "fragments_sent", "polls")
+"""What says nothing of a block that a network server sends to each node by itself."""
 KNOWN = ("has it", "misses some", "has said nothing yet", "is being set up", LEFT)
 Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
 
@@ -87,8 +89,8 @@ def list_blocks(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
                 _sent(each),
                 each["polls"],
                 _seconds(each["airtime_us"]),
-                _seconds(each["minimum_us"]),
-                local_time(each["start_us"]),
+                None if _alone(each) else _seconds(each["minimum_us"]),
+                None if _alone(each) else local_time(each["start_us"]),
             )
             for each in found
         ),
@@ -106,7 +108,7 @@ def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJs
     if as_json:
         show_json(found)
         return
-    quiet = ("each", "left", "names", "complete", "state")
+    quiet = ("each", "left", "names", "complete", "state", *(OF_THE_GROUP if _alone(found) else ()))
     rows: list[tuple[object, ...]] = [("state", _state(found))]
     for key, value in found.items():
         if key in quiet:
@@ -169,8 +171,12 @@ def _state(block: dict[str, Any]) -> str:
 
 def _sent(block: dict[str, Any]) -> str:
     """Fragments for the group; where there is none, all frames to all nodes."""
-    alone = block.get("behind_server") == block["nodes"]
-    return f"{block['frames']} frames" if alone else f"{block['fragments_sent']}/{block['pieces']}"
+    return f"{block['frames']} frames" if _alone(block) else f"{block['fragments_sent']}/{block['pieces']}"
+
+
+def _alone(block: dict[str, Any]) -> bool:
+    """Whether all its nodes are behind a network server: no group hears it."""
+    return bool(block.get("behind_server") == block["nodes"])
 
 
 def _seconds(airtime_us: int) -> str:
