@@ -12,6 +12,7 @@ import typer
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, local_time, meant, show_json, show_table
 from swarm.effects import EVENT_KINDS
+from swarm.words import counted
 
 __all__ = ["airtime", "ask", "events", "rounds"]
 
@@ -90,7 +91,7 @@ def _show_answer(answer: dict[str, Any]) -> None:
     names = risks if len(shares) == len(risks) else [f"class {number}" for number in range(len(shares))]
     typer.echo("  " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)))
     who = ", ".join(answer["names"]) or "the gateway itself"
-    typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
+    typer.echo(f"  {len(answer['nodes'])} of {counted(answer['asked'], 'node')} answered: {who}")
     for name, source in zip(answer["names"], answer["sources"], strict=True):
         age = "" if source["age_min"] is None else f", readings {source['age_min']} min old"
         far = ", far from all others" if source["dev_eui"] in answer["discounted"] else ""

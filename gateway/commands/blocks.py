@@ -11,6 +11,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
+from swarm.words import counted
 
 __all__ = ["app"]
 
@@ -62,7 +63,8 @@ def send(
         how = f"at least {made['minimum_us'] / 1e6:.0f} s on air"
         how += f"; {behind} of them one by one through their network server" if behind else ""
     typer.echo(
-        f"block {made['descriptor']}: {made['size']} B in {made['pieces']} pieces for {made['nodes']} nodes,"
+        f"block {made['descriptor']}: {made['size']} B in {counted(made['pieces'], 'piece')} for"
+        f" {counted(made['nodes'], 'node')},"
         f" {how}; `swarm blocks show {made['descriptor']}` says how far it is"
     )
 
@@ -171,7 +173,9 @@ def _state(block: dict[str, Any]) -> str:
 
 def _sent(block: dict[str, Any]) -> str:
     """Fragments for the group; where there is none, all frames to all nodes."""
-    return f"{block['frames']} frames" if _alone(block) else f"{block['fragments_sent']}/{block['pieces']}"
+    return (
+        counted(block["frames"], "frame") if _alone(block) else f"{block['fragments_sent']}/{block['pieces']}"
+    )
 
 
 def _alone(block: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.commands.output import AsJson, CommandError, finite, show_json
+from swarm.words import counted
 
 if TYPE_CHECKING:
     from gateway.upstream.federation import CellSite, Federation
@@ -59,7 +60,9 @@ def init(
         made = federation.create(folder, cells, host=host, port=port, clock_speed=speed)
     except federation.FederationError as error:
         raise CommandError(str(error)) from error
-    typer.echo(f"{folder}: a SuperLink at {made.address} and {cells} cells; keys are valid for ten years")
+    typer.echo(
+        f"{folder}: a SuperLink at {made.address} and {counted(cells, 'cell')}; keys are valid for ten years"
+    )
     typer.echo(f"  on this machine, with simulated nodes: `swarm federation up {folder}`")
     typer.echo("  on real gateways: docs/FEDERATION.md")
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gateway.commands.client import NoAnswer
-from gateway.commands.output import CommandError, counted
+from gateway.commands.output import CommandError
 from gateway.commands.signing import bring_key, is_new_key
+from swarm.words import counted
 
 if TYPE_CHECKING:
     from gateway.commands.client import Client

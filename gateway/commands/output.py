@@ -15,7 +15,6 @@ __all__ = [
     "AsJson",
     "CommandError",
     "ago",
-    "counted",
     "finite",
     "local_time",
     "meant",
@@ -28,11 +27,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 class CommandError(Exception):
     """The command cannot do what was asked; each line says why and what to do."""
-
-
-def counted(count: int, what: str, plural: str | None = None) -> str:
-    """`1 node`, `2 nodes`; `plural` where an s is not enough."""
-    return f"{count} {what if count == 1 else plural or what + 's'}"
 
 
 def meant(name: str, names: Sequence[str], what: str) -> str:

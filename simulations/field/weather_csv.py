@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.field.weather import Weather
+from swarm.words import counted
 
 __all__ = ["WeatherCsvError", "read_weather_csv"]
 
@@ -71,8 +72,8 @@ class WeatherCsvError(ValueError):
         self.problems = tuple(problems[:PROBLEMS_MAX])
         more = len(self.problems) - 1
         at_least = "at least " if len(problems) >= PROBLEMS_MAX else ""
-        noun = "problem" if more == 1 else "problems"
-        super().__init__(self.problems[0] + (f" (and {at_least}{more} more {noun})" if more else ""))
+        others = f" (and {at_least}{counted(more, 'more problem')})" if more else ""
+        super().__init__(self.problems[0] + others)
 
 
 class _Problems:
@@ -281,7 +282,7 @@ def _first_hour(stations: dict[str, _Station], hours: int, start: date | None, p
         problems.add(
             1,
             "time",
-            f"no 1 June is followed by {hours} h of records from all {len(stations)} stations "
+            f"no 1 June is followed by {hours} h of records from {counted(len(stations), 'station')} "
             f"(file: {_named(begin)} to {_named(end)})",
             "choose another start or fewer days, or remove stations",
         )

@@ -163,9 +163,7 @@ def test_nodes_behind_a_server_are_sent_theirs_one_by_one(
         code, out, _ = said(capsys, "send", str(file))
         name = hashlib.sha512(BLOCK).hexdigest()[:8]
         assert code == 0
-        told = (
-            f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 nodes, one by one through"
-        )
+        told = f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 node, one by one through"
         assert out.startswith(f"{told} their network server")
         assert "0 frames" in said(capsys, "list")[1]
         until(lambda: "sends" in said(capsys, "show", name)[1], "the start")
