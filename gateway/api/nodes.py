@@ -16,6 +16,7 @@ from gateway.data_dir import DataDirError
 from swarm.commands import AddNode, CancelFrame, RemoveNode, TellLabel
 from swarm.coordinator import Coordinator
 from swarm.registry import NODES_MAX, Refused
+from swarm.words import counted
 
 __all__ = ["add_nodes"]
 
@@ -99,7 +100,7 @@ async def _import(daemon: DaemonLike, what: ImportIn) -> dict[str, Any]:
                 changed += known[row] and not same[row]
     added = len(what.nodes) - len(refused) - unchanged - changed
     news = None if group is None else "unchanged" if core.downlinks.group is before else "set"
-    log.info("import: %d nodes added, %d changed, %d refused", added, changed, len(refused))
+    log.info("import: %s added, %d changed, %d refused", counted(added, "node"), changed, len(refused))
     return {
         "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": news
     }  # fmt: skip

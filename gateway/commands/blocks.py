@@ -29,18 +29,23 @@ Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecim
 
 @app.command()
 def send(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A model container; devices of another make take any file.")],
     node: Annotated[
         list[str] | None, typer.Option("--node", help="Name or DevEUI; may be repeated.  Without: all nodes.")
     ] = None,
     loss: Annotated[
-        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames that nodes lose.")
+        float,
+        typer.Option(
+            min=0.0, max=0.9, callback=finite, help="Share of frames that nodes are expected to lose."
+        ),
     ] = 0.2,
-    version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004.")] = 2,
+    version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004, which the nodes speak.")] = 2,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Deliver FILE (1 B to 64 kB): it is offered in the next round's window and sent when that is over.
+
+    Where no rounds are held it is offered to nodes one by one; those behind a network server get theirs so.
 
     Example: swarm blocks send model.swm --loss 0.3
     """

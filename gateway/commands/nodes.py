@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Nodes: list, add, import and remove them, send them frames and labels.", no_args_is_help=True
+)
 app.command()(frames.send)
 app.command()(frames.sends)
 
@@ -144,8 +146,8 @@ def _risk(node: dict[str, Any]) -> str | None:
 
 @app.command()
 def add(
-    dev_eui: str,
-    name: Annotated[str, typer.Option(help="A name of your own.")],
+    dev_eui: Annotated[str, typer.Argument(help="16 hexadecimal digits.")],
+    name: Annotated[str, typer.Option(help="A name of your own, as no other node has it.")],
     crop: Annotated[str, typer.Option(help="apple, tomato, potato or grape.")],
     keys_file: Annotated[
         Path | None,
@@ -163,9 +165,13 @@ def add(
     device_class: Annotated[
         str, typer.Option("--class", help="a, or c where the receiver is always on.")
     ] = "a",
-    plot: str = "",
-    lat: Annotated[float | None, typer.Option(min=-90.0, max=90.0, callback=finite)] = None,
-    lon: Annotated[float | None, typer.Option(min=-180.0, max=180.0, callback=finite)] = None,
+    plot: Annotated[str, typer.Option(help="Where it stands: a name to ask about.")] = "",
+    lat: Annotated[
+        float | None, typer.Option(min=-90.0, max=90.0, callback=finite, help="Degrees north.")
+    ] = None,
+    lon: Annotated[
+        float | None, typer.Option(min=-180.0, max=180.0, callback=finite, help="Degrees east.")
+    ] = None,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
     """Register one node: OTAA, or ABP with --dev-addr.  Its keys are asked for, or read from --keys-file.
@@ -203,7 +209,7 @@ def add(
 
 @app.command("import")
 def import_nodes(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A directory, or a CSV or JSON file.")],
     replace_multicast: Annotated[
         bool,
         typer.Option("--replace-multicast", help="Take the file's multicast group instead of the cell's."),
