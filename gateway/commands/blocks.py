@@ -188,5 +188,5 @@ def _alone(block: dict[str, Any]) -> bool:
     return bool(block.get("behind_server") == block["nodes"])
 
 
-def _seconds(airtime_us: int) -> str:
-    return f"{airtime_us / 1e6:.1f} s"
+def _seconds(airtime_us: int | None) -> str | None:
+    return None if airtime_us is None else f"{airtime_us / 1e6:.1f} s"
