@@ -195,6 +195,36 @@ class Daemon:
         answer = await self._request(lambda now_us: self.core.on_command(now_us, command))
         return answer if isinstance(answer, Refused) else None
 
+    async def together(
+        self,
+        commands: Sequence[Command],
+        *,
+        first: Command | None = None,
+        unless: Callable[[], Refused | None] = lambda: None,
+    ) -> list[Refused | None] | Refused:
+        """Carry out commands with nothing in between, in one transaction; what became of each, in order.
+
+        Refused, and nothing was done: `unless`, asked at that very moment, gave a reason, or `first` was
+        refused, which is carried out before the others.
+        """
+        answers: list[Refused | None] = []
+
+        def call(now_us: int) -> list[Effect] | Refused:
+            refusal = unless()
+            if refusal is not None:
+                return refusal
+            effects = [] if first is None else self.core.on_command(now_us, first)
+            if isinstance(effects, Refused):
+                return effects
+            for command in commands:
+                done = self.core.on_command(now_us, command)
+                answers.append(done if isinstance(done, Refused) else None)
+                effects += [] if isinstance(done, Refused) else done
+            return effects
+
+        done = await self._request(call)
+        return done if isinstance(done, Refused) else answers
+
     async def ask(self, query: Query) -> Asked | Refused:
         """Put a question to the swarm; its answer comes a way of its own, whatever else happens."""
         answer: asyncio.Future[Event] = asyncio.get_running_loop().create_future()

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from simulations.air import UplinkLoss
 from swarm.effects import Event
+from swarm.words import counted
 
 __all__ = ["AirtimeCheck", "Checkers", "CounterCheck", "ReplayCheck", "UpdateCheck", "Violations"]
 
@@ -183,7 +184,8 @@ class UpdateCheck:
         accepted = len(self._open.pop(number, set()))
         if accepted != updates:
             self._violations.add(
-                at_us, f"round {number} closed with {updates} updates, but {accepted} had been accepted"
+                at_us,
+                f"round {number} closed with {counted(updates, 'update')}, but {accepted} had been accepted",
             )
 
     def finish(self, at_us: int, still_open: int | None) -> None:
@@ -191,7 +193,7 @@ class UpdateCheck:
         for number in sorted(self._open):
             if number != still_open and self._open[number]:
                 self._violations.add(
-                    at_us, f"round {number} never closed: {len(self._open[number])} updates are lost"
+                    at_us, f"round {number} never closed: {counted(len(self._open[number]), 'update')} lost"
                 )
 
 

@@ -28,6 +28,7 @@ from simulations.swarm_of_nodes import shipped_model
 from swarm.config import MulticastChannel
 from swarm.effects import Malformed, RxFrame
 from swarm.phy.regions import region as region_of
+from swarm.words import counted
 
 __all__ = ["LiveGateway", "provisioning", "run"]
 
@@ -151,9 +152,10 @@ class LiveGateway:
         minutes = (cell.now_us - cell.start_us) / 60e6
         lost = ", ".join(f"{cause} {count}" for cause, count in sorted(checkers.lost.items())) or "none"
         return (
-            f"{minutes:.1f} min: {checkers.sent} uplinks, {checkers.received} received, lost: {lost}; "
-            f"{cell.traffic.downlinks_sent} downlinks, heard {cell.traffic.downlinks_received} times, "
-            f"{self.refused} refused; {checkers.violations.count} violations"
+            f"{minutes:.1f} min: {counted(checkers.sent, 'uplink')}, {checkers.received} received, lost:"
+            f" {lost}; {counted(cell.traffic.downlinks_sent, 'downlink')}, heard"
+            f" {counted(cell.traffic.downlinks_received, 'time')}, "
+            f"{self.refused} refused; {counted(checkers.violations.count, 'violation')}"
         )
 
 
@@ -197,7 +199,8 @@ async def run(
     tell = say or _to_stderr
     endpoint = _Endpoint()
     tell(
-        f"{scenario.name}: preparing {scenario.nodes} nodes and their past {scenario.live.history_days} days"
+        f"{scenario.name}: preparing {counted(scenario.nodes, 'node')} and the past"
+        f" {counted(scenario.live.history_days, 'day')}"
     )
     gateway = LiveGateway(scenario, endpoint.send, tell)
     loop = asyncio.get_running_loop()

@@ -19,6 +19,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from swarm.words import counted
+
 __all__ = ["Report", "digest_of", "show", "write"]
 
 METHODS = (
@@ -78,12 +80,16 @@ def digest_of(rounds: list[dict[str, Any]], frames: Mapping[str, Any], airtime_u
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _days(days: float) -> str:
+    return "1 day" if days == 1 else f"{days:g} days"
+
+
 def show(report: Report, console: Console | None = None) -> None:
     """The report as tables."""
     console = console or Console()
     console.print(
-        f"[bold]{report.scenario}[/bold]: {report.nodes} nodes, "
-        f"{report.virtual_days:g} days, seed {report.seed}"
+        f"[bold]{report.scenario}[/bold]: {counted(report.nodes, 'node')}, "
+        f"{_days(report.virtual_days)}, seed {report.seed}"
     )
     accuracy = Table(
         title="macro-F1 over unseen days (new: crops that the model was shipped without)",
@@ -103,7 +109,7 @@ def show(report: Report, console: Console | None = None) -> None:
     console.print(accuracy)
     console.print(_totals(report))
     if report.violations:
-        console.print(f"[bold red]{report.violations} violations[/bold red]; the first:")
+        console.print(f"[bold red]{counted(report.violations, 'violation')}[/bold red]; the first:")
         for line in report.violations_explained:
             console.print(f"  {line}", markup=False, highlight=False)
     console.print(f"digest {report.digest}", highlight=False)
@@ -120,7 +126,7 @@ def _totals(report: Report) -> Table:
     queries = report.queries
     updates = sum(each["updates"] for each in report.rounds)
     for name, value in (
-        ("rounds", f"{len(report.rounds)} closed, {len(closed)} with updates, {updates} updates"),
+        ("rounds", f"{len(report.rounds)} closed, {len(closed)} with updates, {counted(updates, 'update')}"),
         (
             "uplinks",
             f"{report.frames['sent']} sent, {report.frames['received']} received; lost: {lost or 'none'}",
@@ -190,7 +196,7 @@ def _draw(report: Report, path: Path) -> str:
             axes.axhline(value, linestyle=style, color="grey", label=dict(METHODS)[method])
     axes.set_xlabel("airtime spent, up and down (s)")
     axes.set_ylabel("mean macro-F1 per crop")
-    axes.set_title(f"{report.scenario}, {report.nodes} nodes, {report.virtual_days:g} days")
+    axes.set_title(f"{report.scenario}, {counted(report.nodes, 'node')}, {_days(report.virtual_days)}")
     axes.legend(loc="lower right")
     figure.savefig(path)
     return f"wrote {path}"

@@ -14,6 +14,7 @@ from swarm.effects import Event
 from swarm.federation.outside import Gathered
 from swarm.model.vector import Float64
 from swarm.registry import Refused
+from swarm.words import counted
 
 __all__ = ["VirtualCell", "WorldOver"]
 
@@ -56,5 +57,7 @@ class VirtualCell:
         """A minute goes by."""
         world = self.world
         if world.cell.now_us >= world.end_us:
-            raise self._stopped(f"the scenario's {world.scenario.days} days are over; give it more (--days)")
+            raise self._stopped(
+                f"the scenario ends after {counted(world.scenario.days, 'day')}; give it more (--days)"
+            )
         world.run_until(min(world.cell.now_us + STEP_US, world.end_us))

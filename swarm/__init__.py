@@ -9,4 +9,5 @@ what is said    rounds, window, asking, expert_asking, borrowing, labels, operat
 how it leaves   downlinks, queued, server_queue
 the C node      node (with _node, which `_node_build` makes), node_config, receiver
 chance          prng
+words           words
 """

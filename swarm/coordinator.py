@@ -47,7 +47,7 @@ from swarm.commands import (
     TellLabel,
 )
 from swarm.config import SwarmConfig
-from swarm.downlinks import Downlinks, Pending
+from swarm.downlinks import UNKNOWN_FATE, Downlinks, Pending
 from swarm.effects import (
     ApplicationUplink,
     Effect,
@@ -173,7 +173,12 @@ class Coordinator:
 
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         """A gateway said what became of a transmission (or the driver gave up waiting for its word)."""
-        return self._count(self.downlinks.on_tx_ack(now_us, ack))
+        dev_eui = self.downlinks.addressee(ack.transmit_id)
+        effects = self.downlinks.on_tx_ack(now_us, ack)
+        if dev_eui is not None:
+            left = ack.error in (None, UNKNOWN_FATE)
+            effects += self.mac.on_fate(dev_eui, ack.transmit_id, left=left)
+        return self._count(effects)
 
     def on_application_uplink(self, now_us: int, uplink: ApplicationUplink) -> list[Effect]:
         """A network server received a frame of a node whose MAC it does; the same frame counts once."""
@@ -412,9 +417,10 @@ class Coordinator:
             must=accepted.adr_ack_req or repeats,
         )
         carrying = lorawan.DATA_OVERHEAD - 1 + len(f_opts + requests)
-        if not any(isinstance(effect, Transmit) and len(effect.payload) >= carrying for effect in effects):
+        sent = [effect for effect in effects if isinstance(effect, Transmit)]
+        if not sent or len(sent[0].payload) < carrying:
             return effects  # nothing was asked: there was no slot, or one for the acknowledgement alone
-        return self.mac.asked(now_us, session.dev_eui, requests) + effects
+        return self.mac.asked(now_us, session.dev_eui, requests, sent[0].transmit_id) + effects
 
     def _from_server(
         self, now_us: int, entry: Entry, uplink: ApplicationUplink, fresh: Fresh

@@ -469,6 +469,11 @@ class Downlinks(Gateways):
 
     # -- what became of it ------------------------------------------------------------------------
 
+    def addressee(self, transmit_id: int) -> str | None:
+        """The DevEUI of the node that a transmission is for, as long as its fate is open."""
+        flight = self._in_flight.get(transmit_id)
+        return None if flight is None else flight.dev_eui
+
     def on_tx_ack(self, now_us: int, ack: TxAck) -> list[Effect]:
         """A refused frame gives its airtime back; a frame that was never sent is queued again."""
         flight = self._in_flight.pop(ack.transmit_id, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gateway.daemon import Asked
@@ -33,6 +33,13 @@ class DaemonLike(Protocol):
         self, *, after: int | None = None, limit: int = 100, kind: str | None = None
     ) -> Sequence[LoggedEvent]: ...
     async def command(self, command: Command) -> Refused | None: ...
+    async def together(
+        self,
+        commands: Sequence[Command],
+        *,
+        first: Command | None = None,
+        unless: Callable[[], Refused | None] = ...,
+    ) -> list[Refused | None] | Refused: ...
     async def ask(self, query: Query) -> Asked | Refused: ...
     async def hand_in(self, model: SetModel) -> int | Refused: ...
     async def take_signing_key(self) -> str | None: ...

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path
 
 from gateway.api import views
-from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn, NodeIn
+from gateway.api.bodies import Eui, FrameIn, ImportIn, LabelIn
 from gateway.api.daemon_like import DaemonLike
 from gateway.data_dir import DataDirError
 from swarm.commands import AddNode, CancelFrame, RemoveNode, TellLabel
 from swarm.coordinator import Coordinator
-from swarm.registry import Refused
+from swarm.registry import NODES_MAX, Refused
+from swarm.words import counted
 
 __all__ = ["add_nodes"]
 
 IN_ONE_TURN = 200
 """Commands that the daemon gets together: they share a transaction, and the radio is not kept waiting."""
+FULL = f"a cell holds at most {NODES_MAX} nodes"
 
 log = logging.getLogger("swarm.gateway")
 
@@ -47,36 +50,8 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
         """Register nodes (again): idempotent, each refusal named; keys keep their counters for ever, and a
         group is replaced only if all nodes that come with it are taken."""
         if what.check:
-            return {"refused": _would_be_refused(core, what.nodes)}
-        if what.multicast is not None and what.multicast.replace:
-            for each in _would_be_refused(core, what.nodes):
-                raise HTTPException(409, f"nothing was changed: {each['dev_eui']}: {each['reason']}")
-        group = None
-        if what.multicast is not None:
-            before = core.downlinks.group
-            answer = await daemon.command(what.multicast.command())
-            if answer is not None:
-                raise HTTPException(409, answer.reason)
-            group = "unchanged" if core.downlinks.group is before else "set"
-        refused, unchanged, changed = [], 0, 0
-        for start in range(0, len(what.nodes), IN_ONE_TURN):
-            batch = what.nodes[start : start + IN_ONE_TURN]
-            commands = [each.command() for each in batch]
-            same = [core.registry.unchanged(command) for command in commands]
-            known = [core.registry.get(command.dev_eui) is not None for command in commands]
-            answers = await asyncio.gather(*map(daemon.command, commands))
-            for row, answer in enumerate(answers):
-                if answer is not None:
-                    who = {"row": start + row, "dev_eui": commands[row].dev_eui}
-                    refused.append({**who, "reason": answer.reason})
-                else:
-                    unchanged += same[row]
-                    changed += known[row] and not same[row]
-        added = len(what.nodes) - len(refused) - unchanged - changed
-        log.info("import: %d nodes added, %d changed, %d refused", added, changed, len(refused))
-        return {
-            "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": group
-        }  # fmt: skip
+            return {"refused": _would_be_refused(core, [each.command() for each in what.nodes])}
+        return await _import(daemon, what)
 
     @api.post("/signing-key")
     async def take_signing_key() -> dict[str, Any]:
@@ -95,19 +70,64 @@ def add_nodes(api: APIRouter, daemon: DaemonLike) -> None:
         return {"removed": dev_eui.lower()}
 
 
-def _would_be_refused(core: Coordinator, nodes: list[NodeIn]) -> list[dict[str, Any]]:
+async def _import(daemon: DaemonLike, what: ImportIn) -> dict[str, Any]:
+    core = daemon.core
+    commands = [each.command() for each in what.nodes]
+    group = None if what.multicast is None else what.multicast.command()
+    is_whole = group is not None and group.replace
+    part = len(commands) + 1 if is_whole else IN_ONE_TURN
+    before = core.downlinks.group
+    refused, unchanged, changed = list[dict[str, Any]](), 0, 0
+    for start in range(0, max(len(commands), 1), part):
+        batch = commands[start : start + part]
+        same = [core.registry.unchanged(command) for command in batch]
+        known = [core.registry.get(command.dev_eui) is not None for command in batch]
+        answers = await daemon.together(
+            batch,
+            first=group if start == 0 else None,
+            unless=partial(_first_refusal, core, commands if is_whole else []),
+        )
+        if isinstance(answers, Refused):  # the group, or the daemon stops: no node of this part
+            if start == 0:
+                raise HTTPException(409, answers.reason)
+            answers = [answers] * len(batch)
+        for row, answer in enumerate(answers):
+            if answer is not None:
+                who = {"row": start + row, "dev_eui": batch[row].dev_eui}
+                refused.append({**who, "reason": answer.reason})
+            else:
+                unchanged += same[row]
+                changed += known[row] and not same[row]
+    added = len(what.nodes) - len(refused) - unchanged - changed
+    news = None if group is None else "unchanged" if core.downlinks.group is before else "set"
+    log.info("import: %s added, %d changed, %d refused", counted(added, "node"), changed, len(refused))
+    return {
+        "added": added, "changed": changed, "unchanged": unchanged, "refused": refused, "multicast": news
+    }  # fmt: skip
+
+
+def _first_refusal(core: Coordinator, commands: list[AddNode]) -> Refused | None:
+    """Why these nodes cannot all be added; None: they can."""
+    for each in _would_be_refused(core, commands):
+        return Refused(f"nothing was changed: {each['dev_eui']}: {each['reason']}")
+    return None
+
+
+def _would_be_refused(core: Coordinator, commands: list[AddNode]) -> list[dict[str, Any]]:
     """Those of these nodes that cannot be added as things are, and which known node stands in their way."""
-    found = [(row, node.command()) for row, node in enumerate(nodes)]
     first: dict[object, str] = {}
+    room = NODES_MAX - len(core.registry)
 
     def refusal(command: AddNode) -> Refused | None:
+        nonlocal room
         for own in (command.name.lower(), command.node_index):
             other = command.dev_eui if own is None else first.setdefault(own, command.dev_eui)
             if other != command.dev_eui:
                 return Refused(f"has the name or node_index of {other}, which comes with it")
-        return core.registry.refusal(command)
+        room -= core.registry.get(command.dev_eui) is None
+        return core.registry.refusal(command) or (Refused(FULL) if room < 0 else None)
 
-    refusals = ((row, command, refusal(command)) for row, command in found)
+    refusals = ((row, command, refusal(command)) for row, command in enumerate(commands))
     return [
         {"row": row, "dev_eui": command.dev_eui, "reason": no.reason, "in_the_way": no.in_the_way}
         for row, command, no in refusals

@@ -76,7 +76,7 @@ def _node(core: Coordinator, entry: Entry, likely_context: int | None) -> dict[s
         "lon": record.lon,
         "activation": record.activation,
         "device_class": record.device_class,
-        "joined": entry.reachable,
+        "joined": _joined(entry),
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),
         **_serving(entry.status.serves),
@@ -84,6 +84,13 @@ def _node(core: Coordinator, entry: Entry, likely_context: int | None) -> dict[s
         "privacy": core.rounds.budgets.view(record.dev_eui),
         "likely_crop": None if likely_context is None else CONTEXTS[likely_context],
     }
+
+
+def _joined(entry: Entry) -> bool | None:
+    """Whether it has a session; None: its network server would know, and has brought nothing of it yet."""
+    if entry.behind_server:
+        return None if entry.status.last_seen_us is None else True
+    return entry.session is not None
 
 
 def name(core: Coordinator, dev_eui: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, show_json, show_table
+from swarm.words import counted
 
 __all__ = ["advise"]
 
@@ -46,9 +47,9 @@ def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False
 def _known(found: dict[str, Any]) -> str:
     known = found["known"]
     return (
-        f"known: {known['reported']} of {found['nodes']} nodes have reported, the next round is for"
-        f" {found['takers']}; {known['labels']} labels (median {known['labels_median']:g});"
-        f" {known['new']} nodes with crops new to the model;"
+        f"known: {known['reported']} of {counted(found['nodes'], 'node')} have reported, the next round"
+        f" is for {found['takers']}; {counted(known['labels'], 'label')} (median {known['labels_median']:g});"
+        f" {counted(known['new'], 'node')} with crops new to the model;"
         f" the fleet's head: {known['taken']} took it, {known['refused']} refused it"
         + ("" if known["right"] is None else f"; their own answers were right in {known['right']:.0%}")
     )
@@ -60,7 +61,7 @@ def _row(each: dict[str, Any]) -> tuple[object, ...]:
         why = "needs a faster data rate" if cost["unable"] else each["words"]
         return (cost["mode"], *[None] * 7, _pair(elsewhere), why)
     return (
-        cost["mode"] + (f" ({cost['unable']} nodes cannot)" if cost["unable"] else ""),
+        cost["mode"] + (f" ({counted(cost['unable'], 'node')} cannot)" if cost["unable"] else ""),
         f"{cost['frames']:.3g}, {cost['bytes']:.0f}",
         f"{cost['airtime_s']:.1f}",
         f"{cost['downlink_s']:.1f}",

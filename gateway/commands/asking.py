@@ -12,6 +12,7 @@ import typer
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, local_time, meant, show_json, show_table
 from swarm.effects import EVENT_KINDS
+from swarm.words import counted
 
 __all__ = ["airtime", "ask", "events", "rounds"]
 
@@ -28,18 +29,26 @@ NO_ANSWER = {
 
 NO_GATEWAY = "no gateway was heard yet; point a packet forwarder at the daemon's UDP port"
 
-rounds = typer.Typer(help="Learning rounds: those that were, and opening one now.", no_args_is_help=True)
+rounds = typer.Typer(
+    help="Learning rounds: those that were, opening one, going back, and what each mode would cost.",
+    no_args_is_help=True,
+)
 
 
 def ask(
-    place: Annotated[str | None, typer.Argument(help="A plot or the name of a node.")] = None,
+    place: Annotated[str | None, typer.Argument(help="A plot, or the name or DevEUI of a node.")] = None,
     near: Annotated[str | None, typer.Option(help="The same as the argument.")] = None,
     features: Annotated[
         str | None, typer.Option(help="The model's inputs (int8) with commas between, instead of a place.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="apple, tomato, potato or grape.")] = None,
-    k: Annotated[int | None, typer.Option(help=f"How many nodes to ask, 1 to {NODES_MAX}.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="How long to wait: 60s, 5min, 8h, up to 1d.")] = None,
+    k: Annotated[
+        int | None, typer.Option(help=f"How many nodes to ask, 1 to {NODES_MAX}; default: [asking] k.")
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(help="How long to wait: 60s, 5min, 8h, up to 1d; default: [asking] deadline_s."),
+    ] = None,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
@@ -90,7 +99,7 @@ def _show_answer(answer: dict[str, Any]) -> None:
     names = risks if len(shares) == len(risks) else [f"class {number}" for number in range(len(shares))]
     typer.echo("  " + ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True)))
     who = ", ".join(answer["names"]) or "the gateway itself"
-    typer.echo(f"  {len(answer['nodes'])} of {answer['asked']} nodes answered: {who}")
+    typer.echo(f"  {len(answer['nodes'])} of {counted(answer['asked'], 'node')} answered: {who}")
     for name, source in zip(answer["names"], answer["sources"], strict=True):
         age = "" if source["age_min"] is None else f", readings {source['age_min']} min old"
         far = ", far from all others" if source["dev_eui"] in answer["discounted"] else ""

@@ -14,7 +14,7 @@ __all__ = ["backup", "restore"]
 
 
 def backup(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="Where the copy goes.")],
     force: Annotated[bool, typer.Option("--force", help="Write over a FILE that is there already.")] = False,
     config_file: ConfigFile = Path("swarm.toml"),
 ) -> None:
@@ -31,7 +31,10 @@ def backup(
     typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; it holds every key, keep it as you keep passwords")
 
 
-def restore(file: Path, config_file: ConfigFile = Path("swarm.toml")) -> None:
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `swarm backup` wrote.")],
+    config_file: ConfigFile = Path("swarm.toml"),
+) -> None:
     """Put a backup in the place of the database; the daemon must not run.  What was there is kept beside it.
 
     Example: swarm restore swarm-2026-11-25.db

@@ -32,7 +32,7 @@ def learn(
         list[str] | None, typer.Option("--task", help="A task (several times; default: all; see --list).")
     ] = None,
     modes: Annotated[
-        list[str] | None, typer.Option("--mode", help="A mode (several times; default: all).")
+        list[str] | None, typer.Option("--mode", help="A mode (several times; default: all; see --list).")
     ] = None,
     factors: Annotated[
         list[int] | None, typer.Option("--sf", min=7, max=12, help="Spreading factors; default 7 and 12.")
@@ -47,12 +47,14 @@ def learn(
         Path | None, typer.Option(help="A file of your own for one task, instead of what it is built of.")
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Rounds of modes that go on for 60.")
+        int | None, typer.Option(min=1, max=1000, help="Instead of the 60 rounds of modes that hold so many.")
     ] = None,
     report_dir: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write rows, tables and plots there.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One task, two modes, 200 nodes, one seed.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One task, two modes, SF7, 200 nodes, one seed.")
+    ] = False,
     listing: Annotated[bool, typer.Option("--list", help="Name tasks and modes and exit.")] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -17,7 +17,7 @@ SEEDS_MAX = 20
 
 def ask(
     seeds: Annotated[int, typer.Option(min=1, max=SEEDS_MAX, help="So many seeds, from 1 on.")] = 3,
-    nodes: Annotated[int, typer.Option(min=8, max=1000, help="A multiple of 8.")] = 48,
+    nodes: Annotated[int, typer.Option(min=8, max=1000, help="Nodes, a multiple of 8.")] = 48,
     room: Annotated[int, typer.Option(min=1, max=7, help="So many of eight experts fit in a node.")] = 2,
     data_rate: Annotated[int, typer.Option(min=0, max=5, help="Of the nodes' uplinks; 5 is SF7.")] = 5,
     loss: Annotated[

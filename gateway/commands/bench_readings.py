@@ -19,17 +19,26 @@ DAYS_MAX = 1000
 
 def readings(
     weather: Annotated[Path, typer.Argument(help="Hourly records of stations (CSV or .csv.gz).")],
-    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD; default: 1 June.")] = None,
+    start: Annotated[
+        str | None, typer.Option(help="First day, YYYY-MM-DD; default: the first 1 June with records of all.")
+    ] = None,
     days: Annotated[int, typer.Option(min=21, max=DAYS_MAX, help="So many days from there on.")] = 152,
     stations: Annotated[
-        list[str] | None, typer.Option("--station", help="A station (several times; default: all distinct).")
+        list[str] | None,
+        typer.Option("--station", help="A station (several times; default: all that differ)."),
     ] = None,
     defects: Annotated[
-        list[str] | None, typer.Option("--defect", help="What the borrowers lack (several times).")
+        list[str] | None,
+        typer.Option("--defect", help="no humidity, biased, no rain or mixed (several times; default: all)."),
     ] = None,
     losses: Annotated[
         list[float] | None,
-        typer.Option("--loss", min=0.0, max=0.9, help="Share of frames lost, each way (several times)."),
+        typer.Option(
+            "--loss",
+            min=0.0,
+            max=0.9,
+            help="Share of frames lost, each way (several times; default: 0, .1, .3).",
+        ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3 or 1,2,7.")] = "3",
     as_json: AsJson = False,

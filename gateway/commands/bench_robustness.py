@@ -8,6 +8,7 @@ import typer
 
 from gateway.commands.bench import one_thread, progress, seeds_of
 from gateway.commands.output import AsJson, CommandError, show_json, show_table
+from swarm.words import counted
 
 __all__ = ["robustness"]
 
@@ -46,5 +47,5 @@ def robustness(
     header, *lines = bench.table(found)
     show_table(header, lines)
     widest = max(each["sd"] for each in found)
-    what = f"means of {len(chosen)} seeds, sd up to {widest:.3f}"
+    what = f"means of {counted(len(chosen), 'seed')}, sd up to {widest:.3f}"
     typer.echo(f"share of right answers of nodes whose labels are right; {what}")

@@ -11,6 +11,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
+from swarm.words import counted
 
 __all__ = ["app"]
 
@@ -20,20 +21,25 @@ app = typer.Typer(
 
 EACH_MAX = 50
 LEFT = "is left without it"
+OF_THE_GROUP = ("start_us", "until_us", "minimum_us", "fragments_sent", "polls")
+"""What says nothing of a block that a network server sends to each node by itself."""
 KNOWN = ("has it", "misses some", "has said nothing yet", "is being set up", LEFT)
 Name = Annotated[str, typer.Argument(metavar="DESCRIPTOR", help="Its 8 hexadecimal digits.")]
 
 
 @app.command()
 def send(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A model container; devices of another make take any file.")],
     node: Annotated[
         list[str] | None, typer.Option("--node", help="Name or DevEUI; may be repeated.  Without: all nodes.")
     ] = None,
     loss: Annotated[
-        float, typer.Option(min=0.0, max=0.9, callback=finite, help="Share of frames that nodes lose.")
+        float,
+        typer.Option(
+            min=0.0, max=0.9, callback=finite, help="Share of frames that nodes are expected to lose."
+        ),
     ] = 0.2,
-    version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004.")] = 2,
+    version: Annotated[int, typer.Option(min=1, max=2, help="Of TS004, which the nodes speak.")] = 2,
     alone: Annotated[
         bool, typer.Option("--alone", help="To each by itself: all that hear the group take what it is sent.")
     ] = False,
@@ -41,6 +47,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Deliver FILE (1 B to 64 kB): it is offered in the next round's window and sent when that is over.
+
+    Where no rounds are held it is offered to nodes one by one; those behind a network server get theirs so.
 
     Example: swarm blocks send model.swm --loss 0.3
     """
@@ -64,7 +72,8 @@ def send(
         how = f"at least {made['minimum_us'] / 1e6:.0f} s on air"
         how += f"; {behind} of them one by one through their network server" if behind else ""
     typer.echo(
-        f"block {made['descriptor']}: {made['size']} B in {made['pieces']} pieces for {made['nodes']} nodes,"
+        f"block {made['descriptor']}: {made['size']} B in {counted(made['pieces'], 'piece')} for"
+        f" {counted(made['nodes'], 'node')},"
         f" {how}; `swarm blocks show {made['descriptor']}` says how far it is"
     )
 
@@ -91,8 +100,8 @@ def list_blocks(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = 
                 _sent(each),
                 each["polls"],
                 _seconds(each["airtime_us"]),
-                _seconds(each["minimum_us"]),
-                local_time(each["start_us"]),
+                None if _alone(each) else _seconds(each["minimum_us"]),
+                None if _alone(each) else local_time(each["start_us"]),
             )
             for each in found
         ),
@@ -110,7 +119,7 @@ def show(name: Name, config_file: ConfigFile = Path("swarm.toml"), as_json: AsJs
     if as_json:
         show_json(found)
         return
-    quiet = ("each", "left", "names", "complete", "state")
+    quiet = ("each", "left", "names", "complete", "state", *(OF_THE_GROUP if _alone(found) else ()))
     rows: list[tuple[object, ...]] = [("state", _state(found))]
     for key, value in found.items():
         if key in quiet:
@@ -173,9 +182,15 @@ def _state(block: dict[str, Any]) -> str:
 
 def _sent(block: dict[str, Any]) -> str:
     """Fragments for the group; where there is none, all frames to all nodes."""
-    alone = block.get("alone", block.get("behind_server")) == block["nodes"]
-    return f"{block['frames']} frames" if alone else f"{block['fragments_sent']}/{block['pieces']}"
+    return (
+        counted(block["frames"], "frame") if _alone(block) else f"{block['fragments_sent']}/{block['pieces']}"
+    )
 
 
-def _seconds(airtime_us: int) -> str:
-    return f"{airtime_us / 1e6:.1f} s"
+def _alone(block: dict[str, Any]) -> bool:
+    """Whether each of its nodes is sent everything by itself: no group hears it."""
+    return bool(block.get("alone", block.get("behind_server")) == block["nodes"])
+
+
+def _seconds(airtime_us: int | None) -> str | None:
+    return None if airtime_us is None else f"{airtime_us / 1e6:.1f} s"

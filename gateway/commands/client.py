@@ -15,7 +15,7 @@ from gateway.commands.output import CommandError
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client", "ConfigFile", "address"]
+__all__ = ["Client", "ConfigFile", "NoAnswer", "address"]
 
 CONFIG_NAME = "swarm.toml"
 TIMEOUT_S = 30.0
@@ -26,6 +26,14 @@ ConfigFile = Annotated[
         "-c", "--config", help="The daemon's swarm.toml; it says where the daemon is.", show_default=True
     ),
 ]
+
+
+class NoAnswer(CommandError):
+    """The daemon was not reached, or left before it answered; `may_be_done`: what was asked may be done."""
+
+    def __init__(self, text: str, *, may_be_done: bool) -> None:
+        super().__init__(text)
+        self.may_be_done = may_be_done
 
 
 class Client:
@@ -86,10 +94,14 @@ class Client:
             raise self._failure(answer)
         return answer.json()
 
-    def _unreachable(self, error: Exception) -> CommandError:
+    def _unreachable(self, error: Exception) -> NoAnswer:
+        import httpx
+
         why = str(error) or type(error).__name__
-        return CommandError(
-            f"{self.url}: no gateway answers there ({why}); start it with `swarm gateway run`"
+        never_sent = isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL))
+        return NoAnswer(
+            f"{self.url}: no gateway answers there ({why}); start it with `swarm gateway run`",
+            may_be_done=not never_sent,
         )
 
     def _failure(self, answer: httpx.Response) -> CommandError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.commands.output import CommandError
+from swarm.words import counted
 
 if TYPE_CHECKING:
     from gateway.config import GatewayConfig
@@ -122,7 +123,7 @@ async def _demo(settings: GatewayConfig, source: str, chosen: Scenario, once: bo
         return True
     await _register(daemon, chosen)
     host, port = daemon.udp_address or ("", 0)
-    typer.echo(f"gateway: UDP {host}:{port}, {chosen.nodes} nodes registered")
+    typer.echo(f"gateway: UDP {host}:{port}, {counted(chosen.nodes, 'node')} registered")
     typer.echo(f"page:    {daemon.http_url}/#token={daemon.token}")
     if settings.mqtt.enabled:
         typer.echo(f"mqtt:    {settings.mqtt.host}:{settings.mqtt.port}, topics swarm/gateway/...")
@@ -174,7 +175,8 @@ async def _show(daemon: Daemon, once: bool) -> bool:
                     event = await queue.get()
                     if event.kind == "round_opened":
                         typer.echo(
-                            f"round {event.data['round']} opened, {event.data['expected']} nodes invited"
+                            f"round {event.data['round']} opened,"
+                            f" {counted(int(str(event.data['expected'])), 'node')} invited"
                         )
                     if event.kind == "round_closed":
                         _show_round(daemon, event)
@@ -192,7 +194,7 @@ def _show_round(daemon: Daemon, event: Event) -> None:
     if not data["model_version"]:
         learned = "no head proved better than the shipped ones yet"
     typer.echo(
-        f"round {data['round']} closed: {data['updates']} updates -> {learned}; "
+        f"round {data['round']} closed: {counted(int(str(data['updates'])), 'update')} -> {learned}; "
         f"downlink airtime of the past hour {spent:.2f} s"
     )
 
@@ -215,7 +217,8 @@ async def _ask(daemon: Daemon) -> None:
         data["label"] if data["value"] is None else f"{data['label']}, confidence {data['confidence']:.0%}"
     )
     typer.echo(
-        f"answer:  {verdict}; {len(answered)} of {data['asked']} nodes in {data['latency_s']:.1f} s, "
+        f"answer:  {verdict}; {len(answered)} of {counted(int(str(data['asked'])), 'node')}"
+        f" in {data['latency_s']:.1f} s, "
         f"{int(str(data['airtime_us'])) / 1e6:.2f} s of airtime"
     )
     purposes = ", ".join(f"{name} {us / 1e6:.2f} s" for name, us in sorted(_spent_us(daemon).items()))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.commands.output import AsJson, CommandError, finite, show_json
+from swarm.words import counted
 
 if TYPE_CHECKING:
     from gateway.upstream.federation import CellSite, Federation
@@ -25,6 +26,8 @@ START_MAX_S = 120.0
 LOOK_S = 0.5
 SCENARIO = "live_1000"
 LOG_LINES = 5
+BESIDE_ROUNDS_S = 1200.0
+"""What the app may take beside its rounds: ten minutes until the cells are there, two questions to all."""
 DONE = "cells take over the result"
 """What the federation's app logs at its end: `flwr run --stream` ends with 0 whatever became of the app."""
 
@@ -57,7 +60,9 @@ def init(
         made = federation.create(folder, cells, host=host, port=port, clock_speed=speed)
     except federation.FederationError as error:
         raise CommandError(str(error)) from error
-    typer.echo(f"{folder}: a SuperLink at {made.address} and {cells} cells; keys are valid for ten years")
+    typer.echo(
+        f"{folder}: a SuperLink at {made.address} and {counted(cells, 'cell')}; keys are valid for ten years"
+    )
     typer.echo(f"  on this machine, with simulated nodes: `swarm federation up {folder}`")
     typer.echo("  on real gateways: docs/FEDERATION.md")
 
@@ -77,6 +82,15 @@ def up(
             help="Seconds after which a silent cell is left out of a round.",
         ),
     ] = 600.0,
+    within_s: Annotated[
+        float | None,
+        typer.Option(
+            min=10,
+            max=86_400 * 365,
+            callback=finite,
+            help="Seconds after which the app is given up; default: its rounds' and 20 minutes.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start everything on this machine: daemons, simulated nodes, SuperLink, SuperNodes; run rounds; stop.
@@ -91,7 +105,7 @@ def up(
         signal.signal(number, signal.default_int_handler)
     try:
         with running(federation.read(folder), nodes, say=_say(as_json)) as (made, processes):
-            run_app(made, processes, rounds=rounds, timeout_s=timeout_s, strategy=strategy)
+            run_app(made, processes, rounds=rounds, timeout_s=timeout_s, strategy=strategy, within_s=within_s)
             cells = [{"cell": cell.folder.name, **_model(cell)} for cell in made.cells]
     except federation.FederationError as error:
         raise CommandError(str(error)) from error
@@ -127,19 +141,50 @@ def running(
         yield made, processes
 
 
-def run_app(made: Federation, processes: Processes, *, rounds: int, timeout_s: float, strategy: str) -> None:
-    """Submit the federation's app and wait for its end."""
+def run_app(
+    made: Federation,
+    processes: Processes,
+    *,
+    rounds: int,
+    timeout_s: float,
+    strategy: str,
+    within_s: float | None = None,
+) -> None:
+    """Submit the federation's app and wait for its end, `within_s` at most (None: what its rounds may take).
+
+    Whatever of the cells ends meanwhile is told of on standard error; CommandError when nothing is left to
+    wait for, and when the time is over.
+    """
     log = processes.log("app")
     before = log.stat().st_size if log.exists() else 0
+    given_s = rounds * timeout_s + BESIDE_ROUNDS_S if within_s is None else within_s
+    until_s = time.monotonic() + given_s
     processes.start("app", made.run(rounds=rounds, timeout_s=timeout_s, strategy=strategy))
+    told: set[str] = set()
     while (code := processes.code("app")) is None:
         time.sleep(LOOK_S)
-        if "superlink" in processes.ended():
+        gone = set(processes.ended()) - {"app"}
+        if "superlink" in gone:
             raise _ended(processes, "superlink")
+        for name in sorted(gone - told):
+            typer.echo(f"swarm: {processes.log(name)}: {name} has ended; the others go on", err=True)
+        told |= gone
+        supernodes = {f"{cell.folder.name}-supernode" for cell in made.cells}
+        late = time.monotonic() >= until_s
+        if late or supernodes <= gone:
+            processes.stop("app")
+            why = f"did not end within {given_s:.0f} s" if late else "has no SuperNode left"
+            raise CommandError(f"{log}: the app {why}{_who_ended(gone)}")
     processes.stop("app")
     said = log.read_bytes()[before:].decode("utf-8", "replace")
     if code != 0 or DONE not in said:
         raise _ended(processes, "app")
+
+
+def _who_ended(gone: set[str]) -> str:
+    if not gone:
+        return "; all processes run: a slower radio needs more --timeout-s or --within-s"
+    return f"; ended meanwhile: {', '.join(sorted(gone))} (their logs lie beside it)"
 
 
 def _provision(cell: CellSite, nodes: int, seed: int) -> None:

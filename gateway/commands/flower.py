@@ -11,6 +11,7 @@ import typer
 
 from gateway.commands.client import ConfigFile, address
 from gateway.commands.output import AsJson, CommandError, show_json, show_table
+from swarm.words import counted
 
 if TYPE_CHECKING:
     from gateway.upstream.driver import CellDriver
@@ -114,7 +115,7 @@ def _note(rounds: list[dict[str, Any]], world: World | None, as_json: bool) -> C
             last = world.rounds[-1]
             rounds[-1] |= {key: last[key] for key in ("closed_s", "airtime_up_s", "airtime_down_s")}
         if not as_json:
-            typer.echo(f"round {number}: {replies} replies", err=True)
+            typer.echo(f"round {number}: {counted(replies, 'reply', 'replies')}", err=True)
 
     return on_round
 

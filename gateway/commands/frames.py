@@ -17,7 +17,7 @@ __all__ = ["send", "sends"]
 def send(
     node_name: Annotated[str, typer.Argument(metavar="NODE", help="Its name or DevEUI.")],
     payload: Annotated[str, typer.Argument(help="Hexadecimal digits, two for a byte.")],
-    port: Annotated[int, typer.Option(min=1, max=223, help="FPort.")],
+    port: Annotated[int, typer.Option(min=1, max=223, help="FPort of the frame.")],
     confirmed: Annotated[bool, typer.Option("--confirmed", help="The node has to acknowledge it.")] = False,
     within_s: Annotated[
         int, typer.Option("--within", min=1, max=2_592_000, help="Seconds after which it is given up.")

@@ -12,13 +12,13 @@ from gateway.commands.output import AsJson, CommandError, show_json, show_table
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Look into model containers.", no_args_is_help=True)
+app = typer.Typer(help="Model containers: look into one, or write it as a C array.", no_args_is_help=True)
 FILE_SIZE_MAX = 16_000_000
 
 
 @app.callback()
 def _group() -> None:
-    """Look into model containers."""
+    """Model containers: look into one, or write it as a C array."""
 
 
 def _read(file: Path | None) -> tuple[bytes, dict[str, object]]:

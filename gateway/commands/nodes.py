@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,26 +10,29 @@ import typer
 
 from gateway.commands import frames
 from gateway.commands.client import Client, ConfigFile
+from gateway.commands.importing import import_file, refuse_unless_all
 from gateway.commands.keys import read_keys
-from gateway.commands.node_files import NodesFile, is_eui, mistake_of, read_nodes
+from gateway.commands.node_files import is_eui, mistake_of, read_nodes
 from gateway.commands.node_names import find
 from gateway.commands.output import AsJson, CommandError, ago, finite, local_time, show_json, show_table
-from gateway.commands.signing import bring_key, warning_without_key
+from gateway.commands.signing import warning_without_key
 
 if TYPE_CHECKING:
     from swarm.config import MulticastChannel
 
 __all__ = ["app"]
 
-app = typer.Typer(help="List, add, import and remove nodes.", no_args_is_help=True)
+app = typer.Typer(
+    help="Nodes: list, add, import and remove them, send them frames and labels.", no_args_is_help=True
+)
 app.command()(frames.send)
 app.command()(frames.sends)
 
-BATCH = 1000
 RISKS = ("low", "medium", "high")
 CLASSES_MAX = 10
-LINES_MAX = 10
 NOON_HOUR = 12
+JOINED = {True: "yes", False: "no", None: "unknown"}
+"""None: a network server knows, and has brought nothing of the node yet."""
 MISSING = {"temperature_centi": -32_768, "humidity_half": 255, "rain_tenth": 65_535}
 """What a node says of what it does not measure."""
 Config = ConfigFile
@@ -66,7 +68,7 @@ def _row(node: dict[str, Any], now_us: int) -> tuple[object, ...]:
         node["name"],
         f"{node['crop']} ({node['likely_crop']}?)" if node.get("likely_crop") else node["crop"],
         node["plot"] or None,
-        "yes" if node["joined"] else "no",
+        JOINED[node["joined"]],
         ago(node.get("last_seen_us"), now_us),
         node.get("snr_db"),
         node.get("data_rate"),
@@ -114,6 +116,7 @@ def show(
 def _readable(node: dict[str, Any]) -> dict[str, Any]:
     """What is known of a node in a person's units; what was not measured is left empty."""
     shown = {
+        "joined": ("joined", JOINED[node["joined"]]),
         "last_seen_us": ("last_seen", local_time(node.get("last_seen_us"))),
         "reported_us": ("reported", local_time(node.get("reported_us"))),
         "privacy": ("privacy", _epsilon(node)),
@@ -143,8 +146,8 @@ def _risk(node: dict[str, Any]) -> str | None:
 
 @app.command()
 def add(
-    dev_eui: str,
-    name: Annotated[str, typer.Option(help="A name of your own.")],
+    dev_eui: Annotated[str, typer.Argument(help="16 hexadecimal digits.")],
+    name: Annotated[str, typer.Option(help="A name of your own, as no other node has it.")],
     crop: Annotated[str, typer.Option(help="apple, tomato, potato or grape.")],
     keys_file: Annotated[
         Path | None,
@@ -162,9 +165,13 @@ def add(
     device_class: Annotated[
         str, typer.Option("--class", help="a, or c where the receiver is always on.")
     ] = "a",
-    plot: str = "",
-    lat: Annotated[float | None, typer.Option(min=-90.0, max=90.0, callback=finite)] = None,
-    lon: Annotated[float | None, typer.Option(min=-180.0, max=180.0, callback=finite)] = None,
+    plot: Annotated[str, typer.Option(help="Where it stands: a name to ask about.")] = "",
+    lat: Annotated[
+        float | None, typer.Option(min=-90.0, max=90.0, callback=finite, help="Degrees north.")
+    ] = None,
+    lon: Annotated[
+        float | None, typer.Option(min=-180.0, max=180.0, callback=finite, help="Degrees east.")
+    ] = None,
     config_file: Config = Path("swarm.toml"),
 ) -> None:
     """Register one node: OTAA, or ABP with --dev-addr.  Its keys are asked for, or read from --keys-file.
@@ -192,7 +199,7 @@ def add(
         mistake = mistake_of(node)
     if mistake is not None:
         raise CommandError(mistake)
-    answer = _send(Client(config_file), [node], None)
+    answer = Client(config_file).post("/api/nodes", {"nodes": [node]})
     for each in answer["refused"]:
         raise CommandError(f"{node['dev_eui']}: {each['reason']}")
     typer.echo(
@@ -202,7 +209,7 @@ def add(
 
 @app.command("import")
 def import_nodes(
-    file: Path,
+    file: Annotated[Path, typer.Argument(help="A directory, or a CSV or JSON file.")],
     replace_multicast: Annotated[
         bool,
         typer.Option("--replace-multicast", help="Take the file's multicast group instead of the cell's."),
@@ -220,79 +227,33 @@ def import_nodes(
     activation, plot, lat, lon, node_index and the keys), or a JSON file {"nodes": [...], "multicast": {...},
     "signing_key": "..."}.
     Bad rows are named, one line each, and the others are taken; where a group or key is to be replaced, all
-    or nothing.
+    or nothing (more than 5000 nodes go first, then the group, if all were taken).
 
     Example: swarm nodes import pilot-keys
     """
     table = read_nodes(file)
     client = Client(config_file)
     if replace_multicast or replace_signing_key:
-        _refuse_unless_all(client, table)
-    group = {**table.multicast, "replace": replace_multicast} if table.multicast else None
-    is_new_key = False
-    if table.signing_seed is not None:
-        is_new_key = bring_key(client, table.signing_seed, file, replace=replace_signing_key)
-    elif group is not None and (warning := warning_without_key(client, file)) is not None:
+        refuse_unless_all(client, table)
+    warning = warning_without_key(client, file) if table.multicast and table.signing_seed is None else None
+    if warning is not None:
         typer.echo(f"swarm: {warning}", err=True)
-    counts: Counter[str] = Counter()
-    refused, multicast = list(table.mistakes), None
-    for start in range(0, max(len(table.nodes), 1), BATCH):
-        batch = table.nodes[start : start + BATCH]
-        answer = _send(client, [node for _, node in batch], group if start == 0 else None)
-        counts.update({key: answer[key] for key in ("added", "changed", "unchanged")})
-        multicast = answer["multicast"] if start == 0 else multicast
-        refused += [
-            f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}" for each in answer["refused"]
-        ]
+    outcome = import_file(
+        client,
+        table,
+        file,
+        replace_multicast=replace_multicast,
+        replace_signing_key=replace_signing_key,
+    )
     if as_json:
-        news = {"new_signing_key": is_new_key} if table.signing_seed is not None else {}
-        show_json({**counts, "refused": refused, "multicast": multicast, **news})
+        news = {"new_signing_key": outcome.is_new_key} if table.signing_seed is not None else {}
+        show_json({**outcome.document(), **news})
     else:
-        typer.echo(f"{file}: {_imported(counts, len(refused), multicast, is_new_key=is_new_key)}")
-    if table.channel is not None:
+        typer.echo(f"{file}: {outcome.line()}")
+    if table.channel is not None and not outcome.stopped:
         _warn_of_channel(file, table.channel, client.get("/api/state"))
-    if refused:
-        raise CommandError("\n".join(refused))
-
-
-def _refuse_unless_all(client: Client, table: NodesFile) -> None:
-    """CommandError before anything is replaced, if a node of the file would be left out: the cell would then
-    speak to nodes that it does not know."""
-    lines, old = list(table.mistakes), list[str]()
-    for start in range(0, len(table.nodes), BATCH):
-        batch = table.nodes[start : start + BATCH]
-        body = {"nodes": [node for _, node in batch], "check": True}
-        for each in client.post("/api/nodes", body, timeout_s=300.0)["refused"]:
-            lines.append(f"{batch[each['row']][0]}: {each['dev_eui']}: {each['reason']}")
-            old += [each["in_the_way"]] if each["in_the_way"] else []
-    if not lines:
-        return
-    if len(lines) > LINES_MAX:
-        lines[LINES_MAX:] = [f"and {len(lines) - LINES_MAX} more like these"]
-    if old:
-        lines.append(
-            "first remove the old nodes that are in the way, then import again:"
-            f" swarm nodes remove -y {' '.join(dict.fromkeys(old))}"
-        )
-    raise CommandError("\n".join([*lines, "nothing was changed"]))
-
-
-def _imported(counts: Counter[str], refused: int, multicast: str | None, *, is_new_key: bool) -> str:
-    """What an import came to, in one line."""
-    news = counts["added"] or counts["changed"] or refused or multicast == "set" or is_new_key
-    if counts["unchanged"] and not news:
-        return f"{_nodes(counts['unchanged'])} known already, nothing changed"
-    parts = [f"{_nodes(counts['added'])} added"]
-    parts += [f"{counts['changed']} changed"] if counts["changed"] else []
-    parts += [f"{counts['unchanged']} known already"] if counts["unchanged"] else []
-    parts += [f"{refused} refused"] if refused else []
-    parts += ["the multicast group set"] if multicast == "set" else []
-    parts += ["models are signed from now on"] if is_new_key else []
-    return ", ".join(parts)
-
-
-def _nodes(count: int) -> str:
-    return "1 node" if count == 1 else f"{count} nodes"
+    if outcome.refused or outcome.stopped:
+        raise CommandError("\n".join([*outcome.refused, *outcome.stopped]))
 
 
 def _warn_of_channel(file: Path, channel: MulticastChannel, state: dict[str, Any]) -> None:
@@ -327,12 +288,6 @@ def remove(
     for dev_eui in found:
         client.delete(f"/api/nodes/{dev_eui}")
         typer.echo(f"{dev_eui}: removed")
-
-
-def _send(client: Client, nodes: list[dict[str, Any]], multicast: dict[str, Any] | None) -> dict[str, Any]:
-    answer = client.post("/api/nodes", {"nodes": nodes, "multicast": multicast}, timeout_s=300.0)
-    assert isinstance(answer, dict)
-    return answer
 
 
 @app.command()

@@ -16,13 +16,16 @@ app = typer.Typer(help="Plan a pilot in the field, and provision its nodes.", no
 
 @app.command()
 def plan(
-    nodes: Path,
-    gateways: Path,
+    nodes: Annotated[Path, typer.Argument(help="A CSV table: id, lat, lon, height_m, crop, and more.")],
+    gateways: Annotated[Path, typer.Argument(help="A CSV table: id, lat, lon, height_m, and more.")],
     rounds_per_day: Annotated[
         float, typer.Option(min=0.0, max=1000.0, callback=finite, help="Learning rounds a day.")
     ] = 1.0,
     margin_db: Annotated[
-        float, typer.Option(min=-50.0, max=100.0, callback=finite, help="Spare dB in full leaf.")
+        float,
+        typer.Option(
+            min=-50.0, max=100.0, callback=finite, help="Spare dB that a link should have in full leaf."
+        ),
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +48,7 @@ def plan(
 
 @app.command()
 def provision(
-    nodes: Path,
+    nodes: Annotated[Path, typer.Argument(help="The CSV table of `swarm pilot plan`.")],
     out_dir: Annotated[Path, typer.Argument(help="Where the keys go; for its owner alone.")] = Path(
         "pilot-keys"
     ),

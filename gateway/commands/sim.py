@@ -128,7 +128,12 @@ def live(
 
 
 @app.command()
-def export(name: Name, file: Path, nodes: Nodes = None, seed: Seed = None) -> None:
+def export(
+    name: Name,
+    file: Annotated[Path, typer.Argument(help="The JSON file to write.")],
+    nodes: Nodes = None,
+    seed: Seed = None,
+) -> None:
     """Write the identities and keys of a scenario's nodes, for `swarm nodes import` before `swarm sim live`.
 
     Says too what the daemon's swarm.toml needs: the nodes listen for models at the scenario's rate.

@@ -31,6 +31,7 @@ from swarm.config import MulticastChannel
 from swarm.phy.regions import region as region_of
 from swarm.pilot.plan import CROPS
 from swarm.security.lorawan import AesKey, multicast_keys
+from swarm.words import counted
 
 __all__ = ["ProvisionReport", "provision"]
 
@@ -93,8 +94,9 @@ class ProvisionReport:
 
     def text(self) -> str:
         """A few lines for a terminal."""
-        verb = "would be" if self.dry_run else "were"
-        lines = [f"{len(self.created)} nodes {verb} given keys, {len(self.kept)} kept theirs; {self.out_dir}"]
+        verb = "would be" if self.dry_run else "was" if len(self.created) == 1 else "were"
+        made = counted(len(self.created), "node")
+        lines = [f"{made} {verb} given keys, {len(self.kept)} kept theirs; {self.out_dir}"]
         files = "files that would be written" if self.dry_run else "files written"
         lines.append(f"{files}: {', '.join(self.written)}" if self.written else "no file changed")
         if self.orphaned:

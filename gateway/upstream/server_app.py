@@ -21,6 +21,7 @@ from flwr.supercore import log
 
 from gateway.upstream.records import arrays_of, flat_record, vector_of
 from swarm.model.vector import Float64
+from swarm.words import counted
 
 __all__ = ["app"]
 
@@ -64,7 +65,7 @@ def _await_cells(grid: Grid, cells: int) -> None:
     while len(list(grid.get_node_ids())) < cells:
         if time.monotonic() >= deadline_s:
             raise ValueError(
-                f"fewer than {cells} cells came within {JOIN_MAX_S} s; see their supernodes' logs"
+                f"fewer than {counted(cells, 'cell')} came within {JOIN_MAX_S} s; see their supernodes' logs"
             )
         time.sleep(LOOK_S)
 

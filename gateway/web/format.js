@@ -90,7 +90,7 @@ export function nodeFacts(node, nowUs) {
     ["signal", known(node.rssi_dbm) ? `${Math.round(node.rssi_dbm)} dBm, SNR ${node.snr_db} dB` : null],
     ["data rate", known(node.data_rate) ? `DR${node.data_rate}` : null],
     ["uplinks", known(node.last_seen_us) ? `${node.uplinks}, ${node.lost} lost` : null],
-    ["session", node.joined ? (node.dev_addr ?? "behind a network server") : "not joined"],
+    ["session", node.joined === false ? "not joined" : (node.dev_addr ?? "behind a network server")],
   ].filter(([, words]) => words !== null);
 }
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.bench.learn import COSTLY, Row
+from swarm.words import counted
 
 __all__ = ["markdown", "plain", "show", "write"]
 
@@ -84,7 +85,7 @@ def _heading(rows: list[Row]) -> str:
     first = rows[0]
     seeds = ", ".join(map(str, first.seeds))
     control = "; control: nothing is to be gained" if first.negative_control else ""
-    return f"{first.task}: {first.nodes} nodes, seeds {seeds}{control}"
+    return f"{first.task}: {counted(first.nodes, 'node')}, seeds {seeds}{control}"
 
 
 def show(rows: Sequence[Row], console: Console | None = None) -> None:

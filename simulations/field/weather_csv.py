@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.field.weather import Weather
+from swarm.words import counted
 
 __all__ = ["WeatherCsvError", "read_weather_csv"]
 
@@ -62,12 +63,17 @@ F64 = NDArray[np.float64]
 class WeatherCsvError(ValueError):
     """A station file that cannot be used; `problems` holds up to ten `file:line: column: what; what to
     do`.
+
+    The text is one line, the first of them and how many more there are: a recording is mended where it was
+    made, not line by line as a file of settings is.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems[:PROBLEMS_MAX])
-        more = ["(further problems are not listed)"] if len(problems) >= PROBLEMS_MAX else []
-        super().__init__("\n".join([*self.problems, *more]))
+        more = len(self.problems) - 1
+        at_least = "at least " if len(problems) >= PROBLEMS_MAX else ""
+        others = f" (and {at_least}{counted(more, 'more problem')})" if more else ""
+        super().__init__(self.problems[0] + others)
 
 
 class _Problems:
@@ -276,7 +282,7 @@ def _first_hour(stations: dict[str, _Station], hours: int, start: date | None, p
         problems.add(
             1,
             "time",
-            f"no 1 June is followed by {hours} h of records from all {len(stations)} stations "
+            f"no 1 June is followed by {hours} h of records from {counted(len(stations), 'station')} "
             f"(file: {_named(begin)} to {_named(end)})",
             "choose another start or fewer days, or remove stations",
         )

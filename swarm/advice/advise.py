@@ -20,6 +20,7 @@ from swarm.advice.costs import ROUNDS_MEASURED, ROUNDS_TO_JUDGE, ModeCost, costs
 from swarm.advice.evidence import Evidence, Expected
 from swarm.advice.fleet import Fleet
 from swarm.pilot.energy import EnergyModel
+from swarm.words import counted
 
 __all__ = ["Advice", "ModeAdvice", "advise"]
 
@@ -97,15 +98,14 @@ def _words(expected: Expected, evidence: Evidence) -> str:
         return "unknown"
     if expected.basis in ("taken", "refused"):
         many = evidence.taken if expected.basis == "taken" else evidence.refused
-        return (
-            f"{expected.basis} by {many} of {evidence.taken + evidence.refused} nodes that compared its head"
-        )
+        nodes = counted(evidence.taken + evidence.refused, "node")
+        return f"{expected.basis} by {many} of {nodes} that compared its head"
     found = f"macro-F1 {expected.base:.2f} -> {expected.new:.2f}, judged on {_rounds(expected.rounds)}"
     return found if expected.basis == "measured" else f"no gain proved: {found}"
 
 
 def _rounds(count: int) -> str:
-    return "1 round" if count == 1 else f"{count} rounds"
+    return counted(count, "round")
 
 
 def _recommended(fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost]) -> tuple[str, str]:
@@ -117,10 +117,12 @@ def _recommended(fleet: Fleet, evidence: Evidence, costs: Mapping[str, ModeCost]
     if not fleet.takers:
         return "none", "rounds are for new crops only, and the model was shipped for all that are here"
     if evidence.is_refused:
-        return "none", f"{evidence.refused} of {holders} nodes that compared the fleet's head refuse it"
+        count = f"{evidence.refused} of {counted(holders, 'node')}"
+        return "none", f"{count} that compared the fleet's head refused it"
     for name, result in results.items():
         if result.basis == "taken":
-            return name, f"{evidence.taken} of {holders} nodes that compared the fleet's head answer with it"
+            count = f"{evidence.taken} of {counted(holders, 'node')}"
+            return name, f"{count} that compared the fleet's head took it"
     for name, result in results.items():
         if result.basis == "measured":
             return _further(fleet, evidence, costs, statistics, name)
@@ -151,9 +153,10 @@ def _not_proved(evidence: Evidence, statistics: str, judged: int) -> tuple[str, 
 def _untried(evidence: Evidence, costs: Mapping[str, ModeCost], statistics: str) -> tuple[str, str]:
     trial = _trial(costs[statistics])
     if evidence.new:
-        return statistics, f"{evidence.new} nodes watch what the model was shipped without; {trial} will tell"
+        who = "1 node watches" if evidence.new == 1 else f"{evidence.new} nodes watch"
+        return statistics, f"{who} what the model was shipped without; {trial} will tell"
     if 2 * evidence.without_model > evidence.reported:
-        count = f"{evidence.without_model} of {evidence.reported} nodes"
+        count = f"{evidence.without_model} of {counted(evidence.reported, 'node')}"
         return statistics, f"{count} answer better without the model; {trial} will tell"
     return "none", f"the model was shipped for every crop here; to be sure, {trial} would tell"
 
@@ -180,7 +183,7 @@ def _notes(fleet: Fleet) -> tuple[str, ...]:
     found = []
     assumed = sum(not node.rate_is_known for node in fleet.nodes)
     if assumed:
-        count = f"{assumed} of {len(fleet.nodes)} nodes"
+        count = f"{assumed} of {counted(len(fleet.nodes), 'node')}"
         found.append(f"not heard yet, so that the slowest data rate is assumed: {count}")
     if fleet.learning.mode != "masked_sums":
         found.append("masked_sums needs nodes that were provisioned in groups (--mask-group-size)")

@@ -290,6 +290,7 @@ class Blocks:
         """One block as a plain object."""
         group, delivery = self._downlinks.group, job.delivery
         fragments, polls = delivery.sent
+        grouped = job.grouped and group is not None
         return {
             "descriptor": job.name,
             "state": job.stage if job is self._present else "waits",
@@ -301,13 +302,12 @@ class Blocks:
             "nodes": len(delivery.nodes),
             "whole": delivery.count(State.WHOLE),
             "created_us": job.created_us,
-            "start_us": job.start_us,
-            "until_us": job.until_us,
+            # Where a network server sends to each by itself there is no start for all, and no least airtime.
+            "start_us": job.start_us if grouped else None,
+            "until_us": job.until_us if grouped else None,
             "frames": job.frames,
             "airtime_us": job.airtime_us,
-            "minimum_us": 0
-            if group is None or not job.grouped
-            else job.minimum_us(self._region, group.data_rate),
+            "minimum_us": job.minimum_us(self._region, group.data_rate) if grouped and group else None,
             "alone": len(delivery.alone),
             "behind_server": sum(map(self._is_served, delivery.alone)),
         }

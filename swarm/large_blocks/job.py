@@ -18,7 +18,7 @@ from swarm.phy.airtime import HOUR_US
 from swarm.phy.regions import Region
 from swarm.queued import Programme
 from swarm.transport.delivery import Delivery, Phase, Plan, State
-from swarm.transport.group_setup import LEAD_S, GroupSetup, Step
+from swarm.transport.group_setup import LEAD_S, NO_SETUP, GroupSetup, Step
 from swarm.wire import app, offer
 from swarm.wire import fragmentation as ts004
 from swarm.wire import multicast_setup as ts005
@@ -267,7 +267,7 @@ class Job:
 
     def node_store(self, dev_eui: str) -> Store:
         setup = self.setups.get(dev_eui)
-        row = {**self.delivery.node_row(dev_eui), "setup": 0 if setup is None else int(setup.step)}
+        row = {**self.delivery.node_row(dev_eui), **(NO_SETUP if setup is None else setup.to_row())}
         return Store("delivery_node", f"{self.name}/{dev_eui}", row)
 
     def forget(self) -> list[Store]:
@@ -291,11 +291,11 @@ class Job:
         states: dict[str, Row] = {}
         setups: dict[str, GroupSetup] = {}
         for dev_eui, kept in node_rows.items():
-            values = {key: value for key, value in kept.items() if key not in ("key", "setup")}
+            values = {key: value for key, value in kept.items() if key != "key" and key not in NO_SETUP}
             states[dev_eui] = values
             gen_app_key = key_of(dev_eui)
             if kept["setup"] and gen_app_key is not None:
-                setups[dev_eui] = GroupSetup(gen_app_key, Step(int(kept["setup"] or 0)))
+                setups[dev_eui] = GroupSetup.from_row(gen_app_key, kept)
         times: dict[str, Any] = {key: row[key] for key in ("since_us", "start_us", "until_us", "ends_us")}
         counts: dict[str, Any] = {key: row[key] for key in ("created_us", "frames", "airtime_us")}
         delivery = Delivery.from_rows(plan, mic_of(plan), row, states)

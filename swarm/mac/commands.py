@@ -6,8 +6,8 @@ the device either brings the answers, and only then the change counts (receive w
 the new ones from then on), or not, and the difference is asked for again: at most `TRIES_MAX` times, then
 not for a day.  What a device refuses is not asked again for a day, and a data rate or power that it refuses
 bounds those to come.  A LinkADRReq without an answer is repeated as it was, for the device may have obeyed
-it.  Requests under way and all that is known is in one row per device, so a restart forgets nothing; a join
-forgets all of it.
+it.  Requests whose frame no gateway sent were not asked, and no try.  Requests under way and all that is
+known is in one row per device, so a restart forgets nothing; a join forgets all of it.
 
 A device without the ADR bit is told channels only, and whatever the operator wants of everybody.
 """
@@ -124,6 +124,8 @@ class NetworkMac:
         self._nodes = {dev_eui: NodeMac.from_row(row) for dev_eui, row in rows.get(TABLE, {}).items()}
         self.channels = sub_band(region, config.sub_band) if config.sub_band else None
         """Those of the operator's sub-band; None: all."""
+        self._carriers: dict[str, set[int]] = {}
+        """DevEUI -> the frames with its requests of which it is not known that one was sent."""
 
     def get(self, dev_eui: str) -> NodeMac | None:
         """What is known of a device; None: nothing but its session."""
@@ -131,6 +133,7 @@ class NetworkMac:
 
     def forget(self, dev_eui: str) -> list[Store]:
         """The device joined, or left: nothing of what it was told holds any more."""
+        self._carriers.pop(dev_eui, None)
         return [] if self._nodes.pop(dev_eui, None) is None else [Store(TABLE, dev_eui, None)]
 
     # -- uplinks ----------------------------------------------------------------------------------
@@ -187,6 +190,7 @@ class NetworkMac:
                 else:
                     open_cids.append(cid)
                     node.repeat += encode(request) if cid == LinkAdrReq.cid else b""
+        self._carriers.pop(session.dev_eui, None)
         node.asked = b""
         node.tries = node.tries + 1 if open_cids else 0
         if node.tries >= TRIES_MAX:
@@ -285,16 +289,36 @@ class NetworkMac:
                 out += words
         return out
 
-    def asked(self, now_us: int, dev_eui: str, requests: bytes) -> list[Effect]:
-        """These requests go out with the answer; the store goes before the frame."""
+    def asked(self, now_us: int, dev_eui: str, requests: bytes, transmit_id: int) -> list[Effect]:
+        """These requests go out with the answer, which is this transmission; the store goes before it."""
         if not requests:
             return []
         node = self._nodes.setdefault(dev_eui, NodeMac())
-        if node.asked == requests:
-            return []  # once more, for the same uplink
+        if node.asked == requests:  # once more, for the same uplink
+            if dev_eui in self._carriers:  # else the first one was sent
+                self._carriers[dev_eui].add(transmit_id)
+            return []
+        self._carriers[dev_eui] = {transmit_id}
         node.asked = requests
         if any(isinstance(request, DevStatusReq) for request in _requests(requests)):
             node.status_us = now_us
+        return [Store(TABLE, dev_eui, node.to_row())]
+
+    def on_fate(self, dev_eui: str, transmit_id: int, *, left: bool) -> list[Store]:
+        """What became of a frame for this device: if none with its requests left a gateway, they were not
+        asked, and go out with its next uplink."""
+        carriers = self._carriers.get(dev_eui, set())
+        if transmit_id not in carriers:
+            return []
+        carriers.discard(transmit_id)
+        if left or not carriers:
+            del self._carriers[dev_eui]
+        node = self._nodes.get(dev_eui)
+        if left or carriers or node is None:
+            return []
+        if any(isinstance(request, DevStatusReq) for request in _requests(node.asked)):
+            node.status_us = 0  # it was due
+        node.asked = b""
         return [Store(TABLE, dev_eui, node.to_row())]
 
     def _wanted(

@@ -19,6 +19,7 @@ from swarm.phy.regions import Region
 from swarm.pilot.energy import EnergyModel
 from swarm.security.signatures import SIGNATURE_SIZE
 from swarm.wire.app import BLOCK_HEADER_SIZE
+from swarm.words import counted
 
 __all__ = ["CROPS", "GatewaySite", "NodePlan", "NodeSite", "Plan", "PlanOptions", "distance_m", "plan_pilot"]
 
@@ -378,7 +379,7 @@ def _pilot_warnings(
     )
     lost = sum(plan.margin_leaf_on_db < 0 for plan in plans)
     if lost:
-        found.append(f"{lost} of {len(plans)} nodes are out of reach in full leaf")
+        found.append(f"out of reach in full leaf: {lost} of {counted(len(plans), 'node')}")
     if plans and rounds.a_day < 1:
         found.append(
             f"less than one learning round a day fits ({rounds.a_day:.2f}): use cohorts or more gateways"

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
+from swarm.effects import Row, integers
 from swarm.mac.session import MulticastGroup
 from swarm.security.lorawan import AesKey, mc_ke_key, mc_root_key, seal_mc_key
 from swarm.wire import multicast_setup as ts005
 from swarm.wire.clock_sync import ForceDeviceResync, encode, gps_s
 
-__all__ = ["LEAD_S", "GroupSetup", "Step"]
+__all__ = ["LEAD_S", "NO_SETUP", "GroupSetup", "Step"]
 
 VERSION = 2
 F_CNT_LAST = 0xFFFFFFFF
@@ -29,6 +31,8 @@ TIME_OUT_MAX = 15
 CLOCK_S = 5
 """A device's clock may be so far off."""
 RESYNCS_MAX = 2
+NO_SETUP: Row = {"setup": 0, "resyncs": 0, "delays": 0, "is_wrong": 0}
+"""The row of a node that needs none of this."""
 
 
 class Step(IntEnum):
@@ -43,7 +47,7 @@ class Step(IntEnum):
 
 @dataclass(slots=True)
 class GroupSetup:
-    """Where one device stands; `step` is all that has to be kept."""
+    """Where one device stands; `step` and what was tried how often are kept (`to_row`)."""
 
     gen_app_key: bytes
     step: Step = Step.GROUP
@@ -57,6 +61,17 @@ class GroupSetup:
     """So often the group's start was put off for it."""
     is_wrong: bool = False
     """Its clock is to be set."""
+
+    def to_row(self) -> Row:
+        counts: Row = {"resyncs": self.resyncs, "delays": self.delays}
+        return {"setup": int(self.step), **counts, "is_wrong": int(self.is_wrong)}
+
+    @classmethod
+    def from_row(cls, gen_app_key: bytes, row: Row) -> GroupSetup:
+        """ValueError when this is no such row."""
+        integers(row, "setup", "resyncs", "delays", "is_wrong")
+        counts: dict[str, Any] = {"resyncs": row["resyncs"], "delays": row["delays"]}
+        return cls(gen_app_key, Step(int(row["setup"] or 0)), **counts, is_wrong=bool(row["is_wrong"]))
 
     def group_request(self, group: MulticastGroup, number: int) -> bytes:
         """McGroupSetupReq: the device hears the group's frames from the next one on."""

@@ -16,7 +16,7 @@ from gateway.pilot import ChannelOptions, provision
 from swarm.commands import AddNode, HandOver, SetMulticast, SetSigningKey
 from swarm.model.subset import with_experts
 from swarm.security.signatures import SigningKey
-from tests.firmware.modem_emulator import Modem, Rn2483, Rui3, World
+from tests.firmware.modem_emulator import SECOND_US, Modem, Rn2483, Rui3, World
 from tests.gateway.provisioned import commands
 from tests.swarm.cell import Cell, settings
 
@@ -245,3 +245,32 @@ def test_lines_that_are_nonsense_are_told(pilot: Path, programs: dict[str, Path]
         refused = subprocess.run([programs["rui3"], *arguments], capture_output=True, text=True, check=False)
         assert refused.returncode == 2
         assert words in refused.stderr
+
+
+def test_a_frame_that_outlives_its_time_while_it_is_sent_keeps_nobody_awake(
+    pilot: Path, programs: dict[str, Path]
+) -> None:
+    """Goal: no turn without need.  Method: a modem that is busy for most of a frame's ten minutes, takes it
+    at last, and never says that it is out: the program wakes for its own deadline, 30 s later."""
+    cell = cell_of(pilot)
+    world = World(programs["rui3"], MODEL, cell, Rui3)
+    live(world, 2)
+    turn, times, taken = world._program, list[int](), list[int]()
+
+    def late(f_port: int, payload: bytes) -> str | int:
+        times.append(cell.now_us)
+        wait_us = times[0] + 590 * SECOND_US - cell.now_us
+        taken.extend([cell.now_us] if wait_us <= 0 else [])
+        return wait_us if wait_us > 0 else "ok"
+
+    def counted() -> int:
+        if taken:
+            times.append(cell.now_us)
+            assert len(times) < 30, "it does not sleep"
+        return turn()
+
+    world.modem.uplink = late  # type: ignore[method-assign]
+    world._program = counted  # type: ignore[method-assign]
+    live(world, 1, 2)
+    assert taken and times[-1] > taken[0] + 30 * SECOND_US
+    world.close()

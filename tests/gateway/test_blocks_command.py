@@ -157,17 +157,24 @@ def test_nodes_behind_a_server_are_sent_theirs_one_by_one(
         entry = made.daemon.core.registry.get("70b3d57ed0000099")
         assert entry is not None and entry.record.gen_app_key == bytes(range(16))
         capsys.readouterr()
+        for shown in (("list",), ("show", "far")):
+            assert run(("nodes", *shown)) == 0
+            assert "unknown" in capsys.readouterr().out, "whether it has joined"
         code, out, _ = said(capsys, "send", str(file))
         name = hashlib.sha512(BLOCK).hexdigest()[:8]
         assert code == 0
-        told = (
-            f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 nodes, one by one through"
-        )
+        told = f"block {name}: {len(BLOCK)} B in {-(-len(BLOCK) // 48)} pieces for 1 node, one by one through"
         assert out.startswith(f"{told} their network server")
         assert "0 frames" in said(capsys, "list")[1]
         until(lambda: "sends" in said(capsys, "show", name)[1], "the start")
         shown = said(capsys, "show", name)[1]
         assert "behind the server" in shown and "far" in shown and "version" in shown
+        rows = {line.split()[0] for line in shown.splitlines() if line.strip()}
+        assert not rows & {"start", "until", "minimum"} and {"frames", "airtime", "created"} <= rows
+        told = json.loads(said(capsys, "show", name, "--json")[1])
+        assert (told["start_us"], told["until_us"], told["minimum_us"]) == (None, None, None)
+        (listed,) = (line for line in said(capsys, "list")[1].splitlines() if name in line)
+        assert listed.split()[-2:] == ["-", "-"]
 
 
 def test_before_the_end_it_is_shown_what_nodes_said(

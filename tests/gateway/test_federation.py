@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 import stat
 import subprocess
@@ -23,6 +24,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
 from gateway.cli import run
+from gateway.commands.federation import run_app
+from gateway.commands.output import CommandError
 from gateway.upstream import daemon_cell, federation
 from gateway.upstream.client_app import app as client_app
 from gateway.upstream.daemon_cell import DaemonCell
@@ -353,3 +356,40 @@ def running(process: int) -> bool:
         ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
     ).stdout.strip()
     return bool(found) and not found.startswith("Z")
+
+
+def idle(made: federation.Federation, monkeypatch: pytest.MonkeyPatch, processes: Processes) -> None:
+    """A SuperLink and an app that say nothing and go on for ever."""
+    forever = [sys.executable, "-c", "import time; time.sleep(600)"]
+    monkeypatch.setattr(federation.Federation, "run", lambda self, **options: forever)
+    processes.start("superlink", forever)
+    for cell in made.cells:
+        processes.start(f"{cell.folder.name}-supernode", forever)
+
+
+def test_an_app_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = federation.create(tmp_path / "farms", 2, port=0)
+    with Processes(tmp_path / "logs", os.environ) as processes:
+        idle(made, monkeypatch, processes)
+        with pytest.raises(CommandError) as caught:
+            run_app(made, processes, rounds=1, timeout_s=600.0, strategy="FedAvg", within_s=1.0)
+        assert str(caught.value) == (
+            f"{tmp_path}/logs/app.log: the app did not end within 1 s; all processes run: a slower radio"
+            " needs more --timeout-s or --within-s"
+        )
+        assert sorted(processes.ended()) == [] and "app" not in processes._children
+
+
+def test_dead_supernodes_are_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: one that ends is told of, the last one ends the wait.  Method: both are killed beforehand."""
+    made = federation.create(tmp_path / "farms", 2, port=0)
+    with Processes(tmp_path / "logs", os.environ) as processes:
+        idle(made, monkeypatch, processes)
+        for cell in made.cells:
+            os.killpg(processes._children[f"{cell.folder.name}-supernode"].pid, signal.SIGKILL)
+        with pytest.raises(CommandError, match="has no SuperNode left; ended meanwhile: cell-1-supernode,"):
+            run_app(made, processes, rounds=1, timeout_s=600.0, strategy="FedAvg")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "cell-1-supernode has ended; the others go on" in first and "cell-2" in second

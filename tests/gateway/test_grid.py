@@ -133,7 +133,7 @@ def test_the_timeout_of_the_app_is_the_deadline_on_the_air() -> None:
 
 def test_an_app_that_wants_more_rounds_than_the_scenario_has_days_is_told() -> None:
     cell = VirtualCell(world(days=1), stopped=CellStopped)
-    with pytest.raises(CellStopped, match="1 days are over"):
+    with pytest.raises(CellStopped, match="ends after 1 day;"):
         strategy.FedAvg().start(LoRaGrid(cell), flat_record(cell.vector()), num_rounds=9)
 
 
@@ -354,7 +354,10 @@ def test_the_command_runs_an_app_and_shows_the_same_twice(capfd: pytest.CaptureF
         (["no_such:app", "--scenario", "smoke"], "cannot be loaded"),
         ([EXAMPLE, "--scenario", "nowhere"], "no such scenario"),
         ([EXAMPLE, "--scenario", "smoke", "--run-config", "rounds"], "is not KEY=VALUE"),
-        ([EXAMPLE, "--scenario", "smoke", "--days", "1", "--run-config", "rounds=9"], "1 days are over"),
+        (
+            [EXAMPLE, "--scenario", "smoke", "--days", "1", "--run-config", "rounds=9"],
+            "ends after 1 day; give",
+        ),
         ([EXAMPLE, "--scenario", "smoke", "--nodes", "1"], "more nodes than the cell's 1"),
     ],
 )

@@ -67,8 +67,11 @@ def test_a_question_and_a_round_while_broker_and_daemon_die(
     with Served(tmp_path, network=section) as served:
         register(served)
         server = Server(kind, broker)
+        assert {node["joined"] for node in served.http.get("/api/nodes").json()["nodes"]} == {None}
         server.uplink(EUI, 12, STATUS)
         until(lambda: heard(served, EUI) == 1, "the report")
+        joined = {node["dev_eui"]: node["joined"] for node in served.http.get("/api/nodes").json()["nodes"]}
+        assert joined == {EUI: True, OTHER: None}, "what was heard has a session; of the other nobody knows"
         answers = ask(served, EUI)
         seen = server.person.subscriptions
         broker.kill()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.cli import run
+from gateway.commands import importing
+from gateway.commands.client import Client, NoAnswer
+from gateway.commands.node_files import NodesFile
 from gateway.pilot import provision
 from tests.web.served import Served
 
@@ -124,3 +129,95 @@ def test_an_import_warns_when_its_nodes_will_not_hear_this_daemon(
         "swarm: old: warning: these nodes listen for models at DR3 on 869.525 MHz, the daemon sends them at"
         " DR0 on 869.525 MHz; set [multicast] data_rate = 3 in its swarm.toml and start it again"
     ]
+
+
+def _file(path: str, count: int, *, grouped: bool = True) -> None:
+    nodes = [
+        {"dev_eui": f"70b3d57ee{number:07x}", "name": f"n{number}", "crop": "grape", "activation": "otaa",
+         "app_key": f"{number:032x}"}
+        for number in range(count)
+    ]  # fmt: skip
+    group = {"mc_addr": "fc00a009", "nwk_s_key": "33" * 16, "app_s_key": "44" * 16}
+    document = {"nodes": nodes, "multicast": group} if grouped else {"nodes": nodes}
+    Path(path).write_text(json.dumps(document))
+    Path(path).chmod(0o600)
+
+
+def test_who_comes_between_check_and_import_leaves_all_as_it_was(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: 1100 nodes and their group, of which the last one's name was taken after the check."""
+    core = served.daemon.core
+    group, count = core.downlinks.group, len(core.registry)
+    check = importing.refuse_unless_all
+    other = {"dev_eui": "70b3d57ef0000001", "name": "n1099", "crop": "apple", "activation": "network"}
+
+    def then_another(client: Client, table: NodesFile) -> None:
+        check(client, table)
+        assert served.http.post("/api/nodes", json={"nodes": [other]}).json()["added"] == 1
+
+    monkeypatch.setattr("gateway.commands.nodes.refuse_unless_all", then_another)
+    _file("many.json", 1100)
+    capsys.readouterr()
+    assert run(("nodes", "import", "many.json", "--replace-multicast")) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.endswith(
+        "swarm: nothing was changed: 70b3d57ee000044b: the name n1099 belongs to 70b3d57ef0000001;"
+        " give another\n"
+    )
+    assert core.downlinks.group is group and len(core.registry) == count + 1
+
+
+def test_an_import_that_stops_on_the_way_says_what_is_there(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Goal: the daemon is lost after the second of three parts; then the same import brings the rest."""
+    post, calls = Client.post, 0
+
+    def lossy(self: Client, path: str, body: Any = None, **how: Any) -> Any:
+        nonlocal calls
+        answer = post(self, path, body, **how)
+        calls += path == "/api/nodes"
+        if calls == 2:  # done, and its answer is lost
+            raise NoAnswer("http://x: no gateway answers there", may_be_done=True)
+        return answer
+
+    _file("many.json", 2500, grouped=False)
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "post", lossy)
+        assert run(("nodes", "import", "many.json")) == 2
+    out, err = capsys.readouterr()
+    assert out == "many.json: 1000 nodes added\n"
+    assert err.splitlines()[1] == (
+        "swarm: many.json: stopped after 1000 nodes; of the next 1000 (many.json: nodes[1000] to many.json:"
+        " nodes[1999]) it is not known whether they were taken; 500 were not sent, from many.json:"
+        " nodes[2000] on.  Import it again: what is there already stays as it is"
+    )
+    assert run(("nodes", "import", "many.json", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["unchanged"] == 2000
+
+
+def test_more_nodes_than_one_request_holds_come_before_their_group(
+    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = served.daemon.core
+    group = core.downlinks.group
+    monkeypatch.setattr(importing, "WHOLE_MAX", 1500)
+    monkeypatch.setattr("gateway.commands.nodes.refuse_unless_all", lambda client, table: None)
+    other = {"dev_eui": "70b3d57ef0000001", "name": "n1001", "crop": "apple", "activation": "network"}
+    assert served.http.post("/api/nodes", json={"nodes": [other]}).json()["added"] == 1
+    _file("many.json", 2500)
+    capsys.readouterr()
+    assert run(("nodes", "import", "many.json", "--replace-multicast")) == 2
+    out, err = capsys.readouterr()
+    assert out == "many.json: 1999 nodes added, 1 refused\n"
+    assert err.splitlines()[-1].startswith(
+        "swarm: many.json: stopped after 1999 nodes; 500 were not sent, from many.json: nodes[2000] on; the"
+        " multicast group was not set."
+    )
+    assert core.downlinks.group is group
+    assert run(("nodes", "remove", "-y", "n1001")) == 0
+    assert run(("nodes", "import", "many.json", "--replace-multicast")) == 0
+    assert "501 nodes added, 1999 known already, the multicast group set" in capsys.readouterr().out
+    assert core.downlinks.group is not group

@@ -272,3 +272,11 @@ def test_what_the_command_cannot_do_is_one_line(
     assert run(["bench", "readings", str(file), "--days", "24", *options]) == 2
     line = capsys.readouterr().err.strip()
     assert said in line and "\n" not in line
+
+
+def test_a_file_with_many_mistakes_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = station_file(tmp_path / "stations.csv", ("north", "south"), 30)
+    file.write_text(file.read_text().replace(",0.00,", ",dry,"))
+    assert run(["bench", "readings", str(file), "--start", "2025-06-02", "--days", "24"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rain_mm: 'dry' is not a number" in line and line.endswith("(and at least 9 more problems)")

@@ -227,8 +227,23 @@ def test_only_the_first_ten_problems_are_listed(write: Callable[..., Path]) -> N
     rows = [row.replace(",2.0", ",two") for row in records()]
     path = write(rows)
     assert len(problems(path)) == 10
-    with pytest.raises(WeatherCsvError, match="further problems are not listed"):
+    with pytest.raises(WeatherCsvError) as caught:
         read_weather_csv(path, 96, date(2024, 6, 1))
+    assert str(caught.value) == f"{problems(path)[0]} (and at least 9 more problems)"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "more"), [(1, ""), (2, " (and 1 more problem)"), (4, " (and 3 more problems)")]
+)
+def test_the_text_is_one_line_with_the_first_problem(
+    write: Callable[..., Path], wrong: int, more: str
+) -> None:
+    rows = records()
+    rows[70 : 70 + wrong] = [row.replace(",2.0", ",two") for row in rows[70 : 70 + wrong]]
+    with pytest.raises(WeatherCsvError) as caught:
+        read_weather_csv(write(rows), 96, date(2024, 6, 1))
+    (line,) = str(caught.value).splitlines()
+    assert line.endswith("if the value is missing" + more) and ":72: wind_m_s: 'two'" in line
 
 
 def test_short_rows_are_named(write: Callable[..., Path]) -> None:

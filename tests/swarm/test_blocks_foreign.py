@@ -185,16 +185,28 @@ def test_a_device_that_never_asked_for_the_time_is_told_to() -> None:
     assert air.stations[0].device.block() == BLOCKS[1000]
 
 
-def test_a_device_that_cannot_set_its_clock_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_device_that_cannot_set_its_clock_is_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(Clock, "rx", lambda self, at_us, payload: asked.append(payload))
     air = Air(1, 0.0)
     air.stations[0].asks = False
     monkeypatch.setattr(Clock, "poll", lambda self, at_us: (None, 0))
     air.cell.command(SendBlock(BLOCKS[1000]))
-    air.run(hours=6, every_s=60)
+    run(air, 6, 60, restarts)
     (ended,) = air.cell.told("block_ended")
     assert asked == [b"\x03\x01"] * 2 and ended.data["nodes"] == 1
+
+
+def run(air: Air, hours: int, every_s: int, restarts: bool) -> None:
+    """So long; with a restart of the gateway every minute until the block has ended."""
+    for _ in range(60 * hours):
+        air.run(hours=1 / 60, every_s=every_s)
+        if restarts and not air.cell.told("block_ended"):
+            air.cell.restart()
+            air.cell.keep_alive()
 
 
 @pytest.mark.parametrize("restart", [False, True])
@@ -215,8 +227,9 @@ def test_nobody_waits_for_a_device_that_was_removed(restart: bool) -> None:
     assert int(str(ended.data["start_us"])) - begun_us < 70 * 60 * SECOND_US
 
 
+@pytest.mark.parametrize("restarts", [False, True])
 def test_a_device_that_never_says_that_it_will_listen_does_not_hold_up_the_others(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     """Method: it is heard three times a minute, and drops each McClassCSessionReq."""
     air = Air(2, 0.0)
@@ -228,7 +241,7 @@ def test_a_device_that_never_says_that_it_will_listen_does_not_hold_up_the_other
 
     monkeypatch.setattr(Station, "hear", hear)
     assert air.cell.command(SendBlock(BLOCKS[1000])) is None
-    air.run(hours=8, every_s=20)
+    run(air, 8, 20, restarts)
     (ended,) = air.cell.told("block_ended")
     assert ended.data["complete"] and ended.at_us - begun_us < 4 * 3600 * SECOND_US
 

@@ -182,6 +182,44 @@ def test_what_found_no_slot_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(pair.told("mac_set")) == len(pair.told("device_status")) == 1
 
 
+def test_what_no_gateway_sent_was_not_asked() -> None:
+    """Goal: neither tries nor the daily question are spent by a gateway that refuses what it is given.
+    Method: it refuses more answers than there are tries; then it sends one, and its word is lost."""
+    pair = MacCell("eu868", Mac(max_duty_cycle=3), adr=False, data_rate=5)
+    pair.join()
+    error: str | None = "TX_FREQ"
+    pair.cell.verdict = lambda transmit: error
+    for _ in range(TRIES_MAX + 2):
+        pair.up()
+    assert len(pair.cell.refused) == TRIES_MAX + 2 and pair.told("mac_command_refused") == []
+    pair.cell.restart()
+    assert (
+        pair.cell.rows["mac"][dev_eui(0)]["asked"] == b"" and not pair.cell.rows["mac"][dev_eui(0)]["tries"]
+    )
+    error = "NO_TX_ACK"
+    pair.up()
+    assert pair.cell.rows["mac"][dev_eui(0)]["asked"] != b"", "it may have been sent"
+    error = None
+    pair.up()
+    assert [command.cid for command in pair.heard[-1].commands] == [DutyCycleReq.cid]
+    pair.up()
+    assert len(pair.told("mac_set")) == 1
+
+
+def test_a_repeated_answer_that_was_not_sent_changes_nothing() -> None:
+    """An uplink that came twice is answered twice: what one of the answers brought was asked."""
+    for fates, carried in (("TX_FREQ", None), [()]), ((None, "TX_FREQ"), [(DutyCycleReq.cid,)]):
+        pair = MacCell("eu868", Mac(max_duty_cycle=3, dev_status_h=0), adr=False, data_rate=5)
+        pair.join()
+        verdicts = iter(fates)
+        pair.cell.verdict = lambda transmit, left=verdicts: next(left, None)  # type: ignore[misc]
+        pair.again(pair.up(confirmed=True))
+        assert [tuple(each.cid for each in heard.commands) for heard in pair.heard] == carried
+        pair.up()
+        asked_now = len(pair.heard) == 2
+        assert (asked_now, len(pair.told("mac_set"))) == ((True, 0) if carried == [()] else (False, 1))
+
+
 def test_what_gave_way_to_an_acknowledgement_was_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than 15 B of requests need a frame of their own; here there is time for an empty one only."""
     channels = (867_200_000, 867_400_000, 867_600_000)

@@ -109,7 +109,7 @@ def test_warnings_say_what_to_do() -> None:
     text = " | ".join(far.nodes[0].warnings)
     for part in ("out of reach", "inside the apple canopy", "check the coordinates"):
         assert part in text
-    assert any("1 of 1 nodes are out of reach" in warning for warning in far.warnings)
+    assert any(warning == "out of reach in full leaf: 1 of 1 node" for warning in far.warnings)
     leaves = next(
         plan
         for m in range(500, 6000, 20)

@@ -61,6 +61,7 @@ test("what a node's dot means: its risk, its crop, or how long it was not heard"
 test("facts that were never heard are left out", () => {
   const silent = { crop: "apple", plot: "", last_seen_us: null, risk: null, temperature_centi: null, humidity_half: null, battery: null, model_version: null, rssi_dbm: null, data_rate: null, joined: false, uplinks: 0, lost: 0 };
   assert.deepEqual(nodeFacts(silent, 0), [["crop", "apple"], ["last heard", "never"], ["session", "not joined"]]);
+  assert.deepEqual(nodeFacts({ ...silent, joined: null }, 0).at(-1), ["session", "behind a network server"]);
   const heard = Object.fromEntries(nodeFacts({ ...silent, last_seen_us: 0, temperature_centi: -250, humidity_half: 255, battery: 254, uplinks: 3, lost: 1 }, 60e6));
   assert.equal(heard.temperature, "-2.5 °C");
   assert.equal(heard.humidity, undefined);

@@ -400,6 +400,12 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* Whether the frame is with the modem: it is not given up then, however long that takes. */
+static int is_sending(const swn_modem_t *modem)
+{
+    return modem->command == SWN_MODEM_SEND || modem->command == SWN_MODEM_SENDING;
+}
+
 static int64_t next_us(const swn_modem_t *modem)
 {
     int64_t next = modem->windows.next_from_us;
@@ -412,7 +418,7 @@ static int64_t next_us(const swn_modem_t *modem)
     if (swn_windows_open(&modem->windows, modem->now_us)) {
         next = earlier(next, modem->windows.open_until_us);
     }
-    if (modem->frame_waits) {
+    if (modem->frame_waits && !is_sending(modem)) {
         next = earlier(next, modem->frame_from_us > modem->now_us ? modem->frame_from_us : modem->frame_until_us);
     }
     return next > modem->now_us ? next : modem->now_us + 1;
@@ -425,8 +431,7 @@ int64_t swn_modem_poll(swn_modem_t *modem, int64_t now_us)
     if (modem->command != SWN_MODEM_IDLE && modem->command_until_us <= now_us) {
         on_silence(modem);
     }
-    if (modem->frame_waits && modem->frame_until_us <= now_us && modem->command != SWN_MODEM_SEND &&
-        modem->command != SWN_MODEM_SENDING) {
+    if (modem->frame_waits && modem->frame_until_us <= now_us && !is_sending(modem)) {
         modem->frame_waits = 0;
         modem->lost++;
     }
