@@ -11,6 +11,7 @@ import typer
 
 from gateway.commands.client import Client, ConfigFile
 from gateway.commands.output import AsJson, CommandError, finite, local_time, show_json, show_table
+from swarm.words import counted
 
 __all__ = ["app"]
 
@@ -102,7 +103,7 @@ def place(
     )
     short = [expert for expert, count in enumerate(found["coverage"]) if count < replicas]
     if short:
-        typer.echo(f"too little room: fewer than {replicas} nodes would hold {_numbers(short)}")
+        typer.echo(f"too little room: fewer than {counted(replicas, 'node')} would hold {_numbers(short)}")
 
 
 @app.command("hand-over")
