@@ -31,7 +31,7 @@ bench-ask: setup  ## asking for experts: score, frames, airtime, latency (pip in
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/swarm bench ask $(ARGS)
 
-bench-learn: setup  ## learning modes on learning tasks beside every baseline (about half an hour; ARGS=--quick: a minute)
+bench-learn: setup  ## learning modes on learning tasks beside every baseline (about 40 minutes; ARGS=--quick: a minute)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench,report]'
 	@command -v espeak-ng >/dev/null || echo "note: espeak-ng is missing, the voice tasks need it (apt-get install espeak-ng)"
 	@$(BIN)/swarm bench learn $(ARGS)
