@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeVar
@@ -22,6 +22,8 @@ JOINING = "session_next"
 """The table of sessions that wait for their first uplink."""
 NETWORK = "network"
 """The activation of nodes whose MAC a network server does: no keys here, and no session."""
+SERVE_LABELS_MIN = 3
+"""A node with fewer labels compares no heads (`swn_serve.h`)."""
 NODES_MAX = 65_535
 """Node indices travel as 16 bits."""
 
@@ -178,15 +180,15 @@ class Registry:
         said = (entry.status.model_version for entry in self)
         return [version for version in said if version is not None]
 
-    def choices(self, version: int, contexts: Collection[int]) -> list[int]:
-        """What the nodes of these contexts answer with, of those whose last STATUS speaks of this version."""
-        return [
-            entry.status.serves & SERVES_MASK
-            for entry in self
-            if entry.status.model_version == version
-            and entry.status.serves is not None
-            and entry.record.context in contexts
-        ]
+    def choices(self, version: int) -> dict[int, list[int]]:
+        """By context: what those nodes answer with that hold this version and compare heads."""
+        said: dict[int, list[int]] = {}
+        for entry in self:
+            status = entry.status
+            compares = status.labelled is not None and status.labelled >= SERVE_LABELS_MIN
+            if status.model_version == version and status.serves is not None and compares:
+                said.setdefault(entry.record.context, []).append(status.serves & SERVES_MASK)
+        return said
 
     def add(self, now_us: int, spec: AddNode) -> list[Store] | Refused:
         """Register `spec`; the returned stores are complete only when all are performed.

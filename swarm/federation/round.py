@@ -55,7 +55,7 @@ from swarm.federation.modes import MODES, Held, Mode, mode_of
 from swarm.federation.outside import Change, Gathered
 from swarm.federation.reply import OWN
 from swarm.federation.strategy import Aggregator, ReplyError
-from swarm.model.layout import CONTEXTS, Shape
+from swarm.model.layout import Shape, context_name
 from swarm.model.vector import Float64, version_age
 from swarm.wire import app
 from swarm.wire.app import (
@@ -339,8 +339,8 @@ class Round:
         return {
             "dev_eui": names[suspect.node_index],
             "round": self.number,
-            "context": _context_name(suspect.context),
-            "likely_context": _context_name(suspect.likely),
+            "context": context_name(suspect.context),
+            "likely_context": context_name(suspect.likely),
             "gap_nats": round(suspect.gap, 2),
             "labels": suspect.labels,
         }
@@ -514,10 +514,6 @@ class Round:
         if isinstance(message, MaskedSums):
             self._groups.add(node_index, message)
         return self._held[dev_eui]
-
-
-def _context_name(context: int) -> str:
-    return CONTEXTS[context] if context < len(CONTEXTS) else str(context)
 
 
 def _score(value: float | None) -> float | None:
