@@ -48,6 +48,7 @@ class NodeRecord:
     gen_app_key: bytes | None = field(default=None, repr=False)
     """Of devices of another make only."""
     device_class: str = "a"
+    mask_place: str | None = None
 
     def to_row(self) -> Row:
         return {name: getattr(self, name) for name in self.__slots__ if name != "dev_eui"}
@@ -143,6 +144,7 @@ class Registry:
         self._by_addr: dict[int, list[Entry]] = {}
         self._by_index: dict[int, Entry] = {}
         self._by_name: dict[str, Entry] = {}
+        self._by_place: dict[str, Entry] = {}
         self.behind_server = 0
         """How many nodes are behind a network server."""
         self._free_from = NODES_MAX - 1
@@ -174,6 +176,13 @@ class Registry:
 
     def by_addr(self, dev_addr: int) -> list[Entry]:
         return self._by_addr.get(dev_addr, [])
+
+    def mask_place(self, entry: Entry) -> str | None:
+        """The place in a masking group that this node may claim: its own, or "" for none.
+
+        None: any; no node of the cell has one, for they were imported before places were told.
+        """
+        return entry.record.mask_place or ("" if self._by_place else None)
 
     def versions(self) -> list[int]:
         """The model versions that nodes reported last, of those that did."""
@@ -322,12 +331,18 @@ class Registry:
         if named is not None and named.record.dev_eui != spec.dev_eui:
             other = named.record.dev_eui
             return Refused(f"the name {spec.name} belongs to {other}; give another", other)
+        member = self._by_place.get(spec.mask_place or "")
+        if member is not None and member.record.dev_eui != spec.dev_eui:
+            other = member.record.dev_eui
+            return Refused(f"the place {spec.mask_place} in a masking group belongs to {other}", other)
         return None
 
     def _insert(self, entry: Entry) -> None:
         self._by_name.setdefault(entry.record.name.lower(), entry)
         self._entries[entry.record.dev_eui] = entry
         self._by_index[entry.record.node_index] = entry
+        if entry.record.mask_place is not None:
+            self._by_place[entry.record.mask_place] = entry
         self.behind_server += entry.behind_server
         for dev_addr in {session.dev_addr for session in entry.sessions}:
             self._by_addr.setdefault(dev_addr, []).append(entry)
@@ -337,6 +352,8 @@ class Registry:
             del self._by_name[entry.record.name.lower()]
         del self._entries[entry.record.dev_eui]
         del self._by_index[entry.record.node_index]
+        if entry.record.mask_place is not None:
+            del self._by_place[entry.record.mask_place]
         self.behind_server -= entry.behind_server
         self._free_from = max(self._free_from, entry.record.node_index)
         for dev_addr in {session.dev_addr for session in entry.sessions}:
@@ -361,6 +378,7 @@ def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counter
         created_us=known.record.created_us if known else now_us,
         gen_app_key=spec.gen_app_key,
         device_class=spec.device_class,
+        mask_place=spec.mask_place or (known.record.mask_place if known else None),
     )
 
 

@@ -421,8 +421,9 @@ class Rounds:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
         if not affordable:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "budget")]
+        place = self._registry.mask_place(entry)
         result = self.current.on_update(
-            record.dev_eui, record.node_index, message, now_us, context=record.context
+            record.dev_eui, record.node_index, message, now_us, context=record.context, place=place
         )
         if not isinstance(result, Accepted):
             return [*effects, _refused(now_us, record.dev_eui, message.round, result.reason)]

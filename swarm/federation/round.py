@@ -95,6 +95,7 @@ REASONS = (
     "duplicate",
     "not_in_cohort",
     "wrong_context",
+    "wrong_place",
     "implausible",
     "full",
 )
@@ -203,9 +204,14 @@ class Round:
         now_us: int,
         *,
         context: int | None = None,
+        place: str | None = None,
     ) -> Accepted | Refused:
-        """Take or refuse one update; `context` is the node's provisioned one (None: not checked)."""
+        """Take or refuse one update; `context` and `place` (in a masking group) are the node's provisioned
+        ones (None: not checked)."""
         reason = self._fault(dev_eui, node_index, message, context)
+        if reason is None and isinstance(message, MaskedSums) and place not in (None, message.place):
+            # It would keep the owner of that place, or by another size a whole group, out of the round.
+            reason = "wrong_place"
         if reason is not None:
             self.refused[reason] = self.refused.get(reason, 0) + 1
             return Refused(reason)

@@ -9,8 +9,8 @@ for a few, those few do not serve anyway.
 
 Each context has a head of its own, so each is judged by its own nodes, whose number may be a tenth of the
 fleet's.  With `ALONE_MIN` of them three quarters are beyond chance, however many contexts are judged at once
-(of 20 two fifths, of 60 a quarter); with fewer all would have to leave, so small contexts are judged together.
-What nobody found worse is then judged as one, for a version that is a little worse for all.
+(of 20 two fifths, of 60 a quarter); with fewer all would have to leave, so small contexts are judged as one.
+What nobody found worse is then judged together, for a version that is a little worse for all.
 """
 
 from __future__ import annotations
