@@ -142,7 +142,9 @@ class Rounds:
 
     def schedule(self, at_us: int, status_period_min: int) -> app.Schedule:
         """What a node needs to find the next window; its seconds count from `at_us`."""
-        return app.Schedule(window.seconds_until(self.next_open_us, at_us), self._window_s, status_period_min)
+        number = None if self._learning.mode != MASKED_SUMS else self.last_round or 0
+        next_s = window.seconds_until(self.next_open_us, at_us)
+        return app.Schedule(next_s, self._window_s, status_period_min, number)
 
     # -- the calendar -----------------------------------------------------------------------------
 

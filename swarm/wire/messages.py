@@ -438,11 +438,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Downlink 12/01: when the next multicast window opens, how long it is, how often to send status."""
+    """Downlink 12/01: when the next multicast window opens, how long it is, how often to send status.
+
+    `round`, in cells whose mode is masked_sums: the last one that was announced, 0 before the first.
+    """
 
     next_window_s: int
     window_s: int
     status_period_min: int
+    round: int | None = None
 
 
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8 | Features | Blocks | MaskedSums

@@ -87,8 +87,8 @@ class MaskedCell:
             if device % CONTEXTS == 0:
                 for each in delivered:
                     if each.f_port:
-                        payload = each.payload
-                        self.nodes.rx(device // CONTEXTS, self.cell.now_us, each.f_port, payload)
+                        what = (each.f_port, each.payload, each.multicast)
+                        self.nodes.rx(device // CONTEXTS, self.cell.now_us, *what)
 
     def step(self, seconds: float, loses: Loses = lambda node, payload: False) -> None:
         """Let time pass; what nodes send reaches the gateway unless it is lost, and its answers the nodes."""
