@@ -408,8 +408,9 @@ def _decode_query(payload: bytes) -> Query | Malformed:
 def _decode_schedule(payload: bytes) -> Schedule | Malformed:
     if len(payload) not in (_SCHEDULE.size, _SCHEDULE.size + _ROUND_NUMBER.size):
         return _SIZE
+    _, next_window_s, window_s, status_period_min = _SCHEDULE.unpack_from(payload)
     number = None if len(payload) == _SCHEDULE.size else _ROUND_NUMBER.unpack_from(payload, _SCHEDULE.size)[0]
-    return Schedule(*_SCHEDULE.unpack_from(payload)[1:], number)
+    return Schedule(next_window_s, window_s, status_period_min, number)
 
 
 def _decode_label(payload: bytes) -> Label | Malformed:
