@@ -37,6 +37,8 @@ class AddNode:
     `context` indexes the expert of its crop; `lat`, `lon` in degrees.  Without `node_index` a new node gets
     the highest free one, out of the way of those that were provisioned from 0 upwards.  With `gen_app_key`
     (16 B) it is a device of another make, which is set up by TS005 and TS004 for large blocks.
+    `mask_place` is its place in a masking group as it was provisioned, "group/position/size"; one that is
+    known stays where none is given.
     """
 
     dev_eui: str
@@ -56,6 +58,7 @@ class AddNode:
     gen_app_key: bytes | None = field(default=None, repr=False)
     device_class: Literal["a", "c"] = "a"
     """c: its receiver is always on, on the channel of RX2."""
+    mask_place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

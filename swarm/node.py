@@ -438,7 +438,7 @@ class Nodes:
         lib.swn_set_payload_max(self._node(index), payload_max)
 
     def reset(self, index: int, now_us: int) -> None:
-        """Power fails and returns: parameters, residual and the last masked round survive."""
+        """Power fails and returns: parameters, residual and which rounds it masked survive."""
         if lib.swn_host_reset(self._host, self._indices((index,))[0], now_us) != 0:
             raise ValueError(f"node {index} did not start")
 

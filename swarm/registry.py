@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeVar
@@ -22,6 +22,8 @@ JOINING = "session_next"
 """The table of sessions that wait for their first uplink."""
 NETWORK = "network"
 """The activation of nodes whose MAC a network server does: no keys here, and no session."""
+SERVE_LABELS_MIN = 3
+"""A node with fewer labels compares no heads (`swn_serve.h`)."""
 NODES_MAX = 65_535
 """Node indices travel as 16 bits."""
 
@@ -46,6 +48,7 @@ class NodeRecord:
     gen_app_key: bytes | None = field(default=None, repr=False)
     """Of devices of another make only."""
     device_class: str = "a"
+    mask_place: str | None = None
 
     def to_row(self) -> Row:
         return {name: getattr(self, name) for name in self.__slots__ if name != "dev_eui"}
@@ -141,6 +144,7 @@ class Registry:
         self._by_addr: dict[int, list[Entry]] = {}
         self._by_index: dict[int, Entry] = {}
         self._by_name: dict[str, Entry] = {}
+        self._by_place: dict[str, Entry] = {}
         self.behind_server = 0
         """How many nodes are behind a network server."""
         self._free_from = NODES_MAX - 1
@@ -173,20 +177,27 @@ class Registry:
     def by_addr(self, dev_addr: int) -> list[Entry]:
         return self._by_addr.get(dev_addr, [])
 
+    def mask_place(self, entry: Entry) -> str | None:
+        """The place in a masking group that this node may claim: its own, or "" for none.
+
+        None: any; no node of the cell has one, for they were imported before places were told.
+        """
+        return entry.record.mask_place or ("" if self._by_place else None)
+
     def versions(self) -> list[int]:
         """The model versions that nodes reported last, of those that did."""
         said = (entry.status.model_version for entry in self)
         return [version for version in said if version is not None]
 
-    def choices(self, version: int, contexts: Collection[int]) -> list[int]:
-        """What the nodes of these contexts answer with, of those whose last STATUS speaks of this version."""
-        return [
-            entry.status.serves & SERVES_MASK
-            for entry in self
-            if entry.status.model_version == version
-            and entry.status.serves is not None
-            and entry.record.context in contexts
-        ]
+    def choices(self, version: int) -> dict[int, list[int]]:
+        """By context: what those nodes answer with that hold this version and compare heads."""
+        said: dict[int, list[int]] = {}
+        for entry in self:
+            status = entry.status
+            compares = status.labelled is not None and status.labelled >= SERVE_LABELS_MIN
+            if status.model_version == version and status.serves is not None and compares:
+                said.setdefault(entry.record.context, []).append(status.serves & SERVES_MASK)
+        return said
 
     def add(self, now_us: int, spec: AddNode) -> list[Store] | Refused:
         """Register `spec`; the returned stores are complete only when all are performed.
@@ -320,12 +331,18 @@ class Registry:
         if named is not None and named.record.dev_eui != spec.dev_eui:
             other = named.record.dev_eui
             return Refused(f"the name {spec.name} belongs to {other}; give another", other)
+        member = self._by_place.get(spec.mask_place or "")
+        if member is not None and member.record.dev_eui != spec.dev_eui:
+            other = member.record.dev_eui
+            return Refused(f"the place {spec.mask_place} in a masking group belongs to {other}", other)
         return None
 
     def _insert(self, entry: Entry) -> None:
         self._by_name.setdefault(entry.record.name.lower(), entry)
         self._entries[entry.record.dev_eui] = entry
         self._by_index[entry.record.node_index] = entry
+        if entry.record.mask_place is not None:
+            self._by_place[entry.record.mask_place] = entry
         self.behind_server += entry.behind_server
         for dev_addr in {session.dev_addr for session in entry.sessions}:
             self._by_addr.setdefault(dev_addr, []).append(entry)
@@ -335,6 +352,8 @@ class Registry:
             del self._by_name[entry.record.name.lower()]
         del self._entries[entry.record.dev_eui]
         del self._by_index[entry.record.node_index]
+        if entry.record.mask_place is not None:
+            del self._by_place[entry.record.mask_place]
         self.behind_server -= entry.behind_server
         self._free_from = max(self._free_from, entry.record.node_index)
         for dev_addr in {session.dev_addr for session in entry.sessions}:
@@ -359,6 +378,7 @@ def _record(spec: AddNode, index: int, known: Entry | None, now_us: int, counter
         created_us=known.record.created_us if known else now_us,
         gen_app_key=spec.gen_app_key,
         device_class=spec.device_class,
+        mask_place=spec.mask_place or (known.record.mask_place if known else None),
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,18 +35,18 @@ from swarm.effects import Effect, Event, Malformed, Purpose, Row, Store
 from swarm.federation.agreement import Agreement
 from swarm.federation.budget import EXHAUSTED, Budgets
 from swarm.federation.cohort import COHORT_ALL, cohort_byte, in_cohort
-from swarm.federation.modes import MODES, claimed_mode
+from swarm.federation.modes import claimed_mode
 from swarm.federation.outside import Gathered, HandedIn
 from swarm.federation.reassembly import Reassembly
 from swarm.federation.reply import MASKED_SUMS, PROTOTYPES
 from swarm.federation.round import Accepted, Round, RoundState
 from swarm.federation.strategies import Strategies
-from swarm.federation.verdict import verdict
-from swarm.model.layout import CONTEXTS
+from swarm.federation.taken_up import TakenUp
+from swarm.model.layout import CONTEXTS, context_name
 from swarm.model.vector import Float64, Mirror
 from swarm.model.versions import Versions
 from swarm.node import Model
-from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
+from swarm.phy.regions import Region
 from swarm.registry import Entry, Refused, Registry
 from swarm.security.signatures import Signer
 from swarm.wire import app
@@ -86,6 +86,7 @@ class Rounds:
         base = Mirror(0, self.replica.adapter(), shipped)
         self._versions = Versions(base, rows.get("model", {}), signer)
         self.strategies = Strategies(config.learning, self.replica.shape, rows.get("strategy", {}))
+        self._taken_up = TakenUp(config.learning, self._versions, rows.get("meta", {}))
         self._agreement = Agreement()
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_MAX)
         self._window_s = config.learning.window_s
@@ -141,7 +142,9 @@ class Rounds:
 
     def schedule(self, at_us: int, status_period_min: int) -> app.Schedule:
         """What a node needs to find the next window; its seconds count from `at_us`."""
-        return app.Schedule(window.seconds_until(self.next_open_us, at_us), self._window_s, status_period_min)
+        number = None if self._learning.mode != MASKED_SUMS else self.last_round or 0
+        next_s = window.seconds_until(self.next_open_us, at_us)
+        return app.Schedule(next_s, self._window_s, status_period_min, number)
 
     # -- the calendar -----------------------------------------------------------------------------
 
@@ -204,33 +207,38 @@ class Rounds:
             Event("model_handed_in", now_us, {"round": number, "gather": command.gather}),
         ]
 
-    def roll_back(self, now_us: int, to: int | None, reason: str = "operator") -> list[Effect] | Refused:
-        """Hand an earlier version in; the strategy forgets what led away from it."""
+    def roll_back(
+        self, now_us: int, to: int | None, why: str = "operator", contexts: Collection[int] | None = None
+    ) -> list[Effect] | Refused:
+        """Hand an earlier version in, or its heads of these contexts; the strategy forgets what led away."""
         found = self._versions.earlier(to)
         if to == self.version or (found is None and to is None):
             return Refused(f"the model is at version {self.version} and no earlier one is before it")
         if found is None:
             return Refused(f"no such earlier version is kept; those that are: {self._versions.kept()}")
         version, master = found
+        if contexts is not None:
+            waiting = self._versions.master if self._handed_in is None else self._handed_in.vector
+            master = self._versions.with_heads_of(version, contexts, waiting)
         handed = self.hand_in(now_us, SetModel(master.astype("<f8").tobytes()))
         if isinstance(handed, Refused):
             return handed
         newest = 0 if self._last is None else self._last.model_version
-        data = {"round": self.next_number(), "from_version": newest, "to_version": version, "reason": reason}
-        return [*handed, *self.strategies.renew(), Event("rolled_back", now_us, data)]
+        data = {"round": self.next_number(), "from_version": newest, "to_version": version, "reason": why}
+        back = sorted(range(self._versions.mirror.contexts) if contexts is None else contexts)
+        told = Event("rolled_back", now_us, {**data, "contexts": [context_name(context) for context in back]})
+        return [*handed, *self.strategies.renew(contexts), told]
 
     def _judge_newest(self, now_us: int) -> list[Effect]:
-        """Go back when enough nodes serve the version before the one that they were sent last."""
-        learning = self._learning
-        changes = learning.mode != "none" and MODES[RoundMode[learning.mode.upper()]].strategy is None
-        if not learning.roll_back or not changes or self._handed_in is not None or self._last is None:
-            return []
-        contexts = self._versions.judged_contexts()
-        invited = sum(entry.record.context in contexts for entry in self._registry)
-        said = verdict(self._registry.choices(self._last.model_version, contexts), invited)
-        reason = f"{said.before} of {said.newest + said.before} nodes serve the version before"
-        done = self.roll_back(now_us, None, reason) if said.worse else []
-        return [] if isinstance(done, Refused) else done
+        """Go back where enough nodes leave what they were sent last."""
+        leaving, stores = self._taken_up.judge(self._registry)
+        effects: list[Effect] = [*stores]
+        if leaving is None or self._handed_in is not None:
+            return effects
+        for version, contexts in leaving.contexts.items():
+            done = self.roll_back(now_us, version, leaving.reason, None if leaving.whole else contexts)
+            effects += [] if isinstance(done, Refused) else done
+        return effects
 
     def next_number(self) -> int:
         return 1 if self.last_round is None else (self.last_round + 1) % ROUND_NUMBERS
@@ -263,25 +271,11 @@ class Rounds:
         """Why no round can open now."""
         if self._learning.mode == "none":
             return "learning.mode is none"
-        if self._registry.behind_server and self._downlinks.group is None:
-            return None  # nobody listens to a multicast; each node is told at its uplinks
-        if self._downlinks.group is None:
-            return "there is no multicast group yet; import the nodes that were provisioned"
-        if not self._downlinks.alive(now_us):
-            return "no gateway was heard in the last two minutes"
-        if not len(self._registry):
-            return "there are no nodes"
-        room = self._room()
-        if room < MULTICAST_PAYLOAD_MIN:
-            rate = self._downlinks.group.data_rate
-            return f"multicast data rate {rate} carries {room} B, a round needs {MULTICAST_PAYLOAD_MIN}"
-        return None
+        return window.obstacle(now_us, self._registry, self._downlinks, self._region)
 
     def _room(self) -> int:
         """Application bytes of a multicast frame."""
-        group = self._downlinks.group
-        assert group is not None
-        return self._region.payload_max(group.data_rate, uplink=False)
+        return window.room(self._downlinks, self._region)
 
     def _set_calendar(self, at_us: int) -> list[Effect]:
         if at_us == self.next_open_us:
@@ -429,8 +423,9 @@ class Rounds:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "not_in_cohort")]
         if not affordable:
             return [*effects, _refused(now_us, record.dev_eui, message.round, "budget")]
+        place = self._registry.mask_place(entry)
         result = self.current.on_update(
-            record.dev_eui, record.node_index, message, now_us, context=record.context
+            record.dev_eui, record.node_index, message, now_us, context=record.context, place=place
         )
         if not isinstance(result, Accepted):
             return [*effects, _refused(now_us, record.dev_eui, message.round, result.reason)]

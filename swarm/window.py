@@ -1,4 +1,5 @@
-"""What goes down in a multicast window: acknowledgements, the model's block, the next round's announcement.
+"""What a multicast window needs, and what goes down in it: acknowledgements, the model's block, the next
+round's announcement.
 
 The announcement is encoded when its slot has come, for it counts seconds from then on.
 """
@@ -8,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from swarm.config import Learning
-from swarm.downlinks import Pending, Programme
+from swarm.downlinks import Downlinks, Pending, Programme
 from swarm.effects import Purpose
 from swarm.federation.round import Round
+from swarm.phy.regions import MULTICAST_PAYLOAD_MIN, Region
+from swarm.registry import Registry
 from swarm.wire import app
 
-__all__ = ["WINDOW_MARGIN_S", "announcement", "seconds_until", "to_all", "to_one"]
+__all__ = ["WINDOW_MARGIN_S", "announcement", "obstacle", "room", "seconds_until", "to_all", "to_one"]
 
 F_PORT = app.F_PORT_LEARNING
 SECOND_US = 1_000_000
@@ -23,6 +26,28 @@ WINDOW_MARGIN_S = 60
 def seconds_until(next_open_us: int | None, at_us: int) -> int:
     """From `at_us` to the next window; 0 when it is not known."""
     return max(0, ((next_open_us or at_us) - at_us) // SECOND_US)
+
+
+def room(downlinks: Downlinks, region: Region) -> int:
+    """Application bytes of a multicast frame."""
+    assert downlinks.group is not None
+    return region.payload_max(downlinks.group.data_rate, uplink=False)
+
+
+def obstacle(now_us: int, registry: Registry, downlinks: Downlinks, region: Region) -> str | None:
+    """Why no window can open now."""
+    if registry.behind_server and downlinks.group is None:
+        return None  # nobody listens to a multicast; each node is told at its uplinks
+    if downlinks.group is None:
+        return "there is no multicast group yet; import the nodes that were provisioned"
+    if not downlinks.alive(now_us):
+        return "no gateway was heard in the last two minutes"
+    if not len(registry):
+        return "there are no nodes"
+    if (carried := room(downlinks, region)) < MULTICAST_PAYLOAD_MIN:
+        rate = downlinks.group.data_rate
+        return f"multicast data rate {rate} carries {carried} B, a round needs {MULTICAST_PAYLOAD_MIN}"
+    return None
 
 
 def announcement(

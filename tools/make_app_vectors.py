@@ -162,7 +162,7 @@ ROUND = [
     ("next_window_s", 4),
     ("window_s", 2),
 ]
-SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2)]
+SCHEDULE = [("next_window_s", 4), ("window_s", 2), ("status_period_min", 2), ("round", 2)]
 
 
 LABEL = [("label", 1), ("by_id", 1), ("value", 2)]
@@ -231,7 +231,9 @@ def offer(name: str, control: int, counts: list[int], descriptor: str, spans: li
 
 def schedule(name: str, values: list[int]) -> Case:
     """Downlink 12/01."""
-    return fixed(name, "down", "12:01", "schedule", numbers(SCHEDULE, values))
+    made = fixed(name, "down", "12:01", "schedule", numbers(SCHEDULE[: len(values)], values))
+    made["fields"].setdefault("round", None)
+    return made
 
 
 def ack(name: str, number: int, first: int, bitmap: bytes) -> Case:
@@ -382,6 +384,8 @@ def valid_downlinks() -> list[Case]:
         schedule("schedule_plain", [7200, 60, 60]),
         schedule("schedule_largest", [2**32 - 1, 65535, 65535]),
         schedule("schedule_zero", [0, 0, 0]),
+        schedule("schedule_of_masked_sums", [7200, 60, 60, 40961]),
+        schedule("schedule_before_the_first_round", [7200, 60, 60, 0]),
         label("label_of_a_day", [2, 0, 30]),
         label("label_of_an_observation", [9, 1, 65535]),
         label("label_of_the_running_noon", [0, 0, 0]),
@@ -542,6 +546,7 @@ def malformed_downlinks() -> list[Case]:
         refused("label_by_2", 12, "down", "0401020000", "value"),
         refused("schedule_short", 12, "down", "01" + "00" * 7, "size"),
         refused("schedule_long", 12, "down", "01" + "00" * 9, "size"),
+        refused("schedule_longer", 12, "down", "01" + "00" * 11, "size"),
     ]
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swarm.commands import BLOCK_MAX, AddNode, SendFrame, SetModel, SetMulticast
 from swarm.model.layout import CONTEXTS, FEATURES_MAX
+from swarm.wire.messages import MASK_PLACE
 
 __all__ = [
     "BATCH_MAX",
@@ -42,6 +43,10 @@ Key = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{32}$", description="32 hexadec
 # Names are shown in terminals: no control characters.
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Crop = Literal["apple", "tomato", "potato", "grape"]
+MaskPlace = Annotated[
+    str,
+    Field(pattern=rf"^{MASK_PLACE}$", description="place in a masking group: group/position/size, as 7/0/8"),
+]
 
 
 class _Strict(BaseModel):
@@ -70,6 +75,7 @@ class NodeIn(_Strict):
     gen_app_key: Key | None = None
     rx1_delay_s: Annotated[int, Field(ge=1, le=15)] | None = None
     device_class: Literal["a", "c"] = "a"
+    mask_place: MaskPlace | None = None
 
     def command(self) -> AddNode:
         """The core's command for it."""
@@ -90,6 +96,7 @@ class NodeIn(_Strict):
             gen_app_key=_key(self.gen_app_key),
             rx1_delay_s=self.rx1_delay_s,
             device_class=self.device_class,
+            mask_place=self.mask_place,
         )
 
 

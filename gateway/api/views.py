@@ -76,6 +76,7 @@ def _node(core: Coordinator, entry: Entry, likely_context: int | None) -> dict[s
         "lon": record.lon,
         "activation": record.activation,
         "device_class": record.device_class,
+        "mask_place": record.mask_place,
         "joined": _joined(entry),
         "dev_addr": f"{entry.session.dev_addr:08x}" if entry.session is not None else None,
         **entry.status.to_row(),

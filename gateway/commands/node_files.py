@@ -20,6 +20,7 @@ __all__ = ["NodesFile", "Row", "is_eui", "mistake_of", "read_nodes"]
 COLUMNS = (
     "dev_eui", "name", "crop", "activation", "plot", "lat", "lon", "node_index", "dev_addr",
     "nwk_s_key", "app_s_key", "join_eui", "app_key", "gen_app_key", "rx1_delay_s", "device_class",
+    "mask_place",
 )  # fmt: skip
 ALIASES = {"id": "name", "context": "crop", "class": "device_class"}
 NUMBERS: dict[str, type[int] | type[float]] = {
@@ -47,9 +48,10 @@ WORDS = {
     "mc_key": "32 hexadecimal digits",
     "rx1_delay_s": "a whole number from 1 to 15",
     "device_class": "a or c",
+    "mask_place": "group/position/size, as 7/0/8",
 }
 JSON_KEYS = ("nodes", "multicast", "signing_key")
-OWN = ("dev_eui", "name", "node_index")
+OWN = ("dev_eui", "name", "node_index", "mask_place")
 """What no two nodes share."""
 KEYS = {"app_key", "nwk_s_key", "app_s_key", "gen_app_key"}
 GROUP_KEYS = ("mc_addr", "nwk_s_key", "app_s_key")

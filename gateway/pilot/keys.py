@@ -31,6 +31,7 @@ from swarm.config import MulticastChannel
 from swarm.phy.regions import region as region_of
 from swarm.pilot.plan import CROPS
 from swarm.security.lorawan import AesKey, multicast_keys
+from swarm.wire.messages import MASK_PLACE
 from swarm.words import counted
 
 __all__ = ["ProvisionReport", "provision"]
@@ -42,7 +43,7 @@ _KEY_COLUMNS = (
     *("node_index", "id", "dev_eui", "crop", "activation", "join_eui"),
     *("app_key", "dev_addr", "nwk_s_key", "app_s_key", "lat", "lon"),
 )
-_KEY_OPTIONAL = ("plot",)
+_KEY_OPTIONAL = ("plot", "mask_place")
 _MULTICAST_COLUMNS = ("mc_addr", "nwk_s_key", "app_s_key")
 _MULTICAST_OPTIONAL = ("mc_key", *channels.COLUMNS)
 """A file from before they existed does without; without `mc_key` no device of another make can be let in."""
@@ -167,19 +168,16 @@ def _provision(
         group |= {name: key.hex() for name, key in zip(("nwk_s_key", "app_s_key"), derived, strict=True)}
         group["mc_key"] = mc_key.hex()
     group |= {name: str(getattr(channel, name)) for name in channels.COLUMNS}
+    if mask_group_size is not None:
+        masks = _with_masks(nodes, masks, mask_group_size, problems, random_bytes)
+    for own in rows.keys() & masks.keys():
+        rows[own]["mask_place"] = masking.place(masks[own])
     in_order = sorted(rows.values(), key=lambda keys: int(keys["node_index"]))
     files = {} if seed is None else {signing.SIGNING_FILE: seed.hex() + "\n"}
     files |= {
         KEYS_FILE: _csv(_KEY_COLUMNS + _KEY_OPTIONAL, in_order),
         MULTICAST_FILE: _csv(_MULTICAST_COLUMNS + _MULTICAST_OPTIONAL, [group]),
     }
-    if mask_group_size is not None:
-        crops = [(node.site.id, node.site.crop) for node in nodes]
-        masks, alone = masking.assign(crops, masks, mask_group_size, random_bytes)
-        if alone:
-            what = "a crop with fewer than 4 nodes that have no masking group yet"
-            problems.warnings.append(f"! without a masking group: {', '.join(alone)}; {what}")
-        problems.warnings.append(masking.NOTE)
     if masks:
         files[masking.MASKS_FILE] = _csv(masking.COLUMNS, list(masks.values()))
     for node in nodes:
@@ -198,6 +196,23 @@ def _provision(
         dry_run=dry_run,
         notes=tuple(problems.warnings),
     )
+
+
+def _with_masks(
+    nodes: list[NodeLine],
+    stored: dict[str, Keys],
+    size: int,
+    problems: Problems,
+    random_bytes: RandomBytes,
+) -> dict[str, Keys]:
+    """All rows of masks.csv, with groups for nodes that have none."""
+    crops = [(node.site.id, node.site.crop) for node in nodes]
+    masks, alone = masking.assign(crops, stored, size, random_bytes)
+    if alone:
+        what = "a crop with fewer than 4 nodes that have no masking group yet"
+        problems.warnings.append(f"! without a masking group: {', '.join(alone)}; {what}")
+    problems.warnings.append(masking.NOTE)
+    return masks
 
 
 def _check_against(nodes: list[NodeLine], stored: dict[str, Keys], out: Path, problems: Problems) -> None:
@@ -276,7 +291,9 @@ def _read_keys(path: Path, problems: Problems) -> dict[str, Keys]:
                 problems.add(path, line, name, f"is not a number; {_RESTORE}")
         if keys["crop"] not in CROPS or keys["activation"] not in ("abp", "otaa"):
             problems.add(path, line, "crop", f"or activation is not known; {_RESTORE}")
-        for name in ("id", "dev_eui", "node_index"):
+        if keys["mask_place"] and not re.fullmatch(MASK_PLACE, keys["mask_place"]):
+            problems.add(path, line, "mask_place", f"is not group/position/size; {_RESTORE}")
+        for name in ("id", "dev_eui", "node_index", *(("mask_place",) if keys["mask_place"] else ())):
             if (name, keys[name].lower()) in seen:
                 problems.add(path, line, name, f"appears twice; {_RESTORE}")
             seen.add((name, keys[name].lower()))

@@ -2,7 +2,8 @@
 
 `masks.csv` beside `keys.csv` remembers each node's group, position and the group's secret.  The key of a
 pair is derived from the secret (HMAC-SHA256 over both positions, 16 bytes) and goes into the two nodes'
-headers, nowhere else: `swarm nodes import` reads `keys.csv` and `multicast.csv` only.  Groups are nodes
+headers, nowhere else: `swarm nodes import` reads `keys.csv` and `multicast.csv` only, and in `keys.csv` each
+node's place, so that no other node can claim it.  Groups are nodes
 of one crop, in the order of the table; once made they stay as they are, and nodes that come later form
 groups of their own.
 """
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 from swarm.pilot.masking import divided, pair_key
 from swarm.wire.app import MODES, RoundMode
 
-__all__ = ["COLUMNS", "MASKS_FILE", "NOTE", "assign", "header_lines", "refused_modes"]
+__all__ = ["COLUMNS", "MASKS_FILE", "NOTE", "assign", "header_lines", "place", "refused_modes"]
 
 MASKS_FILE = "masks.csv"
 NOTE = 'members of masking groups answer rounds of [learning] mode = "masked_sums" and no other'
@@ -51,6 +52,11 @@ def assign(
                 rows[name.lower()] = dict(zip(COLUMNS, values, strict=True))
             free += 1
     return rows, alone
+
+
+def place(row: Row) -> str:
+    """What the gateway is told of a row, in `keys.csv`: group/position/size, and nothing of the secret."""
+    return f"{row['mask_group']}/{row['mask_position']}/{row['mask_size']}"
 
 
 def refused_modes(in_a_group: bool, share_features: bool) -> int:

@@ -404,12 +404,13 @@ static swn_downlink_kind_t read_query(const uint8_t *data, size_t size, swn_quer
 
 static swn_downlink_kind_t read_schedule(const uint8_t *data, size_t size, swn_schedule_t *out)
 {
-    if (size != SCHEDULE_SIZE) {
+    if (size != SCHEDULE_SIZE && size != SCHEDULE_SIZE + 2) {
         return SWN_DOWNLINK_MALFORMED;
     }
     out->next_window_s = swn_get32(data + 1);
     out->window_s = swn_get16(data + 5);
     out->status_period_min = swn_get16(data + 7);
+    out->round = (uint16_t)(size > SCHEDULE_SIZE ? swn_get16(data + SCHEDULE_SIZE) : 0);
     return SWN_DOWNLINK_SCHEDULE;
 }
 

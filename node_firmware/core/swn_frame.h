@@ -270,6 +270,7 @@ typedef struct swn_schedule {
     uint32_t next_window_s;
     uint16_t window_s;
     uint16_t status_period_min;
+    uint16_t round; /* the last one announced; 0 where it is not said */
 } swn_schedule_t;
 
 /* The true class of the day whose noon was `value` hours ago, or of the observation with the id `value`. */

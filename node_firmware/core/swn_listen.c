@@ -106,7 +106,7 @@ void swn_plan_window(swn_node_t *node, int64_t now_us, uint32_t next_window_s, u
     const int64_t until_us = from_us + (int64_t)window_s * SECOND_US;
     const int64_t moved_us = from_us - node->window_from_us;
 
-    if (window_s == 0) {
+    if (window_s == 0 || next_window_s > SWN_WINDOW_FAR_S) {
         return;
     }
     /* Repeated announcements say the same within their own rounding to seconds. */

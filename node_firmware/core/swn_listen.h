@@ -11,6 +11,9 @@
 
 #include <stdint.h>
 
+/* No cell's windows are farther apart (30 days): an announcement that says so would keep the node from asking. */
+#define SWN_WINDOW_FAR_S 2592000u
+
 typedef struct swn_interval {
     int64_t from_us;
     int64_t until_us; /* empty unless above from_us */

@@ -4,7 +4,7 @@
  * has the seed AES(key, 4D | r | 0...), and the mask AES(seed, counter) for counter 0, 1, ...: 16-bit words, little
  * endian. The member with the smaller position adds it, the other subtracts it, modulo 2^16 (and so modulo any
  * 2^bits). A seed tells the mask of one round; the key, and with it every other round, stays in the node.
- * No round may be masked twice with different values: swn_node.h keeps the last one over resets. */
+ * No round may be masked twice with different values: swn_node.h keeps those that were over resets. */
 #ifndef SWN_MASK_H
 #define SWN_MASK_H
 
@@ -13,7 +13,14 @@
 
 #include "swn_aes.h"
 
-enum { SWN_GROUP_MIN = 4, SWN_GROUP_MAX = 16, SWN_SURVIVORS_MIN = 3, SWN_SEED_SIZE = SWN_AES_BLOCK };
+enum {
+    SWN_GROUP_MIN = 4,
+    SWN_GROUP_MAX = 16,
+    SWN_SURVIVORS_MIN = 3,
+    SWN_SEED_SIZE = SWN_AES_BLOCK,
+    SWN_MASKED_AHEAD = 128, /* rounds that may be masked beyond the last number that is sure */
+    SWN_MASKED_ASK = 16     /* so far beyond it the node asks */
+};
 
 /* The group of a node; in flash. keys[i] is shared with the member at position i; the own one is not used. */
 typedef struct swn_mask {

@@ -108,9 +108,13 @@ static void forget_update(swn_node_t *node)
     node->update_size = 0;
 }
 
-static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
+static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round, uint8_t multicast)
 {
     uint32_t spread_s = round->spread_s;
+
+    if (round->mode == SWN_MODE_MASKED_SUMS) {
+        swn_masked_heard(node, round->round, multicast);
+    }
 
     /* ROUND is the last frame of a window's programme: the receiver need not wait for the window's end. */
     swn_close_window(node, now_us);
@@ -121,7 +125,6 @@ static void on_round(swn_node_t *node, int64_t now_us, const swn_round_t *round)
     forget_update(node);
     node->round = round->round;
     node->round_known = 1;
-    node->repair_received = 0;
     node->repair_missing = 0;
     if (round->mode == SWN_MODE_NONE || ((unsigned)node->config.refuses >> round->mode & 1u) || round->close_in_s <= SWN_UPDATE_GUARD_S ||
         (round->new_contexts && swn_node_knows_crop(node)) || swn_hash8(node->config.node_index, round->round) > round->cohort ||
@@ -253,7 +256,7 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
     }
     switch (swn_frame_read(f_port, data, size, &message)) {
     case SWN_DOWNLINK_ROUND:
-        on_round(node, now_us, &message.round);
+        on_round(node, now_us, &message.round, multicast);
         break;
     case SWN_DOWNLINK_ACK:
         on_ack(node, &message.ack);
@@ -275,6 +278,9 @@ void swn_rx(swn_node_t *node, int64_t now_us, uint8_t f_port, const uint8_t *dat
         break;
     case SWN_DOWNLINK_SCHEDULE:
         on_schedule(node, now_us, &message.schedule);
+        if (!multicast && message.schedule.round > 0) {
+            swn_masked_told(node, message.schedule.round);
+        }
         break;
     case SWN_DOWNLINK_REPLY:
         swn_on_reply(node, &message.reply);

@@ -112,9 +112,9 @@ typedef struct swn_config {
 
 /* What must outlive a reset: which rounds' masks are used up. */
 typedef struct swn_masked_memo {
-    uint16_t round;
-    uint8_t used;     /* 0: none yet */
-    uint8_t releases; /* vectors sent, 255 also for more */
+    uint32_t used[SWN_MASKED_AHEAD / 32]; /* of the rounds after `over`: bit (round modulo SWN_MASKED_AHEAD) */
+    uint16_t over;     /* this round and all before it: the gateway said so to this node alone */
+    uint16_t releases; /* vectors sent, 255 also for more */
 } swn_masked_memo_t;
 
 typedef struct swn_pending_answer {
@@ -175,7 +175,9 @@ typedef struct swn_node {
     uint8_t day_sampled;      /* that day had enough readings for a sample */
     swn_sums_plan_t sums;       /* of the running round */
     swn_masked_memo_t masked;
-    uint16_t repair_received;   /* members heard, as the gateway says; 0: nothing was asked */
+    uint8_t masked_asks;        /* the next STATUS asks for the number of the round */
+    uint16_t repair_round;      /* the last one in which it was asked for seeds, */
+    uint16_t repair_received;   /* and the members heard, as the gateway said */
     uint16_t repair_missing;    /* whose seeds are still to be sent */
     uint8_t update[SWN_UPDATE_SIZE_MAX];
     swn_pending_answer_t answers[SWN_ANSWERS_MAX];

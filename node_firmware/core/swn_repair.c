@@ -7,19 +7,48 @@
 
 #define SECOND_US ((int64_t)1000000)
 
+static void mark(swn_masked_memo_t *memo, uint16_t round, uint8_t used)
+{
+    uint32_t *bits = &memo->used[round % SWN_MASKED_AHEAD / 32];
+    const uint32_t bit = (uint32_t)1 << round % 32;
+
+    *bits = used ? *bits | bit : *bits & ~bit;
+}
+
 uint8_t swn_masked_allowed(const swn_node_t *node, const swn_round_t *round)
 {
     const swn_masked_memo_t *memo = &node->masked;
     const uint8_t spent = (uint8_t)(round->sums.releases_max > 0 && memo->releases >= round->sums.releases_max);
+    const uint8_t used = (uint8_t)(memo->used[round->round % SWN_MASKED_AHEAD / 32] >> round->round % 32 & 1u);
 
-    return (uint8_t)(node->config.mask != NULL && !spent && (!memo->used || round->round > memo->round));
+    return (uint8_t)(node->config.mask != NULL && !spent && round->round > memo->over &&
+                     round->round <= (uint32_t)memo->over + SWN_MASKED_AHEAD && !used);
+}
+
+void swn_masked_heard(swn_node_t *node, uint16_t round, uint8_t multicast)
+{
+    if (!multicast) {
+        swn_masked_told(node, round);
+    } else if (node->config.mask != NULL && round > (uint32_t)node->masked.over + SWN_MASKED_ASK) {
+        node->masked_asks = 1;
+    }
+}
+
+void swn_masked_told(swn_node_t *node, uint16_t round)
+{
+    swn_masked_memo_t *memo = &node->masked;
+
+    node->masked_asks = 0;
+    while (memo->over + 1u < round) {
+        memo->over++;
+        mark(memo, memo->over, 0);
+    }
 }
 
 void swn_masked_use(swn_node_t *node)
 {
-    node->masked.round = node->round;
-    node->masked.used = 1;
-    node->masked.releases = (uint8_t)(node->masked.releases + (node->masked.releases < 255));
+    mark(&node->masked, node->round, 1);
+    node->masked.releases = (uint16_t)(node->masked.releases + (node->masked.releases < 255));
     if (node->port->nvm_write != NULL) {
         node->port->nvm_write(node->port->ctx, SWN_NVM_MASKED, &node->masked, sizeof node->masked);
     }
@@ -56,6 +85,7 @@ uint8_t swn_repair_asked(swn_node_t *node, int64_t now_us, const swn_repair_t *r
     const swn_mask_t *mask = node->config.mask;
     const swn_learner_t *learner = &node->learner;
     const uint32_t all = mask == NULL ? 0u : (1u << mask->size) - 1u;
+    const uint16_t told = (uint16_t)(node->repair_round == repair->round ? node->repair_received : 0);
 
     if (mask == NULL || repair->group != mask->group || node->update_mode != SWN_MODE_MASKED_SUMS ||
         repair->round != node->round || !node->round_known || (repair->received & ~all) != 0) {
@@ -63,17 +93,18 @@ uint8_t swn_repair_asked(swn_node_t *node, int64_t now_us, const swn_repair_t *r
     }
     if (((unsigned)repair->received >> mask->position & 1u) == 0) {
         node->repair_missing = 0;
-        return (uint8_t)(node->repair_received == 0); /* unless it gave seeds as a survivor already */
+        return (uint8_t)(told == 0); /* unless it gave seeds as a survivor already */
     }
     if (node->update_size > 0 || learner->pending_mode != SWN_MODE_MASKED_SUMS ||
         learner->pending_round != repair->round || members(repair->received) < SWN_SURVIVORS_MIN ||
-        (node->repair_received != 0 && node->repair_received != repair->received)) {
+        (told != 0 && told != repair->received)) {
         node->refused++;
         return 0;
     }
     if (node->repair_missing != 0) {
         return 0; /* at it: the request was repeated */
     }
+    node->repair_round = repair->round;
     node->repair_received = repair->received;
     node->repair_missing = (uint16_t)(all & ~(uint32_t)repair->received);
     node->repair_due_us = now_us + SECOND_US;

@@ -204,11 +204,30 @@ static swn_choice_t compare(const swn_serve_t *serve, const swn_own_t *own, cons
     return best;
 }
 
+/* Whether the public data of the context had every class: of one that they lack the shipped head knows nothing, and a node
+ * that has not met it yet cannot tell by its labels. */
+static int knows_all_classes(const swn_own_t *own)
+{
+    int8_t mean[SWN_CLASSES_MAX][SWN_Z];
+    uint32_t count[SWN_CLASSES_MAX];
+    unsigned c;
+
+    if (!swn_model_prior(own->model, own->context, mean, count)) {
+        return 1;
+    }
+    for (c = 0; c < own->model->classes; c++) {
+        if (count[c] == 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static void choose(swn_serve_t *serve, const swn_own_t *own)
 {
     const size_t bytes = (size_t)own->parameters->head_size * sizeof(int16_t);
     int16_t shipped[SWN_HEAD_SIZE_MAX];
-    const int known = swn_model_head(own->model, own->context, shipped);
+    const int known = swn_model_head(own->model, own->context, shipped) && knows_all_classes(own);
     const int changed = memcmp(shipped, global_head(own), bytes) != 0;
 
     if (own->learner->labelled >= SWN_SERVE_LABELS_MIN) {

@@ -7,7 +7,8 @@
  *   shipped     the container's head                personal    the global one, trained on the node's own labels
  *   rule        the published rule's class          last label  the true class of the labelled day before
  * A crop that the model was shipped for starts with the shipped head, and the global one has to beat it; another
- * crop starts with the global one, for its shipped head was made for nothing in particular.  From there on each
+ * crop starts with the global one, for its shipped head was made for nothing in particular, and so does one whose public
+ * data (the prior in the container) lack a class: labels of the others cannot show what the shipped head does not know.  From there on each
  * candidate in turn has to beat the best so far: by more than a coin would on the samples that only one of the two
  * gets right (a sign test of 1.4 sd, samples weighing inversely to their class's frequency, so that a rare
  * class counts).  With fewer than three labels nothing is compared: a crop that the model was shipped for keeps

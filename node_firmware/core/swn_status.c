@@ -88,7 +88,7 @@ void swn_send_status(swn_node_t *node, int64_t now_us)
     report.labelled = node->learner.labelled;
     report.flags = (uint8_t)((node->config.flags & SWN_NO_HUMIDITY_SENSOR ? SWN_STATUS_NO_HUMIDITY : 0) |
                              (node->config.flags & SWN_NO_RAIN_SENSOR ? SWN_STATUS_NO_RAIN : 0) |
-                             (node->window_until_us <= now_us ? SWN_STATUS_WANTS_SCHEDULE : 0) |
+                             (node->window_until_us <= now_us || node->masked_asks ? SWN_STATUS_WANTS_SCHEDULE : 0) |
                              (suspects_fault(node) ? SWN_STATUS_FAULT : 0) |
                              node->borrow.share.id << SWN_STATUS_SHARE_SHIFT);
     report.risk = risk_byte(node);

@@ -243,6 +243,7 @@ static void test_blocks_queries_and_schedules(void)
         EXPECT_EQ(got.schedule.next_window_s, wanted->next_window_s);
         EXPECT_EQ(got.schedule.window_s, wanted->window_s);
         EXPECT_EQ(got.schedule.status_period_min, wanted->status_period_min);
+        EXPECT_EQ(got.schedule.round, wanted->round);
     }
     for (i = 0; i < COUNT(VECTORS_LABEL); i++) {
         const swn_told_t *wanted = &VECTORS_LABEL[i].value;

@@ -108,6 +108,12 @@ def plain(*names: str) -> Callable[[Case], str]:
     return lambda fields: designated(fields, list(names))
 
 
+def schedule(fields: Case) -> str:
+    """`swn_schedule_t`, in which a round that is not said is 0."""
+    said = {**fields, "round": fields["round"] or 0}
+    return designated(said, ["next_window_s", "window_s", "status_period_min", "round"])
+
+
 def piece(fields: Case) -> str:
     """`swn_piece_t`; the test compares the piece with the bytes behind the header."""
     names = ["version", "base_version", "length", "crc32", "index", "count"]
@@ -186,7 +192,7 @@ KINDS: dict[str, tuple[str, Callable[[Case], str]]] = {
     "round_ack": ("swn_ack_t", plain("round", "first_index")),
     "block_piece": ("swn_piece_t", piece),
     "query": ("swn_query_t", plain("query_id", "flags", "context", "reply_in_s")),
-    "schedule": ("swn_schedule_t", plain("next_window_s", "window_s", "status_period_min")),
+    "schedule": ("swn_schedule_t", schedule),
     "readings": ("swn_readings_vector_t", readings),
     "share": ("swn_share_t", share),
     "label": ("swn_told_t", plain("label", "by_id", "value")),

@@ -18,7 +18,7 @@ import numpy as np
 from swarm.federation import chunks
 from swarm.federation.reply import PER_BLOCK, Reply
 from swarm.federation.strategy import Aggregated, Aggregator, FlowerStrategy, OptionValue, ReplyError
-from swarm.model.layout import ADAPTER_SIZE, Shape
+from swarm.model.layout import ADAPTER_SIZE, CONTEXT_MAX, Shape
 from swarm.model.vector import Float64
 
 __all__ = ["Blockwise", "strategy_named"]
@@ -96,6 +96,13 @@ class Blockwise:
         except (zlib.error, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"strategy state is damaged: {error}") from error
         self._blocks, self.rounds = found, rounds
+
+    def forget(self, part: slice) -> None:
+        """As `FlowerStrategy.forget`; `part` is a head, whose chunks are its own."""
+        parts = chunks.parts(self._shape, CONTEXT_MAX)
+        for number in list(self._blocks):
+            if part.start <= parts[number].start and parts[number].stop <= part.stop:
+                del self._blocks[number]
 
     def _made(self) -> FlowerStrategy:
         return FlowerStrategy(self._inner, self._shape, self._options)

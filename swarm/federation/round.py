@@ -55,7 +55,7 @@ from swarm.federation.modes import MODES, Held, Mode, mode_of
 from swarm.federation.outside import Change, Gathered
 from swarm.federation.reply import OWN
 from swarm.federation.strategy import Aggregator, ReplyError
-from swarm.model.layout import CONTEXTS, Shape
+from swarm.model.layout import Shape, context_name
 from swarm.model.vector import Float64, version_age
 from swarm.wire import app
 from swarm.wire.app import (
@@ -95,6 +95,7 @@ REASONS = (
     "duplicate",
     "not_in_cohort",
     "wrong_context",
+    "wrong_place",
     "implausible",
     "full",
 )
@@ -203,9 +204,14 @@ class Round:
         now_us: int,
         *,
         context: int | None = None,
+        place: str | None = None,
     ) -> Accepted | Refused:
-        """Take or refuse one update; `context` is the node's provisioned one (None: not checked)."""
+        """Take or refuse one update; `context` and `place` (in a masking group) are the node's provisioned
+        ones (None: not checked)."""
         reason = self._fault(dev_eui, node_index, message, context)
+        if reason is None and isinstance(message, MaskedSums) and place not in (None, message.place):
+            # It would keep the owner of that place, or by another size a whole group, out of the round.
+            reason = "wrong_place"
         if reason is not None:
             self.refused[reason] = self.refused.get(reason, 0) + 1
             return Refused(reason)
@@ -339,8 +345,8 @@ class Round:
         return {
             "dev_eui": names[suspect.node_index],
             "round": self.number,
-            "context": _context_name(suspect.context),
-            "likely_context": _context_name(suspect.likely),
+            "context": context_name(suspect.context),
+            "likely_context": context_name(suspect.likely),
             "gap_nats": round(suspect.gap, 2),
             "labels": suspect.labels,
         }
@@ -514,10 +520,6 @@ class Round:
         if isinstance(message, MaskedSums):
             self._groups.add(node_index, message)
         return self._held[dev_eui]
-
-
-def _context_name(context: int) -> str:
-    return CONTEXTS[context] if context < len(CONTEXTS) else str(context)
 
 
 def _score(value: float | None) -> float | None:

@@ -6,7 +6,7 @@ One for the configured mode, and the one for class means, with which other modes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from swarm.config import Learning
 from swarm.effects import Row, Store
@@ -40,12 +40,18 @@ class Strategies:
         """Its row, as it is now."""
         return Store("strategy", strategy.name, {"state": strategy.state()})
 
-    def renew(self) -> list[Store]:
-        """The configured strategy forgets earlier rounds; one that keeps statistics of nodes does not."""
+    def renew(self, contexts: Collection[int] | None = None) -> list[Store]:
+        """The configured strategy forgets earlier rounds, whole or of these contexts' heads.
+
+        One that keeps statistics of nodes does not.
+        """
         name = strategy_name(self._learning.mode, self._learning.strategy)
         if name in OWN:
             return []
-        self._made[name] = self._fresh()[name]
+        if contexts is None:
+            self._made[name] = self._fresh()[name]
+        for context in contexts or ():
+            self._made[name].forget(self._shape.head_slice(context))
         return [self.stored(self._made[name])]
 
     def _fresh(self) -> dict[str, Aggregator]:

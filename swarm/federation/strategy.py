@@ -162,6 +162,9 @@ class Aggregator(Protocol):
     def restore(self, blob: bytes) -> None:
         """As `FlowerStrategy.restore`."""
 
+    def forget(self, part: slice) -> None:
+        """As `FlowerStrategy.forget`."""
+
 
 class FlowerStrategy:
     """One configured strategy and its memory; deterministic: replies are sorted by node before any sum."""
@@ -242,6 +245,13 @@ class FlowerStrategy:
             )
         self._load(arrays)
         self.rounds = rounds
+
+    def forget(self, part: slice) -> None:
+        """Earlier rounds leave nothing in this part of the vector: what Flower keeps begins with zeros."""
+        arrays = self._capture()
+        for array in arrays.values():
+            array[part] = np.zeros((), array.dtype)
+        self._load(arrays)
 
     def _screen(
         self, replies: Sequence[Reply], global_vector: Float64

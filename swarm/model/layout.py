@@ -41,6 +41,7 @@ __all__ = [
     "Z_ONE",
     "Shape",
     "Z",
+    "context_name",
 ]
 
 CLASSES_MIN = 2
@@ -57,6 +58,12 @@ CONTEXTS = ("apple", "tomato", "potato", "grape")
 CONTEXTS_PUBLIC = (0, 1)
 """Contexts whose labels the shipped base model has seen."""
 CONTEXT_MAX = 8
+
+
+def context_name(context: int) -> str:
+    """Its name; of one without, its number."""
+    return CONTEXTS[context] if context < len(CONTEXTS) else str(context)
+
 
 ADAPTER_A_OFFSET = 0
 ADAPTER_A_SIZE = RANK * HIDDEN

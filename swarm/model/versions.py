@@ -17,13 +17,14 @@ Rows: table `model`, one row a version, the last `KEPT` of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from swarm.effects import Event, Row, Store
 from swarm.model import block, stored
+from swarm.model.layout import ADAPTER_SIZE
 from swarm.model.vector import VERSIONS, Float64, Mirror
 from swarm.security.signatures import Signer
 from swarm.wire.app import BlockKind
@@ -90,21 +91,44 @@ class Versions:
         """The versions that `earlier` knows, oldest first."""
         return list(self._past)
 
-    def judged_contexts(self) -> frozenset[int]:
-        """The contexts for which what the last window sent differs from the version before it.
+    @property
+    def sent_version(self) -> int:
+        """What the last window sent."""
+        return self._sent[0].version
 
-        None of them where it is itself the return to an earlier version.
+    def oldest_from(self, version: int) -> int:
+        """This version, or the oldest kept beside what was shipped; if none, what the last window sent."""
+        known = [each for each in self._past if each != self._base.version and self._is_before_sent(each)]
+        return version if version in self._past else known[0] if known else self.sent_version
+
+    def changed_since(self, versions: Sequence[int]) -> frozenset[int]:
+        """The contexts whose head, as the last window sent it, is another than in versions[context].
+
+        Not those whose head came back with it: it is that of an earlier version.  The adapter does not count,
+        for nodes compare heads under the adapter that they have now.
         """
-        found, (sent, _) = self.earlier(), self._sent
-        if found is None or sent.version not in self._past:
+        sent = self._sent[0]
+        older = [self._heads(version) for version in self._past if self._is_before_sent(version)]
+        if not older:
             return frozenset()
-        master, older = self._past[sent.version][1], [v for v in self._past if self._is_before_sent(v)]
-        if any(np.array_equal(master, self._past[version][1]) for version in older):
-            return frozenset()
-        before = self._past[found[0]][0]
-        if not np.array_equal(before.adapter, sent.adapter):
-            return frozenset(range(sent.contexts))
-        return frozenset(np.flatnonzero((before.heads != sent.heads).any(axis=1)).tolist())
+        heads = self._heads(sent.version)
+        returned = np.any([(heads == each).all(axis=1) for each in older], axis=0)
+        changed = [
+            not returned[context]
+            and not np.array_equal(self._past[version][0].heads[context], sent.heads[context])
+            for context, version in enumerate(versions)
+        ]
+        return frozenset(np.flatnonzero(changed).tolist())
+
+    def with_heads_of(self, version: int, contexts: Collection[int], vector: Float64) -> Float64:
+        """A vector like this, but for these contexts' heads: those of a version that `kept` knows."""
+        made, chosen = vector.copy(), sorted(contexts)
+        made[ADAPTER_SIZE:].reshape(self._base.contexts, -1)[chosen] = self._heads(version)[chosen]
+        return made
+
+    def _heads(self, version: int) -> Float64:
+        """float64[contexts, head], real units."""
+        return self._past[version][1][ADAPTER_SIZE:].reshape(self._base.contexts, -1)
 
     def _is_before_sent(self, version: int) -> bool:
         order = list(self._past)

@@ -199,6 +199,7 @@ _ACK = struct.Struct("<BHH")
 _BLOCK = struct.Struct("<BHHBHIBB")
 _QUERY = struct.Struct("<BHBBB")
 _SCHEDULE = struct.Struct("<BIHH")
+_ROUND_NUMBER = struct.Struct("<H")
 _LABEL = struct.Struct("<BBBH")
 
 
@@ -323,8 +324,9 @@ def _encode(message: PlainMessage) -> bytes | None:
         case Query(query_id, flags, context, reply_in_s, features):
             tail = b"" if features is None else struct.pack(f"<{len(features)}b", *features)
             return _QUERY.pack(1, query_id, flags, context, reply_in_s) + tail if _query_ok(message) else None
-        case Schedule():
-            return _SCHEDULE.pack(1, *_fields(message))
+        case Schedule(next_window_s, window_s, status_period_min, number):
+            tail = b"" if number is None else _ROUND_NUMBER.pack(number)
+            return _SCHEDULE.pack(1, next_window_s, window_s, status_period_min) + tail
         case Label(label, by_id, value):
             return _LABEL.pack(4, label, by_id, value) if label < CLASSES_MAX else None
         case _:
@@ -404,7 +406,11 @@ def _decode_query(payload: bytes) -> Query | Malformed:
 
 
 def _decode_schedule(payload: bytes) -> Schedule | Malformed:
-    return Schedule(*_SCHEDULE.unpack(payload)[1:]) if len(payload) == _SCHEDULE.size else _SIZE
+    if len(payload) not in (_SCHEDULE.size, _SCHEDULE.size + _ROUND_NUMBER.size):
+        return _SIZE
+    _, next_window_s, window_s, status_period_min = _SCHEDULE.unpack_from(payload)
+    number = None if len(payload) == _SCHEDULE.size else _ROUND_NUMBER.unpack_from(payload, _SCHEDULE.size)[0]
+    return Schedule(next_window_s, window_s, status_period_min, number)
 
 
 def _decode_label(payload: bytes) -> Label | Malformed:

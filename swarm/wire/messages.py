@@ -27,6 +27,7 @@ __all__ = [
     "GROUP_MIN",
     "LEVEL_MAX",
     "LOCAL_SIZE_MAX",
+    "MASK_PLACE",
     "MODES",
     "NO_BASE",
     "NO_GAIN",
@@ -96,6 +97,8 @@ FRAGMENTS_MAX = 64
 """Of one update."""
 GROUP_MIN, GROUP_MAX = 4, 16
 """Members of a masking group."""
+MASK_PLACE = r"(0|[1-9]\d{0,4})/(\d|1[0-5])/([4-9]|1[0-6])"
+"""A place in one, as people and files say it: group/position/size."""
 SUMS_DIMS = 20
 """Dimensions of z in masked sums, the first ones."""
 SUMS_SQUARES = SUMS_DIMS * (SUMS_DIMS + 1) // 2
@@ -268,6 +271,11 @@ class MaskedSums:
         """1: how many there were is under the masks, too."""
         return 1
 
+    @property
+    def place(self) -> str:
+        """The place that its sender claims: group/position/size, as in `AddNode.mask_place`."""
+        return f"{self.group}/{self.position}/{self.size}"
+
 
 @dataclass(frozen=True, slots=True)
 class Seeds:
@@ -430,11 +438,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Downlink 12/01: when the next multicast window opens, how long it is, how often to send status."""
+    """Downlink 12/01: when the next multicast window opens, how long it is, how often to send status.
+
+    `round`, in cells whose mode is masked_sums: the last one that was announced, 0 before the first.
+    """
 
     next_window_s: int
     window_s: int
     status_period_min: int
+    round: int | None = None
 
 
 LearningMessage = Prototypes | TopKSign | TopKInt4 | DenseInt8 | Features | Blocks | MaskedSums

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from swarm.federation import features
+from swarm.federation import chunks, features
 from swarm.federation.blockwise import Blockwise
 from swarm.federation.reply import PER_BLOCK
 from swarm.federation.strategy import FlowerStrategy
@@ -180,6 +180,23 @@ def test_nodes_of_a_failing_block_are_left_out_whole_and_the_others_count() -> N
     assert (done.vector is None) == (len(left_out) == len(sent(fleet)))
     assert not left_out & made.accepted
     assert done.vector is not None or strategy.state() == state
+
+
+def test_blocks_forget_one_head_alone() -> None:
+    """FedAdam's momentum of the chunks of context 0's head goes, that of all others stays."""
+    fleet = Fleet(SHAPE, count=8, payload_max=222)
+    fleet.observe(20)
+    strategy = Blockwise("FedAdam", SHAPE)
+    for number in range(1, 9):
+        fleet.close(fleet.round(number, RoundMode.BLOCKS), strategy, BlockKind.FULL)
+    parts = chunks.parts(SHAPE, 8)
+    head = SHAPE.head_slice(0)
+    before = {number: made.state() for number, made in strategy._blocks.items()}
+    strategy.forget(head)
+    after = {number: made.state() for number, made in strategy._blocks.items()}
+    own = {n for n in before if head.start <= parts[n].start and parts[n].stop <= head.stop}
+    assert after == {number: state for number, state in before.items() if number not in own}
+    assert 0 < len(after) < len(before)
 
 
 def test_blocks_survive_a_restart() -> None:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway import pilot
+from gateway.commands.node_files import read_nodes
 from gateway.pilot import masking
+from gateway.pilot.tables import CsvErrors
+from swarm.commands import AddNode
 from tests.gateway.provisioned import commands
 
 
@@ -47,6 +50,11 @@ def test_both_ends_of_a_pair_have_one_key_and_the_daemon_has_none(tmp_path: Path
             assert keys[own] == bytes(16)
             for peer, others in group.items():
                 assert peer == own or keys[peer] == others[own] != bytes(16)
+    places = {each.name: each.mask_place for each in commands(out) if isinstance(each, AddNode)}
+    for node in range(9):
+        group, own, keys = keys_of(out, f"a{node}")
+        assert places[f"a{node}"] == f"{group}/{own}/{len(keys)}"
+    assert {places[f"g{node}"] for node in range(3)} == {None}
     told = repr(commands(out)) + (out / "keys.csv").read_text() + (out / "multicast.csv").read_text()
     for line in (out / masking.MASKS_FILE).read_text().splitlines()[1:]:
         assert line.split(",")[-1] not in told
@@ -68,6 +76,32 @@ def test_groups_stay_and_late_nodes_make_their_own(tmp_path: Path) -> None:
     assert {keys_of(out, f"a{node}")[0] for node in range(8, 12)} == {before[0][0] + 1}
     # without the option, what there is stays
     assert not pilot.provision(table(tmp_path, 12, 0), out).written
+
+
+def test_a_directory_of_before_tells_its_places_when_it_is_provisioned_again(tmp_path: Path) -> None:
+    nodes, out = table(tmp_path, 8, 0), tmp_path / "keys"
+    pilot.provision(nodes, out, mask_group_size=8)
+    now = (out / "keys.csv").read_text()
+    before = "".join(line.rpartition(",")[0] + "\n" for line in now.splitlines())
+    (out / "keys.csv").write_text(before)
+    assert {each.mask_place for each in commands(out) if isinstance(each, AddNode)} == {None}
+    assert pilot.provision(nodes, out).written == ("keys.csv",)
+    assert (out / "keys.csv").read_text() == now
+    # Without masks.csv, which may be kept elsewhere, what was told stays.
+    (out / masking.MASKS_FILE).rename(tmp_path / "masks.csv")
+    pilot.provision(nodes, out)
+    assert (out / "keys.csv").read_text() == now
+
+
+@pytest.mark.parametrize("place", ["7", "7/0", "7/16/16", "7/0/3", "07/0/8", "a/0/8"])
+def test_a_place_that_is_none_is_refused(tmp_path: Path, place: str) -> None:
+    out = tmp_path / "keys"
+    pilot.provision(table(tmp_path, 4, 0), out, mask_group_size=4)
+    text = (out / "keys.csv").read_text()
+    (out / "keys.csv").write_text(text.replace("0/0/4", place))
+    with pytest.raises(CsvErrors, match="mask_place"):
+        pilot.provision(table(tmp_path, 4, 0), out)
+    assert any("mask_place" in mistake for mistake in read_nodes(out).mistakes)
 
 
 @pytest.mark.parametrize("count", range(4, 40))

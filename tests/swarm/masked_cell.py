@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from swarm.config import Privacy
 from swarm.effects import Malformed
 from swarm.node import MaskGroup, Model, NodeConfig, Nodes
 from swarm.wire import app
-from tests.swarm.cell import CONTEXTS, MODEL, SECOND_US, Cell, open_round, settings
+from tests.swarm.cell import CONTEXTS, MODEL, SECOND_US, Cell, add_node, open_round, settings
 
 __all__ = ["MaskedCell", "mask_groups"]
 
@@ -38,7 +39,9 @@ class MaskedCell:
         *,
         groups: int = 1,
         make: Callable[..., Cell] = Cell,
+        places: bool = True,
     ) -> None:
+        """`places`: the gateway was told who has which place, as provisioning does."""
         config = settings(
             "masked_sums",
             privacy=privacy or Privacy(),
@@ -47,6 +50,9 @@ class MaskedCell:
         count = size * groups
         self.cell = make(config, nodes=CONTEXTS * count)
         self.masks = [mask for group in range(groups) for mask in mask_groups(size, 3 + group)]
+        for i, mask in enumerate(self.masks if places else ()):
+            place = f"{mask.group}/{mask.position}/{size}"
+            assert self.cell.command(replace(add_node(CONTEXTS * i), mask_place=place)) is None
         configs = [
             NodeConfig(CONTEXTS * i, 0, seed=i, payload_max=payload_max, mask=self.masks[i])
             for i in range(count)
@@ -81,8 +87,8 @@ class MaskedCell:
             if device % CONTEXTS == 0:
                 for each in delivered:
                     if each.f_port:
-                        payload = each.payload
-                        self.nodes.rx(device // CONTEXTS, self.cell.now_us, each.f_port, payload)
+                        what = (each.f_port, each.payload, each.multicast)
+                        self.nodes.rx(device // CONTEXTS, self.cell.now_us, *what)
 
     def step(self, seconds: float, loses: Loses = lambda node, payload: False) -> None:
         """Let time pass; what nodes send reaches the gateway unless it is lost, and its answers the nodes."""

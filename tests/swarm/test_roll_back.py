@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulations.field import Field
 from simulations.scenario import load
 from simulations.world import World
 from swarm.commands import RollBack, SetModel
-from swarm.federation.verdict import Verdict, verdict
-from swarm.model.layout import ADAPTER_SIZE
+from swarm.federation.verdict import ALONE_MIN, Verdict, verdict, worse
+from swarm.model.layout import ADAPTER_SIZE, WEATHER
 from swarm.model.vector import Float64
 from swarm.wire import app
 from tests.swarm.cell import Cell, open_round, settings, signs
@@ -148,5 +151,158 @@ def test_a_poisoned_step_is_undone_in_the_next_window_and_good_ones_never_are() 
     opened = [event for event in events if event.kind == "round_opened" and event.at_us <= undone.at_us]
     taken_up = [event for event in opened if event.at_us > world.start_us + 14 * DAY_US]
     assert len(taken_up) <= 2
+    assert serve_the_one_before(world) == 0, "what came back is what they had left the bad one for"
     world.finish()
     assert world.checkers.violations.count == 0
+
+
+def serve_the_one_before(world: World) -> int:
+    """Of the nodes that hold what the last window sent, seven hours later."""
+    world.run_until(world.end_us - DAY_US + 7 * DAY_US // 24)
+    rounds = world.coordinator.rounds
+    assert rounds.current is None and rounds._last is not None
+    said = world.coordinator.registry.choices(rounds._last.model_version).values()
+    assert sum(map(len, said)) >= 20
+    return sum(each.count(1) for each in said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_head_that_a_tenth_of_the_nodes_have_is_undone_alone(seed: int) -> None:
+    """Nine fields of potatoes, one of grapes, whose head is spoilt on top of a round's honest step."""
+    made = load("farm_1000").override(nodes=160, days=17, seed=seed)
+    grown = Field(160, 17, seed, spin_up_days=3, test_days=15, told_share=0.33, contexts=(2,) * 9 + (3,))
+    assert (grown.context == 3).sum() == 16
+    world = World(made, field=grown)
+    undone = []
+    original = world._on_event
+    world._on_event = lambda now_us, event: (  # type: ignore[method-assign]
+        undone.append(event) if event.kind == "rolled_back" else None,
+        original(now_us, event),
+    )[1]
+    world.run_until(world.start_us + 14 * DAY_US + 7 * DAY_US // 24)
+    assert not undone
+    good = world.coordinator.rounds.master()
+    bad = good.copy()
+    heads(bad)[3] *= -1.0
+    world.command(SetModel(bad.astype("<f8").tobytes()))
+    world.run_until(world.end_us - DAY_US)
+    (event,) = undone
+    assert event.data["contexts"] == ["grape"]
+    assert serve_the_one_before(world) <= 1
+    assert np.vdot(heads(world.coordinator.rounds.master())[3], heads(good)[3]) > 0.0
+
+
+def crowd(**learning: object) -> tuple[Cell, list[Float64]]:
+    """As `cell_with_two_versions`, with twelve nodes of each of the four crops."""
+    cell = Cell(settings("top_k_sign", strategy="FedAvg", period_s=7200, **learning), nodes=48)
+    return cell, [learned(cell, number) for number in (1, 2, 3)]
+
+
+def leave(cell: Cell, version: int, leaving: dict[int, int], *, labelled: int = 3, heard: int = 12) -> None:
+    """Of each context `heard` nodes report, of which so many serve the head before."""
+    for node in range(4 * heard):
+        said = app.Status(version, 1, 200, labelled, 0, 1520, 160, 0, 0, 0)
+        serves = int(node // 4 < leaving.get(node % 4, 0))
+        cell.uplink(node, 12, app.encode(replace(said, serves=serves)))
+
+
+def heads(vector: Float64) -> Float64:
+    return vector[ADAPTER_SIZE:].reshape(4, -1)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_only_the_head_goes_back_whose_nodes_leave_it(restarts: bool) -> None:
+    """A fifth of the fleet: too few for a verdict on all, enough for one on their own head."""
+    cell, made = crowd()
+    leave(cell, 2, {3: 9})
+    assert not verdict([1] * 9 + [0] * 39, 48).worse
+    if restarts:
+        cell.restart()
+    open_round(cell)
+    (event,) = cell.told("rolled_back")
+    assert (event.data["from_version"], event.data["to_version"]) == (2, 1)
+    assert event.data["contexts"] == ["grape"]
+    assert event.data["reason"] == "9 of 12 nodes serve the version before"
+    now = cell.core.rounds.master()
+    assert np.array_equal(heads(now)[3], heads(made[0])[3])
+    assert not np.array_equal(heads(now)[3], heads(made[2])[3])
+    # What the others learned in the round that had just closed is not lost.
+    assert np.array_equal(heads(now)[:3], heads(made[2])[:3])
+    assert np.array_equal(now[:ADAPTER_SIZE], made[2][:ADAPTER_SIZE])
+    # What came back is not judged again, whatever nodes serve.
+    leave(cell, 3, {3: 12})
+    open_round_later(cell)
+    assert len(cell.told("rolled_back")) == 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_nobody_goes_back_to_a_version_that_was_doubted(restarts: bool) -> None:
+    """Too few spoke against version 2 before 3 was made of it; those who leave 3 still serve 1."""
+    cell, made = crowd()
+    leave(cell, 2, {3: 2}, heard=2)
+    open_round(cell)
+    assert not cell.told("rolled_back")
+    for node in range(48):
+        cell.uplink(node, 10, signs(node, 4, 3))
+    cell.run_for(1200)
+    if restarts:
+        cell.restart()
+    leave(cell, 3, {3: 9})
+    open_round(cell)
+    (event,) = cell.told("rolled_back")
+    assert (event.data["from_version"], event.data["to_version"]) == (3, 1)
+    assert np.array_equal(heads(cell.core.rounds.master())[3], heads(made[0])[3])
+
+
+def test_nodes_that_have_too_few_labels_to_compare_have_no_say() -> None:
+    """One that knows its crop keeps the head before until it has three labels, whatever comes."""
+    cell, _ = crowd()
+    leave(cell, 2, {0: 12, 1: 12, 2: 12, 3: 12}, labelled=2)
+    open_round(cell)
+    assert not cell.told("rolled_back")
+
+
+@pytest.mark.parametrize(("strategy", "mode"), [("FedAdam", "top_k_sign"), ("FedAvgM", "top_k_sign")])
+def test_the_strategy_forgets_that_head_alone(strategy: str, mode: str) -> None:
+    options = {"server_momentum": 0.9} if strategy == "FedAvgM" else {}
+    cell = Cell(settings(mode, strategy=strategy, options=options, period_s=7200), nodes=48)
+    for number in (1, 2, 3):
+        learned(cell, number)
+    memory = cell.core.rounds.strategies[strategy]
+    part = WEATHER.head_slice(3)
+    before = memory._capture()  # type: ignore[attr-defined]
+    assert before and all(np.any(array[part]) for array in before.values())
+    leave(cell, 2, {3: 12})
+    open_round(cell)
+    for name, array in memory._capture().items():  # type: ignore[attr-defined]
+        expected = before[name].copy()
+        expected[part] = 0.0
+        assert np.array_equal(array, expected)
+    cell.restart()
+    assert cell.core.rounds.strategies[strategy].state() == memory.state()
+
+
+@given(
+    st.dictionaries(st.integers(0, 7), st.tuples(st.integers(0, 120), st.integers(0, 120)), min_size=1),
+)
+def test_contexts_are_judged_by_their_own_nodes(said: dict[int, tuple[int, int]]) -> None:
+    choices = {context: [0] * newest + [1] * before for context, (newest, before) in said.items()}
+    invited = {context: len(each) for context, each in choices.items()}
+    found = worse(choices, invited)
+    assert sum(len(group) for group in found) == len(frozenset().union(*found)), "each is judged once"
+    for context, (newest, before) in said.items():
+        alone = [group for group in found if group == {context}]
+        if newest + before >= ALONE_MIN and Verdict(newest, before, newest + before, passed=9).worse:
+            assert alone, "enough nodes of its own say so"
+        if before < max(4.0, (newest + before) / 4):
+            assert not alone
+
+
+def test_small_contexts_are_judged_together_and_a_little_worse_for_all_is_found() -> None:
+    few = {0: [0] * 200, 1: [1, 1, 1, 0], 2: [1, 1, 0], 3: [1, 1, 1]}
+    assert set(worse(few, {context: len(said) for context, said in few.items()})) == {frozenset({1, 2, 3})}
+    all_of_it = {context: [0] * 13 + [1] * 7 for context in range(4)}
+    invited = dict.fromkeys(range(4), 20)
+    assert set(worse(all_of_it, invited)) == {frozenset(range(4))}
+    assert not worse({0: all_of_it[0]}, {0: 101}), "of those it was made for, too few have spoken"

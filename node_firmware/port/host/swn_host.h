@@ -103,7 +103,7 @@ int swn_host_start(swn_host_t *host, uint32_t index, const swn_config_t *config,
  * them remote. */
 void swn_host_withhold(swn_host_t *host, uint32_t index, uint16_t experts);
 
-/* Power fails and returns: parameters, residual, the last masked round and what lies in flash survive (NVM), all
+/* Power fails and returns: parameters, residual, which rounds it masked and what lies in flash survive (NVM), all
  * else is lost. */
 int swn_host_reset(swn_host_t *host, uint32_t index, int64_t now_us);
 
