@@ -126,7 +126,8 @@ class HandOvers:
     def plan(self, now_us: int, what: HandOver) -> list[Step]:
         """What `what` would do, the scarcest experts first; nothing is changed."""
         assigned = self._asking.plan(now_us, room=what.room, replicas=what.replicas)
-        made = moves(assigned, what.room, None if what.whole else what.replicas)
+        coming = {dev_eui: going.experts for dev_eui, going in self._going.items()}
+        made = moves(assigned, what.room, None if what.whole else what.replicas, coming)
         if what.nodes is not None:
             made = [move for move in made if move.dev_eui in what.nodes]
         steps = [self._step(move, again=what.nodes is not None) for move in made]

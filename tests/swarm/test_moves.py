@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,13 +41,34 @@ def test_no_expert_loses_its_last_holder_in_whatever_order_blocks_arrive(
         assert before <= set[int]().union(*holds.values())
 
 
+@given(fleets(), st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=2, max_size=2))
+def test_nor_by_two_plans_that_are_under_way_at_once(
+    fleet: list[Place], wanted: list[tuple[int, bool]]
+) -> None:
+    """Goal: what the first plan takes from a node, the second does not count on.
+
+    Method: both are made of what nodes said before either arrived; then all blocks arrive.
+    """
+    fleet = roomy(fleet)
+    holds = {node.dev_eui: set(node.held) for node in fleet if node.present}
+    before = set[int]().union(*holds.values())
+    coming: dict[str, tuple[int, ...]] = {}
+    for (replicas, whole), room in zip(wanted, (ROOM - 1, ROOM), strict=True):
+        plan = place([replace(node, room=room) for node in fleet], EXPERTS, replicas=replicas)
+        for move in moves(plan, room, None if whole else replicas, coming):
+            if not move.blocked_by:
+                coming.setdefault(move.dev_eui, move.experts)
+    assert before <= set[int]().union(*(coming.get(dev_eui, mine) for dev_eui, mine in holds.items()))
+
+
 @given(fleets(), st.integers(1, 3))
 def test_only_what_is_scarce_travels_and_not_to_more_than_lack_it(fleet: list[Place], replicas: int) -> None:
     fleet = roomy(fleet)
     made = moves(place(fleet, EXPERTS, replicas=replicas), ROOM, replicas)
     for expert in range(EXPERTS):
         holders = sum(node.present and expert in node.held for node in fleet)
-        assert sum(expert in move.load for move in made) <= max(0, replicas - holders)
+        travels = sum(expert in move.load for move in made if not move.blocked_by)
+        assert travels <= max(0, replicas - holders)
 
 
 def only(made: list[Move]) -> Move:
