@@ -185,7 +185,8 @@ def test_what_the_node_learned_outlives_its_program(
 def test_experts_are_handed_over_to_the_program(
     pilot: Path, programs: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Goal: a program with a state takes a container up while it runs, says so, and starts with it again.
+    """Goal: a program with a state takes a container up while it runs, says so, and starts with it again;
+    started with another container it runs that one, whatever lies in its flash still.
 
     Method: the core's hand-over to a node that was started with three of eight experts.
     """
@@ -213,6 +214,12 @@ def test_experts_are_handed_over_to_the_program(
     again.close()
     assert "recalled 5 ok" in again.told and experts not in again.told
     assert cell.told("experts")[-1].data["held"] == list(step.experts)
+    few.write_bytes(with_experts(MODEL.read_bytes(), (5, 6)))
+    by_cable = World(programs["abp"], few, cell, Rui3, "--state", str(state))
+    by_cable.modem.device = device
+    live(by_cable, 2, hours + 2)
+    by_cable.close()
+    assert "recalled 5 ok" in by_cable.told and experts not in by_cable.told
 
 
 def test_lines_that_are_nonsense_are_told(pilot: Path, programs: dict[str, Path], tmp_path: Path) -> None:

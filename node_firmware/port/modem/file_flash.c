@@ -56,10 +56,17 @@ const char *file_flash_open(file_flash_t *flash, const char *folder)
 {
     char path[FILE_FLASH_PATH];
     void *bytes = MAP_FAILED;
+    FILE *taken;
     int file;
 
-    if (snprintf(path, sizeof path, "%s/flash", folder) >= (int)sizeof path) {
+    if (snprintf(path, sizeof path, "%s/flash", folder) >= (int)sizeof path ||
+        snprintf(flash->taken, sizeof flash->taken, "%s/taken", folder) >= (int)sizeof flash->taken) {
         return "the name is too long";
+    }
+    taken = fopen(flash->taken, "rb");
+    if (taken != NULL) {
+        (void)!fread(flash->looked_at, 1, sizeof flash->looked_at, taken);
+        (void)fclose(taken);
     }
     file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
     if (file >= 0 && ftruncate(file, FILE_FLASH_SIZE) == 0) {
@@ -139,6 +146,7 @@ file_flash_found_t file_flash_turn(file_flash_t *flash, swn_node_t *node, int64_
     const swn_transport_t *transport = &flash->receive.transport;
     const unsigned next = 1u - flash->runs;
     const size_t size = transport->kept_size > SWN_SIGNATURE_SIZE ? transport->kept_size - SWN_SIGNATURE_SIZE : 0;
+    uint8_t is_new;
 
     if (flash->receive.state != SWN_WHOLE_AND_VERIFIED || size == 0 || size > FILE_FLASH_SIZE ||
         memcmp(flash->looked_at, transport->kept, sizeof flash->looked_at) == 0) {
@@ -150,11 +158,13 @@ file_flash_found_t file_flash_turn(file_flash_t *flash, swn_node_t *node, int64_
         !swn_model_is_same(&flash->views[next], node->config.model)) {
         return FILE_FLASH_OTHER;
     }
-    if (swn_model_held(&flash->views[next]) == swn_model_held(node->config.model)) {
-        return FILE_FLASH_NOTHING;
-    }
-    if (flash->model[0] == '\0' || !keep(flash->model, flash->images[next], size)) {
+    is_new = (uint8_t)(swn_model_held(&flash->views[next]) != swn_model_held(node->config.model));
+    if (flash->model[0] == '\0' || (is_new && !keep(flash->model, flash->images[next], size)) ||
+        !keep(flash->taken, flash->looked_at, sizeof flash->looked_at)) {
         return FILE_FLASH_FAILED;
+    }
+    if (!is_new) {
+        return FILE_FLASH_NOTHING;
     }
     flash->runs = next;
     swn_take_up(node, now_us, &flash->views[next]);

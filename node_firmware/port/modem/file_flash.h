@@ -3,7 +3,8 @@
  *
  * Theory of operation.  Blocks are put together in DIR/flash. When one is verified and swn_model_is_same() as the running
  * model, it is kept as DIR/model-CRC.swm, CRC being that of the shipped model's directory: at the next start that file
- * is run instead, as long as the program is started with the same shipped model. Another one begins with its own experts.
+ * is run instead, as long as the program is started with the same shipped model. Another one begins with its own experts,
+ * whatever lies in the flash still: DIR/taken has the descriptor of the block that was taken up last.
  */
 #ifndef FILE_FLASH_H
 #define FILE_FLASH_H
@@ -19,6 +20,7 @@ typedef struct file_flash {
     swn_receive_t receive;
     uint8_t looked_at[4]; /* the descriptor of the last block that was looked at */
     char model[FILE_FLASH_PATH]; /* the file */
+    char taken[FILE_FLASH_PATH]; /* that of looked_at, once it is run */
     swn_model_t views[2];
     uint32_t images[2][FILE_FLASH_SIZE / sizeof(uint32_t)];
     unsigned runs;        /* which of both */
