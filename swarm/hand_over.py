@@ -179,13 +179,13 @@ class HandOvers:
         free = QUEUE_MAX - len(open_jobs)
         made: dict[str, Step] = {}
         for experts, members in groups.items():
-            name = descriptor(self._block(experts)).hex()
+            name = descriptor(self._block(experts)).hex() if free > 0 else ""
             for number, step in enumerate(members):
-                if name in open_jobs or number >= NODES_MAX:
-                    why = f"block {name} is on its way to others; repeat this when it has ended"
-                    made[step.dev_eui] = replace(step, way=Way.WAITS, why=why)
-                elif free <= 0:
+                if free <= 0:
                     why = "too many blocks are on their way; repeat this when some have ended"
+                    made[step.dev_eui] = replace(step, way=Way.WAITS, why=why)
+                elif name in open_jobs or number >= NODES_MAX:
+                    why = f"block {name} is on its way to others; repeat this when it has ended"
                     made[step.dev_eui] = replace(step, way=Way.WAITS, why=why)
                 else:
                     room = min(self._room(other.dev_eui) for other in members[:NODES_MAX])
@@ -316,7 +316,12 @@ class HandOvers:
                 left = {dev_eui: node["reason"]}
             elif node["state"] != "whole":
                 return "under way", ""
-        return ("failed", left[dev_eui]) if dev_eui in left else ("arrived", "")
+        if dev_eui in left:
+            return "failed", left[dev_eui]
+        holder, ended_us = self._asking.holders.get(dev_eui), block.get("ended_us")
+        if holder is not None and ended_us is not None and holder.reported_us > ended_us:
+            return "failed", "it has the block, and still runs other experts"
+        return "arrived", ""
 
 
 def _share(region: Region, frequencies_hz: Iterable[int]) -> float:

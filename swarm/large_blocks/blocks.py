@@ -348,13 +348,18 @@ class Blocks:
             name, _, dev_eui = key.partition("/")
             nodes.setdefault(name, {})[dev_eui] = row
         deliveries = rows.get("delivery", {})
-        for name, row in sorted(deliveries.items(), key=lambda item: int(item[1]["created_us"] or 0)):
+        for name, row in sorted(deliveries.items(), key=lambda item: _queued(item[1])):
             if row["state"] == "ended":
                 self._ended[name] = json.loads(str(row["result"]))
             else:
                 made = (self._planner.mic_of, self._planner.key_of)
                 self._jobs.append(Job.from_rows(name, rows["block"][name], row, nodes[name], *made))
         self._sending.take_up(self._present)
+
+
+def _queued(row: Row) -> tuple[int, bool]:
+    """What puts blocks in their order; of those that one command made, the one that has begun is first."""
+    return int(row["created_us"] or 0), row["since_us"] is None
 
 
 def _checked(f_port: int, payload: bytes) -> list[Effect] | Malformed:

@@ -179,6 +179,31 @@ def test_a_board_without_a_flash_is_served_by_cable() -> None:
     assert not cell.core.hand_overs.listing() and not cell.rows["hand_over"]
 
 
+def test_a_board_that_never_runs_what_it_has_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goal: whoever has the block and says that it holds what it held is not waited for without end."""
+    cell = forsaken()
+    monkeypatch.setattr(cell.receivers, "install", lambda node, now_us: False)
+    carry_out(cell)
+    assert cell.told("block_ended")[-1].data["complete"]
+    (failed,) = cell.core.hand_overs.listing()
+    assert (failed["state"], failed["why"]) == ("failed", "it has the block, and still runs other experts")
+    (step,) = plan(cell)
+    assert (step.way, step.load) == (Way.CABLE, (LOST,))
+
+
+def test_a_restart_with_several_blocks_goes_on_with_the_one_that_began() -> None:
+    """Goal: blocks of one command, queued at one moment, keep their order as far as one has begun."""
+    cell = forsaken()
+    assert not isinstance(cell.command(HandOver(room=5, replicas=2, whole=True)), Refused)
+    cell.run_until(cell.now_us + HOUR_US)
+    begun = [each["descriptor"] for each in cell.core.blocks.listing() if each["frames"]]
+    assert len(cell.core.blocks.listing()) > 1 == len(begun)
+    others = cell.rows["delivery"]
+    cell.rows["delivery"] = {name: others[name] for name in sorted(others, key=lambda name: name in begun)}
+    cell.restart_gateway()
+    assert cell.core.blocks.listing()[0]["descriptor"] == begun[0]
+
+
 def test_a_removed_holder_is_relieved_and_a_liar_moves_nothing() -> None:
     """Goal: a node that is forgotten leaves its experts to others; one that claims to know of sixteen experts
     does not make the plan ask for what no model has."""
