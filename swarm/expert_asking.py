@@ -97,13 +97,13 @@ class ExpertAsking:
     def plan(self, now_us: int, *, room: int, replicas: int) -> list[Assignment]:
         """Which node should hold which experts, `room` in each, of those that said what their gates
         choose."""
-        period_us = self._report_period_us
+        period_us, experts = self._report_period_us, self.experts
         places = (
-            place_of(holder, entry, room, now_us, period_us)
+            place_of(holder, entry, experts, room, now_us, period_us)
             for holder in self.holders
             if (entry := self._registry.get(holder.dev_eui)) is not None
         )
-        return place(places, self.experts, replicas=replicas)
+        return place(places, experts, replicas=replicas)
 
     @property
     def experts(self) -> int:

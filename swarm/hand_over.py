@@ -9,7 +9,7 @@ the hand-over has ended.  Until then a row remembers it; how far it is, the bloc
 
 What cannot go by air goes *by cable*: nodes whose board takes no blocks (they never answered one), of another
 generation, behind a server that is not set.  A node that alone holds what it should give up waits
-(`swarm.inference.hand_over`).
+(`swarm.inference.hand_over`), and so does one whose container the gateway's own model cannot make.
 """
 
 from __future__ import annotations
@@ -144,6 +144,9 @@ class HandOvers:
             alone = ", ".join(map(str, move.blocked_by))
             why = f"nobody else holds {alone}, and there is no room for more"
             return replace(step, way=Way.WAITS, why=why)
+        if lacking := sorted(set(move.experts) - set(self._replica.held())):
+            why = f"the gateway's own model lacks {', '.join(map(str, lacking))}"
+            return replace(step, way=Way.WAITS, why=why)
         if why := self._obstacle(move):
             return replace(step, why=why)
         if state == "failed" and not again:
@@ -154,9 +157,6 @@ class HandOvers:
         """Why the air is no way for this node, if it is none."""
         entry, holder = self._registry.get(move.dev_eui), self._asking.holders.get(move.dev_eui)
         assert entry is not None and holder is not None
-        lacking = sorted(set(move.experts) - set(self._replica.held()))
-        if lacking:
-            return f"the gateway's own model lacks {', '.join(map(str, lacking))}"
         if holder.generation != self._replica.generation:
             return f"it runs generation {holder.generation}, the gateway has {self._replica.generation}"
         if self._signer.key is None:

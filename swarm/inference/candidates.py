@@ -36,8 +36,10 @@ def candidate_of(entry: Entry, report_period_us: int) -> Candidate | None:
     )
 
 
-def place_of(holder: Holder, entry: Entry, room: int, now_us: int, report_period_us: int) -> Place:
-    """A node that said what it holds, with room for so many experts."""
+def place_of(
+    holder: Holder, entry: Entry, experts: int, room: int, now_us: int, report_period_us: int
+) -> Place:
+    """A node that said what it holds of `experts` that there are, with room for so many."""
     status = entry.status
     seen_us = status.last_seen_us
     unheard = seen_us is None or now_us - seen_us > GONE_PERIODS * report_period_us
@@ -48,7 +50,7 @@ def place_of(holder: Holder, entry: Entry, room: int, now_us: int, report_period
         node_index=entry.record.node_index,
         room=room,
         seen=tuple(float(share) for share in holder.seen),
-        held=frozenset(expert for expert in range(len(holder.seen)) if holder.holds(expert)),
+        held=frozenset(expert for expert in range(experts) if holder.holds(expert)),
         link=(rate + 1) / (DATA_RATE_BEST + 1),
         battery=1.0 if battery in (0, 255) else battery / 254,
         always_on=holder.always_on,

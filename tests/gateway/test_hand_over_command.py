@@ -81,8 +81,15 @@ def test_a_plan_costs_nothing_and_what_is_begun_is_shown(
 def test_what_goes_by_cable_is_written_to_files(
     served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Goal: where the air is no way, the plan names the file to flash, and it is what a node should run."""
-    served.daemon.core.signer.key = None
+    """Goal: where the air is no way, the plan names the file to flash, and it is what a node should run.
+
+    The node claims to hold an expert too that the model does not have: it need not be kept.
+    """
+    core = served.daemon.core
+    core.signer.key = None
+    second = next(holder.dev_eui for holder in core.expert_asking.holders if holder.held == SECOND)
+    lie = expert.Experts(core.rounds.replica.generation, 0, 1 << 15 | SECOND, (32,) * 8 + (0,) * 8)
+    core.expert_asking.holders.report(served.daemon.now_us(), second, lie)
     folder = tmp_path / "flash"
     options = ("hand-over", "--room", "4", "--replicas", "1", "--files", str(folder))
     code, out, _ = said(capsys, *options, "--dry-run")

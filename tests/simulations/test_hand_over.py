@@ -44,7 +44,9 @@ def node(index: int, held: frozenset[int]) -> NodeConfig:
     return NodeConfig(index, 0, flags=HOLDER, ask_below=255, withheld=lacks, signer=KEY.public_key, **common)
 
 
-def cell_of(seed: int = 2, loss: float = 0.2, flash_size: int = 32_768) -> AskingCell:
+def cell_of(
+    seed: int = 2, loss: float = 0.2, flash_size: int = 32_768, gateway_model: bytes = IMAGE
+) -> AskingCell:
     """Class A nodes that lose a fifth of all frames each way; no replica answers."""
     config = SwarmConfig(
         learning=Learning(mode="none"),
@@ -53,7 +55,11 @@ def cell_of(seed: int = 2, loss: float = 0.2, flash_size: int = 32_768) -> Askin
         status_period_min=15,
     )
     configs = [node(index, held) for index, held in enumerate(HELD)]
-    flash: dict[str, Any] = {"flash_size": flash_size, "signing_key": KEY}
+    flash: dict[str, Any] = {
+        "flash_size": flash_size,
+        "signing_key": KEY,
+        "gateway_model": gateway_model,
+    }
     return AskingCell(configs, [5] * len(HELD), IMAGE, config, seed=seed, loss=loss, **flash)
 
 
@@ -202,6 +208,13 @@ def test_a_restart_with_several_blocks_goes_on_with_the_one_that_began() -> None
     cell.rows["delivery"] = {name: others[name] for name in sorted(others, key=lambda name: name in begun)}
     cell.restart_gateway()
     assert cell.core.blocks.listing()[0]["descriptor"] == begun[0]
+
+
+def test_what_the_gateway_lacks_itself_is_neither_sent_nor_flashed() -> None:
+    cell = forsaken(gateway_model=with_experts(IMAGE, REST))
+    (step,) = plan(cell)
+    assert step.way is Way.WAITS and step.why == f"the gateway's own model lacks {LOST}"
+    assert isinstance(cell.command(WHAT), Refused)
 
 
 def test_a_removed_holder_is_relieved_and_a_liar_moves_nothing() -> None:
