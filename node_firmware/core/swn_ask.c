@@ -184,6 +184,15 @@ void swn_plan_experts(swn_node_t *node, int64_t now_us)
     }
 }
 
+void swn_recall_experts(swn_node_t *node)
+{
+    const swn_model_t *model = node->config.model;
+
+    if (node->experience.due_us == SWN_NEVER_US && swn_model_experts(model) > 0 && swn_model_can_ask(model)) {
+        node->experience.due_us = node->status_due_us + swn_random_us(node, EXPERTS_FIRST_S * 1000u);
+    }
+}
+
 void swn_send_experts(swn_node_t *node, int64_t now_us)
 {
     const swn_model_t *model = node->config.model;

@@ -317,6 +317,8 @@ void swn_on_reply(swn_node_t *node, const swn_reply_t *reply);
 void swn_on_expert_query(swn_node_t *node, int64_t now_us, const swn_expert_query_t *query);
 void swn_send_ask(swn_node_t *node, int64_t now_us);
 void swn_plan_experts(swn_node_t *node, int64_t now_us);
+/* The node was brought a block before the reset: what it holds then is said even if that is all. */
+void swn_recall_experts(swn_node_t *node);
 void swn_send_experts(swn_node_t *node, int64_t now_us);
 
 #endif

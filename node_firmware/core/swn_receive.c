@@ -80,6 +80,7 @@ uint8_t swn_receive_recall(swn_node_t *node, const void *data, size_t size)
     if (stored.size > 0) {
         swn_transport_keep(&receive->transport, stored.descriptor, stored.size);
         receive->state = SWN_WHOLE_AND_VERIFIED;
+        swn_recall_experts(node);
     }
     return 1;
 }

@@ -38,14 +38,18 @@ HELD = (frozenset({LOST}), frozenset(REST[:4]), frozenset(REST[4:]), frozenset[i
 WHAT = HandOver(room=5, replicas=1)
 
 
-def node(index: int, held: frozenset[int]) -> NodeConfig:
+def node(index: int, held: frozenset[int], flags: int) -> NodeConfig:
     lacks = sum(1 << expert for expert in ALL - held)
     common = {"seed": index, "payload_max": 222, "status_period_s": 900, "ask_retry_s": 3}
-    return NodeConfig(index, 0, flags=HOLDER, ask_below=255, withheld=lacks, signer=KEY.public_key, **common)
+    return NodeConfig(index, 0, flags=flags, ask_below=255, withheld=lacks, signer=KEY.public_key, **common)
 
 
 def cell_of(
-    seed: int = 2, loss: float = 0.2, flash_size: int = 32_768, gateway_model: bytes = IMAGE
+    seed: int = 2,
+    loss: float = 0.2,
+    flash_size: int = 32_768,
+    gateway_model: bytes = IMAGE,
+    flags: int = HOLDER,
 ) -> AskingCell:
     """Class A nodes that lose a fifth of all frames each way; no replica answers."""
     config = SwarmConfig(
@@ -54,7 +58,7 @@ def cell_of(
         dedup_us=0,
         status_period_min=15,
     )
-    configs = [node(index, held) for index, held in enumerate(HELD)]
+    configs = [node(index, held, flags) for index, held in enumerate(HELD)]
     flash: dict[str, Any] = {
         "flash_size": flash_size,
         "signing_key": KEY,
@@ -208,6 +212,18 @@ def test_a_restart_with_several_blocks_goes_on_with_the_one_that_began() -> None
     cell.rows["delivery"] = {name: others[name] for name in sorted(others, key=lambda name: name in begun)}
     cell.restart_gateway()
     assert cell.core.blocks.listing()[0]["descriptor"] == begun[0]
+
+
+def test_who_was_brought_all_of_them_says_so_after_a_reset_too() -> None:
+    """Goal: a node that nobody asked to serve would not say that it holds all; it was made a holder."""
+    cell = forsaken(flags=0)
+    carry_out(cell, HandOver(room=8, replicas=1, nodes=(dev_eui(HEIR),), whole=True))
+    assert held(cell, HEIR) == ALL
+    cell.nodes.reset(HEIR, cell.now_us)
+    said_us = cell.now_us
+    cell.run_until(cell.now_us + 4 * HOUR_US)
+    holder = cell.core.expert_asking.holders.get(dev_eui(HEIR))
+    assert holder is not None and holder.reported_us > said_us and held(cell, HEIR) == ALL
 
 
 def test_what_the_gateway_lacks_itself_is_neither_sent_nor_flashed() -> None:
