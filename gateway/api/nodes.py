@@ -120,10 +120,15 @@ def _would_be_refused(core: Coordinator, commands: list[AddNode]) -> list[dict[s
 
     def refusal(command: AddNode) -> Refused | None:
         nonlocal room
-        for own in (command.name.lower(), command.node_index):
-            other = command.dev_eui if own is None else first.setdefault(own, command.dev_eui)
+        its = {
+            "name": command.name.lower(),
+            "node_index": command.node_index,
+            "mask_place": command.mask_place,
+        }
+        for what, own in its.items():
+            other = command.dev_eui if own is None else first.setdefault((what, own), command.dev_eui)
             if other != command.dev_eui:
-                return Refused(f"has the name or node_index of {other}, which comes with it")
+                return Refused(f"has the {what} of {other}, which comes with it")
         room -= core.registry.get(command.dev_eui) is None
         return core.registry.refusal(command) or (Refused(FULL) if room < 0 else None)
 

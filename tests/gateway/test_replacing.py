@@ -95,6 +95,18 @@ def test_two_rows_that_cannot_both_be_taken_keep_the_old_group_too(
     assert core.downlinks.group is group
 
 
+def test_two_nodes_in_one_place_of_a_masking_group_keep_the_old_group_too(served: Served) -> None:
+    core = served.daemon.core
+    group, count = core.downlinks.group, len(core.registry)
+    node = {"crop": "grape", "activation": "network", "mask_place": "7/0/8"}
+    nodes = [{**node, "dev_eui": f"70b3d57ed000009{each}", "name": each} for each in "ab"]
+    multicast = {"mc_addr": "fc00a001", "nwk_s_key": "11" * 16, "app_s_key": "22" * 16, "replace": True}
+    answer = served.http.post("/api/nodes", json={"nodes": nodes, "multicast": multicast})
+    assert answer.status_code == 409
+    assert "has the mask_place of 70b3d57ed000009a, which comes with it" in answer.json()["detail"]
+    assert core.downlinks.group is group and len(core.registry) == count
+
+
 def test_over_http_a_group_is_replaced_only_if_no_node_is_refused(served: Served) -> None:
     core = served.daemon.core
     group = core.downlinks.group
