@@ -97,9 +97,13 @@ class Versions:
         return self._sent[0].version
 
     def oldest_from(self, version: int) -> int:
-        """This version, or the oldest kept beside what was shipped; if none, what the last window sent."""
+        """This version, or the oldest kept beside what was shipped; if none, what the last window sent.
+
+        What was shipped is kept for ever, but gives way like others once its successor is gone.
+        """
         known = [each for each in self._past if each != self._base.version and self._is_before_sent(each)]
-        return version if version in self._past else known[0] if known else self.sent_version
+        is_old = version == self._base.version and bool(known) and version + 1 not in self._past
+        return version if version in self._past and not is_old else known[0] if known else self.sent_version
 
     def changed_since(self, versions: Sequence[int]) -> frozenset[int]:
         """The contexts whose head, as the last window sent it, is another than in versions[context].

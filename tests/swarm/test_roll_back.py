@@ -14,8 +14,9 @@ from simulations.scenario import load
 from simulations.world import World
 from swarm.commands import RollBack, SetModel
 from swarm.federation.verdict import ALONE_MIN, Verdict, verdict, worse
-from swarm.model.layout import ADAPTER_SIZE, WEATHER
+from swarm.model.layout import ADAPTER_SIZE, WEATHER, context_name
 from swarm.model.vector import Float64
+from swarm.model.versions import KEPT
 from swarm.wire import app
 from tests.swarm.cell import Cell, open_round, settings, signs
 
@@ -253,6 +254,24 @@ def test_nobody_goes_back_to_a_version_that_was_doubted(restarts: bool) -> None:
     (event,) = cell.told("rolled_back")
     assert (event.data["from_version"], event.data["to_version"]) == (3, 1)
     assert np.array_equal(heads(cell.core.rounds.master())[3], heads(made[0])[3])
+
+
+def test_a_node_that_always_doubts_brings_nobody_back_to_what_was_shipped() -> None:
+    """Goal: a head goes back eight versions at most.
+
+    Method: of three nodes that speak one says of every version that it serves the one before; then a version
+    is as bad for all as it says.
+    """
+    cell = Cell(settings("top_k_sign", strategy="FedAvg", period_s=7200), nodes=48)
+    for number in range(1, 13):
+        learned(cell, number)
+        for node in (3, 7, 11):
+            cell.uplink(node, 12, status(cell.core.rounds._versions.sent_version, int(node == 3)))
+    leave(cell, 11, {3: 12})
+    open_round(cell)
+    (event,) = cell.told("rolled_back")
+    assert event.data["contexts"] == [context_name(3)] and event.data["to_version"] >= 11 - KEPT
+    assert event.data["from_version"] == 11 and event.data["to_version"] > 0
 
 
 def test_nodes_that_have_too_few_labels_to_compare_have_no_say() -> None:
