@@ -135,12 +135,32 @@ def app_key_of(file: Path) -> bytes:
     raise ValueError(f"{file}: there is no app_key; write a line `app_key = ` and 32 hexadecimal digits")
 
 
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65_536:
+        raise argparse.ArgumentTypeError(f"{text!r}: write HOST:PORT, as 127.0.0.1:1700")
+    return host, int(port)
+
+
+def eui(text: str) -> str:
+    """16 hexadecimal digits."""
+    try:
+        if len(bytes.fromhex(text)) == 8 and len(text) == 16:
+            return text.lower()
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: write 16 hexadecimal digits")
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("keys_file", type=Path, help="a line `app_key = ...`")
-    parser.add_argument("--dev-eui", required=True, help="16 hexadecimal digits")
-    parser.add_argument("--join-eui", default="0000000000000000", help="16 hexadecimal digits")
-    parser.add_argument("--gateway", default="127.0.0.1:1700", help="the daemon's UDP address, HOST:PORT")
+    parser.add_argument("--dev-eui", required=True, type=eui, help="16 hexadecimal digits")
+    parser.add_argument("--join-eui", type=eui, default="0" * 16, help="16 hexadecimal digits")
+    parser.add_argument(
+        "--gateway", type=address, default="127.0.0.1:1700", help="the daemon's UDP address, HOST:PORT"
+    )
     parser.add_argument("--region", default="eu868", choices=REGION_NAMES)
     parser.add_argument("--sub-band", type=int, help="of US915, AU915, CN470: the eight channels it asks on")
     parser.add_argument("--data-rate", type=int, default=3, help="of its uplinks, at first")
@@ -156,9 +176,14 @@ def arguments() -> argparse.Namespace:
 def join(field: Field, nonce_file: Path, tries: int = 5) -> bool:
     """Ask until there is an accept; the nonce is kept before it is used."""
     if nonce_file.exists():
-        field.device.dev_nonce = int(nonce_file.read_text())
+        kept = nonce_file.read_text()
+        if not kept.strip().isdecimal() or int(kept) > 65_535:
+            raise ValueError(f"{nonce_file}: holds no DevNonce; write one into it that was not used yet")
+        field.device.dev_nonce = int(kept)
     for _ in range(tries):
-        nonce_file.write_text(str(field.device.dev_nonce + 1))
+        beside = nonce_file.with_suffix(".new")
+        beside.write_text(str(field.device.dev_nonce + 1))
+        beside.replace(nonce_file)
         field.send(field.device.join(now_us()))
         if field.device.joined:
             return True
@@ -173,11 +198,10 @@ def main() -> int:
     if given.sub_band is not None:
         mask = sub_band(rules, given.sub_band)
         channels = [channel for index, channel in enumerate(rules.uplink_channels) if mask >> index & 1]
-    who = OtaaIdentity(given.dev_eui.lower(), given.join_eui.lower(), app_key_of(given.keys_file))
+    who = OtaaIdentity(given.dev_eui, given.join_eui, app_key_of(given.keys_file))
     dice = Prng(time.time_ns())
     device = EndDevice(rules, who, dice, data_rate=given.data_rate, channels=channels, adr=given.adr)
-    host, _, port = given.gateway.rpartition(":")
-    field = Field(device, rules, (host, int(port)))
+    field = Field(device, rules, given.gateway)
     if not join(field, given.keys_file.with_name(given.keys_file.name + ".nonce")):
         print("device: gives up; does `swarm events --kind dropped` say why?")
         return 1

@@ -59,10 +59,23 @@ def test_the_documented_device_joins_and_is_spoken_to(served: Served) -> None:
     assert events[-1]["data"]["state"] == "acknowledged"
 
 
-def test_its_mistakes_are_one_line(served: Served) -> None:
-    Path("device.keys").write_text("key = 1\n")
-    with device(served) as process:
+def mistake(process: subprocess.Popen[str]) -> str:
+    """The last line of what it said, which is all of it but argparse's usage."""
+    with process:
         out, errors = process.communicate(timeout=60)
-    assert process.returncode == 2 and out == ""
-    (line,) = errors.splitlines()
-    assert line.startswith("device: device.keys: there is no app_key; write a line")
+    assert process.returncode == 2 and out == "" and "Traceback" not in errors
+    return errors.splitlines()[-1]
+
+
+def test_its_mistakes_are_one_line(served: Served) -> None:
+    for option, words in (
+        (("--gateway", "localhost"), "'localhost': write HOST:PORT, as 127.0.0.1:1700"),
+        (("--gateway", "localhost:99999"), "'localhost:99999': write HOST:PORT, as 127.0.0.1:1700"),
+        (("--dev-eui", "70b3"), "'70b3': write 16 hexadecimal digits"),
+    ):
+        assert mistake(device(served, *option)).endswith(words)
+    Path("device.keys.nonce").write_text("")
+    words = "device: device.keys.nonce: holds no DevNonce; write one into it that was not used yet"
+    assert mistake(device(served)) == words
+    Path("device.keys").write_text("key = 1\n")
+    assert mistake(device(served)).startswith("device: device.keys: there is no app_key; write a line")

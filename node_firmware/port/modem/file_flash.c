@@ -58,6 +58,7 @@ const char *file_flash_open(file_flash_t *flash, const char *folder)
     void *bytes = MAP_FAILED;
     FILE *taken;
     int file;
+    int full;
 
     if (snprintf(path, sizeof path, "%s/flash", folder) >= (int)sizeof path ||
         snprintf(flash->taken, sizeof flash->taken, "%s/taken", folder) >= (int)sizeof flash->taken) {
@@ -69,11 +70,17 @@ const char *file_flash_open(file_flash_t *flash, const char *folder)
         (void)fclose(taken);
     }
     file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, S_IRUSR | S_IWUSR);
-    if (file >= 0 && ftruncate(file, FILE_FLASH_SIZE) == 0) {
+    if (file < 0) {
+        return strerror(errno);
+    }
+    /* Room on the disk now: to write behind a full one through the map would be the end of the program. */
+    full = posix_fallocate(file, 0, FILE_FLASH_SIZE);
+    if (full == 0) {
         bytes = mmap(NULL, FILE_FLASH_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     }
     if (bytes == MAP_FAILED) {
-        return strerror(errno);
+        (void)close(file);
+        return strerror(full != 0 ? full : errno);
     }
     (void)close(file);
     flash->bytes = bytes;
