@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from gateway.commands.bench import one_thread, seeds_of
+from gateway.commands.bench import one_thread, progress, seeds_of
 from gateway.commands.output import AsJson, CommandError, finite, meant, show_json, show_table
 
 __all__ = ["readings"]
@@ -51,6 +50,7 @@ def readings(
     from simulations.bench import ask_readings as bench
     from simulations.field.weather_csv import WeatherCsvError, read_weather_csv
 
+    chosen = seeds_of(seeds)
     for name in defects or ():
         if name not in bench.DEFECTS:
             advice = meant(name, bench.DEFECTS, "the defects")
@@ -63,12 +63,14 @@ def readings(
         raise CommandError(str(error)) from error
     if len(record.stations) < 2:
         raise CommandError(f"{weather}: lending takes two distinct stations; this window has one")
-    rows: list[dict[str, Any]] = []
-    for defect in dict.fromkeys(defects or bench.DEFECTS):
-        for loss in dict.fromkeys(losses or (0.0, 0.1, 0.3)):
-            if sys.stderr.isatty():
-                typer.echo(f"{defect}, {loss:.0%} lost", err=True)
-            rows += bench.run(record, defects=(defect,), losses=(loss,), seeds=seeds_of(seeds))
+    with progress() as on_progress:
+        rows = bench.run(
+            record,
+            defects=tuple(dict.fromkeys(defects or bench.DEFECTS)),
+            losses=tuple(dict.fromkeys(losses or (0.0, 0.1, 0.3))),
+            seeds=chosen,
+            on_progress=on_progress,
+        )
     if as_json:
         show_json(rows)
         return

@@ -12,7 +12,7 @@ come or not.  The days of the survey are left out (`WARM_UP_DAYS`), their bytes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -227,6 +227,7 @@ def run(
     defects: Iterable[str] = DEFECTS,
     losses: Iterable[float] = (0.0, 0.1, 0.3),
     seeds: Iterable[int] = (1, 2, 3),
+    on_progress: Callable[[str], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One row per defect and loss: mean and spread over the seeds, every station in turn the borrowers'.
 
@@ -242,10 +243,13 @@ def run(
     rows = []
     for defect in defects:
         for loss in losses:
-            by_seed = [
-                [run_station(record, at, defect, loss, seed) for at in range(len(record.stations))]
-                for seed in chosen
-            ]
+            by_seed: list[list[dict[str, Any]]] = []
+            for seed in chosen:
+                by_seed.append([])
+                for at, station in enumerate(record.stations):
+                    if on_progress is not None:
+                        on_progress(f"{defect}, {loss:.0%} lost, seed {seed}: {station} borrows")
+                    by_seed[-1].append(run_station(record, at, defect, loss, seed))
             rows.append({"defect": defect, "loss": loss, "seeds": chosen, **_row(by_seed)})
     return rows
 

@@ -257,6 +257,15 @@ def test_the_command_measures_a_file_of_stations(tmp_path: Path, capsys: pytest.
     assert 0 < row["bytes_per_node_day"] <= 40
 
 
+def test_each_run_is_told() -> None:
+    told: list[str] = []
+    record = region(2, 25)
+    bench.run(record, defects=("no rain",), losses=(0.1,), seeds=(1, 7), on_progress=told.append)
+    assert told == [
+        f"no rain, 10% lost, seed {seed}: {name} borrows" for seed in (1, 7) for name in ("s0", "s1")
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
