@@ -126,7 +126,8 @@ async def _demo(settings: GatewayConfig, source: str, chosen: Scenario, once: bo
     typer.echo(f"gateway: UDP {host}:{port}, {counted(chosen.nodes, 'node')} registered")
     typer.echo(f"page:    {daemon.http_url}/#token={daemon.token}")
     if not once:
-        typer.echo(f"ask it:  export SWARM_URL={daemon.http_url} SWARM_TOKEN={daemon.token}  # in another terminal")
+        named = f"SWARM_URL={daemon.http_url} SWARM_TOKEN={daemon.token}"
+        typer.echo(f"ask it:  export {named}  # in another terminal")
     if settings.mqtt.enabled:
         typer.echo(f"mqtt:    {settings.mqtt.host}:{settings.mqtt.port}, topics swarm/gateway/...")
     async with _played(source, chosen.nodes, port):

@@ -144,7 +144,8 @@ def hand_over(
         _write(client, files, [each for each in steps if each["way"] == "cable"])
     by_air = [each for each in steps if each["way"] == "air"]
     if not as_json:
-        _show_steps(steps, files)
+        known = bool(steps) or bool(client.get("/api/experts")["holders"])
+        _show_steps(steps, files, _none_to_bring(known, whole))
     if by_air and not dry_run:
         if not yes:
             typer.confirm("Send that?", abort=True)
@@ -155,7 +156,15 @@ def hand_over(
         typer.echo("on its way; `swarm experts list` says how far it is, `swarm blocks list` what it costs")
 
 
-def _show_steps(steps: list[dict[str, Any]], files: Path | None) -> None:
+def _none_to_bring(known: bool, whole: bool) -> str:
+    """What is said where there is nothing to bring; `known`: at least one node said what it holds."""
+    if not known:
+        return "no node has said which experts it holds, so none is brought; nodes that hold all need not"
+    more = "" if whole else "; `--whole` also brings what gates choose"
+    return f"every expert has its holders, as far as they said{more}"
+
+
+def _show_steps(steps: list[dict[str, Any]], files: Path | None, empty: str) -> None:
     show_table(
         ("node", "would hold", "bring", "take away", "how", "block", "bytes", "on air", "its own", "takes"),
         (
@@ -173,7 +182,7 @@ def _show_steps(steps: list[dict[str, Any]], files: Path | None) -> None:
             )
             for each in steps
         ),
-        empty="every expert has its holders, as far as they said; `--whole` also brings what gates choose",
+        empty=empty,
     )
     for each in steps:
         if each["why"]:

@@ -121,9 +121,10 @@ def running(
     made: Federation, nodes: int, *, say: Callable[[str], None] = typer.echo
 ) -> Iterator[tuple[Federation, Processes]]:
     """All processes of a federation on this machine, each ready before the next needs it; then stopped."""
+    from gateway.upstream.federation import held
     from gateway.upstream.processes import Processes
 
-    with Processes(made.folder / "logs", made.environment()) as processes:
+    with held(made), Processes(made.folder / "logs", made.environment()) as processes:
         for cell in made.cells:
             processes.start(f"{cell.folder.name}-daemon", cell.daemon())
         for seed, cell in enumerate(made.cells, start=1):

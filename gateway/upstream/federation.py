@@ -1,6 +1,7 @@
 """The files of a federation of cells, and the commands that its processes are started with.
 
     DIR/federation.toml      addresses and ports; what `read` takes
+    DIR/lock                 held by the `swarm federation up` that runs
     DIR/ca.crt               goes to every gateway
     DIR/superlink/           server.pem, server.key (0600), state.db: stays with the SuperLink
     DIR/flwr/config.toml     Flower's own settings (FLWR_HOME), for `flwr run` and `flwr supernode register`
@@ -12,18 +13,22 @@ Keys and tokens are files that processes are told the names of; none is ever an 
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import socket
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from gateway.upstream.certificates import make_node_key, make_tls
 
-__all__ = ["CELLS_MAX", "CellSite", "Federation", "FederationError", "create", "read"]
+__all__ = ["CELLS_MAX", "CellSite", "Federation", "FederationError", "create", "held", "read"]
 
 CELLS_MAX = 64
 CONNECTION = "cells"
@@ -204,6 +209,49 @@ def read(folder: Path) -> Federation:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise FederationError(f"{file}: is damaged ({error}); make a new one") from error
+
+
+@contextmanager
+def held(made: Federation) -> Iterator[None]:
+    """The folder for this process alone, with its ports free; FederationError where either is not so.
+
+    The system lets go of the lock when the process dies, however it dies.
+    """
+    with (made.folder / "lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FederationError(
+                f"{made.folder}: is up already; end that `swarm federation up` first (Ctrl-C there)"
+            ) from None
+        for host, port, kind in _listening(made):
+            if _is_taken(host, port, kind):
+                raise FederationError(
+                    f"{made.folder}: port {port} is taken; end what listens there, or make a federation with "
+                    "other ports: `swarm federation init DIR --port N`"
+                )
+        yield
+
+
+def _listening(made: Federation) -> Iterator[tuple[str, int, socket.SocketKind]]:
+    """Where the federation's processes will listen."""
+    yield made.host, made.port, socket.SOCK_STREAM
+    for cell in made.cells:
+        yield "127.0.0.1", cell.udp_port, socket.SOCK_DGRAM
+        yield "127.0.0.1", cell.http_port, socket.SOCK_STREAM
+        yield "127.0.0.1", cell.runtime_port, socket.SOCK_STREAM
+
+
+def _is_taken(host: str, port: int, kind: socket.SocketKind) -> bool:
+    """Whether somebody listens there; what else is wrong with an address its process will say."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:  # what lingers of a connection that is over is nobody
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _write_settings(made: Federation) -> None:

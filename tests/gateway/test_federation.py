@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -327,6 +328,32 @@ def test_mistakes_on_the_command_line_are_one_line(
     assert said in line
     assert run(["federation", "up", str(tmp_path / "x")]) == 2
     assert "swarm federation init" in capsys.readouterr().err
+
+
+def test_a_federation_is_up_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: a second `up`, or one whose ports are taken, ends before it touches anything."""
+    made = federation.create(tmp_path / "farms", 2, port=0)
+
+    def refused() -> str:
+        assert run(["federation", "up", str(made.folder)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (made.folder / "logs").exists()
+        return line
+
+    with federation.held(made):
+        assert "is up already" in refused()
+    for port, kind in (
+        (made.port, socket.SOCK_STREAM),
+        (made.cells[0].udp_port, socket.SOCK_DGRAM),
+        (made.cells[1].http_port, socket.SOCK_STREAM),
+    ):
+        with socket.socket(socket.AF_INET, kind) as other:
+            other.bind(("127.0.0.1", port))
+            if kind == socket.SOCK_STREAM:
+                other.listen()
+            assert f"port {port} is taken" in refused()
+    with federation.held(made):  # let go of each time
+        pass
 
 
 # -- processes ----------------------------------------------------------------------------------------

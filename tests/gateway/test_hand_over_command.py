@@ -119,6 +119,21 @@ def test_a_model_with_fewer_experts_goes_to_named_nodes_alone(
     assert (block["alone"], block["behind_server"]) == (1, 0)
 
 
+def test_nothing_to_bring_is_said_with_its_reason(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """Goal: that nobody said what it holds is not taken for all being well; no advice comes twice."""
+    core = served.daemon.core
+    options = ("hand-over", "--room", "4", "--replicas", "1", "--dry-run")
+    second = next(holder.dev_eui for holder in core.expert_asking.holders if holder.held == SECOND)
+    rest = expert.Experts(core.rounds.replica.generation, 0, 0xF0, (32,) * 8)
+    core.expert_asking.holders.report(served.daemon.now_us(), second, rest)
+    assert "every expert has its holders, as far as they said; `--whole` also" in said(capsys, *options)[1]
+    whole = said(capsys, *options, "--whole")[1]
+    assert whole.strip() == "every expert has its holders, as far as they said"
+    for each in served.http.get("/api/experts").json()["holders"]:
+        assert served.http.delete(f"/api/nodes/{each['dev_eui']}").is_success
+    assert "no node has said which experts it holds" in said(capsys, *options)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
