@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,9 @@ from gateway.commands import (
     sim,
 )
 from gateway.commands.output import CommandError
+
+if TYPE_CHECKING:
+    import click
 
 __all__ = ["app", "main"]
 
@@ -115,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see `{context.command_path} --help`" if context is not None else ""
-        return _fail(f"{error.format_message().rstrip('.')}{hint}")
+        return _fail(f"{_said(error)}{hint}")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -125,6 +128,12 @@ def run(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")
     return code if isinstance(code, int) else 0
+
+
+def _said(error: click.ClickException) -> str:
+    """What is wrong with a command line; Click and Typer both add what may have been meant, to a command."""
+    said = error.message if "Did you mean" in error.message else error.format_message()
+    return said.rstrip(".")
 
 
 def _fail(text: str) -> int:

@@ -46,8 +46,9 @@ def advise(config_file: ConfigFile = Path("swarm.toml"), as_json: AsJson = False
 
 def _known(found: dict[str, Any]) -> str:
     known = found["known"]
+    have = "has" if found["nodes"] == 1 else "have"
     return (
-        f"known: {known['reported']} of {counted(found['nodes'], 'node')} have reported, the next round"
+        f"known: {known['reported']} of {counted(found['nodes'], 'node')} {have} reported, the next round"
         f" is for {found['takers']}; {counted(known['labels'], 'label')} (median {known['labels_median']:g});"
         f" {counted(known['new'], 'node')} with crops new to the model;"
         f" the fleet's head: {known['taken']} took it, {known['refused']} refused it"

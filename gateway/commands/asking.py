@@ -43,23 +43,28 @@ def ask(
     ] = None,
     crop: Annotated[str | None, typer.Option(help="apple, tomato, potato or grape.")] = None,
     k: Annotated[
-        int | None, typer.Option(help=f"How many nodes to ask, 1 to {NODES_MAX}; default: [asking] k.")
+        int | None,
+        typer.Option(help=f"So many nodes, 1 to {NODES_MAX}; default: \\[asking] k, else 5."),
     ] = None,
     deadline: Annotated[
         str | None,
-        typer.Option(help="How long to wait: 60s, 5min, 8h, up to 1d; default: [asking] deadline_s."),
+        typer.Option(help="Wait so long: 60s, 5min, 8h, up to 1d; default: \\[asking] deadline_s, else 1h."),
     ] = None,
     config_file: ConfigFile = Path("swarm.toml"),
     as_json: AsJson = False,
 ) -> None:
     """Ask the swarm for the infection risk at a place; the nodes there answer over the air.
 
-    Example: swarm ask --near grape-003 --deadline 60s
+    Example: swarm ask --near apple-004 --deadline 60s
     """
-    where = near or place
-    if (where is None) == (features is None):
+    if near is not None and place is not None:
+        raise CommandError(f"{place[:NAME_MAX]!r} and --near: name one place")
+    where = place if near is None else near
+    if where is not None and features is not None:
+        raise CommandError("a place and --features: not both; a question is about either")
+    if where is None and features is None:
         raise CommandError(
-            "say what to ask about: a plot or node (`swarm ask grape-003`), or --features with --crop"
+            "say what to ask about: a plot or node (`swarm ask apple-004`), or --features with --crop"
         )
     if where is not None and not (where and len(where) <= NAME_MAX and where.isprintable()):
         raise CommandError(

@@ -19,6 +19,8 @@ __all__ = ["Client", "ConfigFile", "NoAnswer", "address"]
 
 CONFIG_NAME = "swarm.toml"
 TIMEOUT_S = 30.0
+URL_MAX = 80
+UNKNOWN_PATH, OWN_FAILURE = 404, 500
 
 ConfigFile = Annotated[
     Path,
@@ -40,8 +42,10 @@ class Client:
     """A running daemon.  SWARM_URL and SWARM_TOKEN name one elsewhere, without its swarm.toml."""
 
     def __init__(self, config_file: Path) -> None:
-        self.url, data_dir = os.environ.get("SWARM_URL", ""), None
+        self.url, data_dir = os.environ.get("SWARM_URL", "").rstrip("/"), None
         is_here = not self.url
+        if not is_here and not self.url.startswith(("http://", "https://")):
+            raise CommandError(f"SWARM_URL: {self.url[:URL_MAX]!r}: write it as http://HOST:PORT")
         token = os.environ.get("SWARM_TOKEN")
         if not self.url or token is None:
             url, data_dir = _from_config(config_file)
@@ -73,6 +77,8 @@ class Client:
                 if answer.status_code != 200:
                     answer.read()
                     raise self._failure(answer)
+                if not answer.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise self._no_gateway(answer)
                 for line in answer.iter_lines():
                     if line.startswith("data:"):
                         yield json.loads(line[5:])
@@ -92,7 +98,10 @@ class Client:
             raise self._unreachable(error) from error
         if not answer.is_success:
             raise self._failure(answer)
-        return answer.json()
+        try:
+            return answer.json()
+        except ValueError:
+            raise self._no_gateway(answer) from None
 
     def _unreachable(self, error: Exception) -> NoAnswer:
         import httpx
@@ -108,12 +117,21 @@ class Client:
         try:
             detail = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            detail = answer.reason_phrase
+            return self._no_gateway(answer)
+        if answer.status_code == UNKNOWN_PATH and detail == answer.reason_phrase:  # any FastAPI's words
+            return self._no_gateway(answer)
         if isinstance(detail, list):  # the API's own checks: one entry per field
             detail = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in detail)
         if answer.status_code == 401:
             return CommandError(f"{self.url}: the token is not this daemon's; give its swarm.toml with -c")
         return CommandError(str(detail))
+
+    def _no_gateway(self, answer: httpx.Response) -> CommandError:
+        """What is said of an answer that no API of ours gives, but for its `Internal Server Error`."""
+        said = f"{answer.status_code} {answer.reason_phrase}".strip()
+        if answer.status_code == OWN_FAILURE:
+            return CommandError(f"{self.url}: answers {said}; the log of what runs there says why")
+        return CommandError(f"{self.url}: is no swarm gateway (it answers {said})")
 
 
 def address(config_file: Path) -> tuple[str, Path]:

@@ -160,7 +160,7 @@ def add(
     join_eui: Annotated[str, typer.Option(help="OTAA: the JoinEUI.")] = "0000000000000000",
     dev_addr: Annotated[str | None, typer.Option(help="ABP: the 8 hex digits of the DevAddr.")] = None,
     behind_server: Annotated[
-        bool, typer.Option("--behind-server", help="Its keys are with the server of [network]; none here.")
+        bool, typer.Option("--behind-server", help="Its keys are with the server of \\[network]; none here.")
     ] = False,
     device_class: Annotated[
         str, typer.Option("--class", help="a, or c where the receiver is always on.")

@@ -53,15 +53,15 @@ def provision(
         "pilot-keys"
     ),
     region: Annotated[
-        str | None, typer.Option(help="The region of the radios; default: as OUT_DIR has it, else eu868.")
+        str | None, typer.Option(help="The region of the radios; default: OUT_DIR's, else eu868.")
     ] = None,
     multicast_data_rate: Annotated[
         int | None,
-        typer.Option(help="As [multicast] data_rate; default: as OUT_DIR has it, else the region's RX2."),
+        typer.Option(help="As \\[multicast] data_rate; default: OUT_DIR's, else the region's RX2."),
     ] = None,
     multicast_frequency_hz: Annotated[
         int | None,
-        typer.Option(help="As [multicast] frequency_hz; default: as OUT_DIR has it, else the region's RX2."),
+        typer.Option(help="As \\[multicast] frequency_hz; default: OUT_DIR's, else the region's RX2."),
     ] = None,
     mask_group_size: Annotated[
         int | None,

@@ -106,7 +106,7 @@ def live(
             min=0.001,
             max=1e6,
             callback=finite,
-            help="Virtual seconds a second; the daemon's [lab] clock_speed.",
+            help="Virtual seconds a second; the daemon's \\[lab] clock_speed.",
         ),
     ] = 1.0,
     nodes: Nodes = None,

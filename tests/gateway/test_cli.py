@@ -11,10 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from typer.main import get_command
 from gateway.cli import app, run
 from gateway.commands.node_files import read_nodes
 from gateway.commands.output import ago
+from swarm.config import Asking
 from swarm.security.lorawan import AesKey, cipher_payload, data_mic
 from swarm.wire.lorawan import encode_data
 
@@ -139,6 +142,10 @@ def test_airtime_of_a_frame(capsys: pytest.CaptureFixture[str]) -> None:
         ("nodes import group.json", "group.json: nodes: is missing"),
         ("nodes import colours.csv", "'nmae': unknown column; did you mean name?"),
         ("ask", "say what to ask about"),
+        ("ask here --near there", "'here' and --near: name one place"),
+        ("ask here --features 1,2 --crop grape", "a place and --features: not both"),
+        ("experts plac", "No such command 'plac'. Did you mean 'place'?; see `swarm experts --help`"),
+        ("ask --nea x", "No such option '--nea'. Did you mean '--near'?; see `swarm ask --help`"),
         ("ask here --deadline soon", "'soon' is no duration; write 60s, 5min, 8h or 1d"),
         ("ask here --deadline 2d", "'2d' is not between 1s and 1d"),
         ("ask here --deadline 0s", "'0s' is not between 1s and 1d"),
@@ -189,6 +196,15 @@ def options_of(command: click.Command, name: str = "") -> Iterator[tuple[str, cl
         yield from options_of(below, f"{name} {word}")
 
 
+def test_help_shows_what_stands_in_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich takes a section of swarm.toml for a style, and leaves it out, unless its bracket is escaped."""
+    texts = {name: option.help or "" for name, option in options_of(get_command(app))}
+    assert [name for name, text in texts.items() if re.search(r"(?<!\\)\[[a-z]", text)] == []
+    out = " ".join(swarm(capsys, "ask", "--help")[1].replace("│", " ").split())
+    assert "default: [asking] k, else 5." in out and "default: [asking] deadline_s, else 1h." in out
+    assert (Asking().k, Asking().deadline_s) == (5, 3600)
+
+
 def test_no_option_takes_a_number_that_is_none() -> None:
     """nan passes every comparison, so each option with a point needs the callback, and a range."""
     found = {name: option for name, option in options_of(get_command(app)) if "float" in option.type.name}
@@ -226,6 +242,40 @@ def test_a_daemon_that_is_not_there(
     monkeypatch.setenv("SWARM_TOKEN", "x")
     for command in ("nodes list", "rounds list --json", "airtime", "events", "ask grape-003"):
         assert "no gateway answers there" in refused(capsys, *command.split())
+
+
+class OtherServer(BaseHTTPRequestHandler):
+    """Something else that speaks HTTP: a page for all who ask, an error page for all who tell."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html>hello</html>")
+
+    def do_DELETE(self) -> None:
+        self.send_response(404)
+        self.end_headers()
+        self.wfile.write(b'{"detail": "Not Found"}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_what_is_no_gateway_is_said_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARM_TOKEN", "x")
+    with HTTPServer(("127.0.0.1", 0), OtherServer) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{other.server_port}"
+        monkeypatch.setenv("SWARM_URL", f"http://{where}/")
+        commands = ("nodes list", "events", "events --follow", "ask apple-004", "rounds open")
+        for command in (*commands, "blocks cancel 01020304"):
+            assert f"swarm: http://{where}: is no swarm gateway" in refused(capsys, *command.split())
+        other.shutdown()
+    monkeypatch.setenv("SWARM_URL", where)
+    assert f"SWARM_URL: '{where}': write it as http://HOST:PORT" in refused(capsys, "nodes", "list")
 
 
 def test_init_never_overwrites_and_check_names_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
