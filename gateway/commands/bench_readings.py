@@ -14,6 +14,7 @@ from gateway.commands.output import AsJson, CommandError, finite, meant, show_js
 __all__ = ["readings"]
 
 DAYS_MAX = 1000
+NAMES_MAX, NAME_MAX = 20, 32
 
 
 def readings(
@@ -48,7 +49,7 @@ def readings(
     """
     one_thread()
     from simulations.bench import ask_readings as bench
-    from simulations.field.weather_csv import WeatherCsvError, read_weather_csv
+    from simulations.field.weather_csv import StationMissing, WeatherCsvError, read_weather_csv
 
     chosen = seeds_of(seeds)
     for name in defects or ():
@@ -57,8 +58,14 @@ def readings(
             raise CommandError(f"--defect: there is no {name!r}; {advice}")
     for loss in losses or ():
         finite(loss)
+    if not weather.exists():
+        raise CommandError(f"{weather}: no such file; check the path")
     try:
         record = read_weather_csv(weather, days * 24, _day(start), only=stations or ())
+    except StationMissing as error:
+        known = ", ".join(name[:NAME_MAX] for name in error.there[:NAMES_MAX])
+        more = ", ..." if len(error.there) > NAMES_MAX else ""
+        raise CommandError(f"--station: there is no {error.name!r}; there are {known}{more}") from error
     except WeatherCsvError as error:
         raise CommandError(str(error)) from error
     if len(record.stations) < 2:

@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.field.weather import Weather
-from swarm.words import counted
+from swarm.words import column_names, counted
 
-__all__ = ["WeatherCsvError", "read_weather_csv"]
+__all__ = ["StationMissing", "WeatherCsvError", "read_weather_csv"]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +74,14 @@ class WeatherCsvError(ValueError):
         at_least = "at least " if len(problems) >= PROBLEMS_MAX else ""
         others = f" (and {at_least}{counted(more, 'more problem')})" if more else ""
         super().__init__(self.problems[0] + others)
+
+
+class StationMissing(WeatherCsvError):
+    """A station that was asked for by `name` has no record; `there` are those that have."""
+
+    def __init__(self, path: Path, name: str, there: Sequence[str]) -> None:
+        self.name, self.there = name, tuple(there)
+        super().__init__([f"{path}:1: station: there is no {name!r}; there are {', '.join(there)}"])
 
 
 class _Problems:
@@ -177,6 +185,7 @@ def _lines(text: TextIO) -> Iterator[str]:
 def _columns(header: list[str], problems: _Problems) -> dict[str, int]:
     """Where each known column stands; every missing one is a problem."""
     names = [name.strip() for name in header]
+    there = ", ".join(column_names(names)[:12]) or "line 1 is none"
     found: dict[str, int] = {name: names.index(name) for name in ("station", "time") if name in names}
     for column, accepted, _, _ in _NUMBERS:
         for name in accepted:
@@ -184,9 +193,7 @@ def _columns(header: list[str], problems: _Problems) -> dict[str, int]:
                 found.setdefault(column, names.index(name))
     for column in ("station", "time", "temperature_c", "rain_mm", "wind_m_s"):
         if column not in found:
-            problems.add(
-                1, column, "column is missing", f"add it to the header ({', '.join(names[:12]) or 'empty'})"
-            )
+            problems.add(1, column, "column is missing", f"add it to the header ({there})")
     if "dew_point_c" not in found and "humidity_pct" not in found:
         problems.add(1, "dew_point_c", "neither dew_point_c nor humidity_pct is there", "add one of them")
     problems.stop()
@@ -219,6 +226,7 @@ def _survey(
     """First pass: the columns, and where each station's hours stand; times are checked here."""
     columns: dict[str, int] = {}
     stations: dict[str, _Station] = {}
+    others: set[str] = set()
     for line, cells in _rows(path, problems):
         if not columns:
             columns = _columns(cells, problems)
@@ -233,6 +241,8 @@ def _survey(
             continue
         name = cells[columns["station"]].strip()
         if only and name not in only:
+            if len(others) < STATIONS_MAX:
+                others.add(name)
             continue
         hour = _hour_of(cells[columns["time"]])
         if isinstance(hour, str):
@@ -257,6 +267,9 @@ def _survey(
         else:
             station.hours.append(hour)
             station.lines.append(line)
+    absent = next((name for name in only if name not in stations), None)
+    if absent is not None and (stations or others) and not problems.found:
+        raise StationMissing(path, absent, sorted(others | stations.keys()))
     if not stations and not problems.found:
         problems.add(1, "file", "holds no record", "check that the export worked")
     problems.stop()

@@ -36,6 +36,8 @@ def read_npz(path: Path, wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
             arrays = {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise TaskError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise TaskError(f"{path}: is a directory; give a file in it") from None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, TaskError):
             raise

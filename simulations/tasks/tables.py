@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulations.tasks.task import TaskError
+from swarm.words import column_names
 
 __all__ = ["Table", "data_folder", "read_csv"]
 
@@ -94,15 +95,17 @@ def read_csv(path: Path, wanted: Sequence[str]) -> Table:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except FileNotFoundError:
         raise TaskError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise TaskError(f"{path}: is a directory; give a file in it") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise TaskError(f"{path}: cannot be read as CSV text ({error})") from error
     rows = csv.reader(io.StringIO(text))
     header = [cell.strip() for cell in next(rows, [])]
     missing = [name for name in wanted if name not in header]
     if missing:
-        raise TaskError(
-            f"{path}: line 1: column {missing[0]} is missing; there are: {', '.join(header)[:200] or 'none'}"
-        )
+        names = column_names(header)
+        there = f"there are: {', '.join(names)[:200]}" if names else "line 1 is no header line"
+        raise TaskError(f"{path}: line 1: column {missing[0]} is missing; {there}")
     columns: dict[str, list[str]] = {name: [] for name in header}
     lists = [columns[name] for name in header]
     for line, cells in enumerate(rows, 2):

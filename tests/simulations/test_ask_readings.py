@@ -271,6 +271,8 @@ def test_each_run_is_told() -> None:
     [
         (["--start", "1 May"], "--start: '1 May' is no day; write it as 2014-05-01"),
         (["--defect", "no humidiy"], "--defect: there is no 'no humidiy'; did you mean no humidity?"),
+        (["--station", "nowhere"], "--station: there is no 'nowhere'; there are north, south"),
+        (["--station", "north", "--station", "nowhere"], "there is no 'nowhere'; there are north, south"),
         (["--station", "north"], "lending takes two distinct stations; this window has one"),
     ],
 )
@@ -281,6 +283,11 @@ def test_what_the_command_cannot_do_is_one_line(
     assert run(["bench", "readings", str(file), "--days", "24", *options]) == 2
     line = capsys.readouterr().err.strip()
     assert said in line and "\n" not in line
+
+
+def test_a_file_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "readings", "nosuch.csv"]) == 2
+    assert capsys.readouterr().err == "swarm: nosuch.csv: no such file; check the path\n"
 
 
 def test_a_file_with_many_mistakes_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -215,6 +217,8 @@ def test_a_report_holds_rows_tables_and_plots(setting, tmp_path) -> None:
         (["--seeds", "x"], "--seeds"),
         (["--data", "a.csv"], "--data"),
         (["--task", "soil", "--data", "absent.csv"], "absent.csv: no such file"),
+        (["--task", "soil", "--data", "."], ".: is a directory; give a file in it"),
+        (["--task", "agri", "--data", "."], ".: is a directory; give a file in it"),
         (["--sf", "13"], "--sf"),
     ],
 )
@@ -222,6 +226,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], word: str, 
     assert cli.run(["bench", "learn", *arguments]) == 2
     said = capsys.readouterr().err
     assert word in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize("task", ["soil", "disease_real"])
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("app_key = 2b7e151628aed2a6abf7158809cf4f3c", None),
+        ("ab7e151628aed2a6abf7158809cf4f3c,bench", None),
+        ("correct horse battery staple", None),
+        ("bench,Q2hhbmdlIG1lIHBsZWFzZSwgSSBhbSBhIHRva2Vu", None),
+        ("SOURCEID, Day, Port1VW (m³/m³)", "SOURCEID, Day, Port1VW (m³/m³)"),
+    ],
+)
+def test_what_may_be_a_secret_is_not_repeated(
+    task: str, line: str, shown: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Goal: a file of keys that was given by mistake is told of without a word of it."""
+    file = tmp_path / "given.csv"
+    file.write_text(f"{line}\n")
+    assert cli.run(["bench", "learn", "--task", task, "--data", str(file)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert shown in said if shown else not any(word in said for word in re.findall(r"\w{4,}", line))
 
 
 def test_quick_prints_rows_as_json(capsys) -> None:
