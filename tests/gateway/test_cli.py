@@ -11,12 +11,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -233,49 +231,6 @@ def test_ctrl_c_while_the_program_is_still_loading_is_no_traceback() -> None:
         [sys.executable, "-c", INTERRUPTED], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stderr) == (130, "")
-
-
-def test_a_daemon_that_is_not_there(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SWARM_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("SWARM_TOKEN", "x")
-    for command in ("nodes list", "rounds list --json", "airtime", "events", "ask grape-003"):
-        assert "no gateway answers there" in refused(capsys, *command.split())
-
-
-class OtherServer(BaseHTTPRequestHandler):
-    """Something else that speaks HTTP: a page for all who ask, an error page for all who tell."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(b"<html>hello</html>")
-
-    def do_DELETE(self) -> None:
-        self.send_response(404)
-        self.end_headers()
-        self.wfile.write(b'{"detail": "Not Found"}')
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_what_is_no_gateway_is_said_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SWARM_TOKEN", "x")
-    with HTTPServer(("127.0.0.1", 0), OtherServer) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        where = f"127.0.0.1:{other.server_port}"
-        monkeypatch.setenv("SWARM_URL", f"http://{where}/")
-        commands = ("nodes list", "events", "events --follow", "ask apple-004", "rounds open")
-        for command in (*commands, "blocks cancel 01020304"):
-            assert f"swarm: http://{where}: is no swarm gateway" in refused(capsys, *command.split())
-        other.shutdown()
-    monkeypatch.setenv("SWARM_URL", where)
-    assert f"SWARM_URL: '{where}': write it as http://HOST:PORT" in refused(capsys, "nodes", "list")
 
 
 def test_init_never_overwrites_and_check_names_every_mistake(capsys: pytest.CaptureFixture[str]) -> None:
