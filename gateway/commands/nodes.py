@@ -104,7 +104,7 @@ def show(
 ) -> None:
     """Everything known of one node, its keys excepted.
 
-    Example: swarm nodes show grape-003
+    Example: swarm nodes show node-0450
     """
     node = find(Client(config_file), node_name)
     if as_json:
@@ -306,7 +306,7 @@ def label(
 ) -> None:
     """Tell a node what was seen where it stands, for it to learn from.  It is told when it is next heard.
 
-    Example: swarm nodes label grape-003 high --date 2026-06-03
+    Example: swarm nodes label node-0450 high --date 2026-06-03
     """
     if seen not in RISKS and not (seen.isascii() and seen.isdigit() and int(seen) < CLASSES_MAX):
         raise CommandError(
