@@ -312,8 +312,6 @@ class HandOvers:
         left: Mapping[str, str] = block.get("left", {})
         if block["state"] != "ended":
             node = block["each"].get(dev_eui, {"state": "left", "reason": "removed"})
-            if dev_eui not in block["each"] and block["created_us"] > going.since_us:
-                return "arrived", ""  # and what it has is on its way to others
             if node["state"] in ("refused", "forged", "left"):
                 left = {dev_eui: node["reason"]}
             elif node["state"] != "whole":

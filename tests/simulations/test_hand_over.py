@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simulations.bench.asking_cell import AskingCell, dev_eui
-from swarm.commands import HandOver, RemoveNode, SendBlock
+from swarm.commands import HandOver, RemoveNode
 from swarm.config import Asking, Learning, SwarmConfig
 from swarm.hand_over import Step, Way
 from swarm.model.container import random_model
@@ -199,21 +199,6 @@ def test_a_board_that_never_runs_what_it_has_is_found_out(monkeypatch: pytest.Mo
     assert (failed["state"], failed["why"]) == ("failed", "it has the block, and still runs other experts")
     (step,) = plan(cell)
     assert (step.way, step.load) == (Way.CABLE, (LOST,))
-
-
-def test_a_block_that_others_get_later_says_nothing_of_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Goal: a node that has its block and did not report yet is not failed by a second delivery of it."""
-    cell = forsaken()
-    monkeypatch.setattr(cell.receivers, "install", lambda node, now_us: False)
-    assert not isinstance(cell.command(WHAT), Refused)
-    while not cell.told("block_ended"):
-        cell.run_until(cell.now_us + MINUTE_US)
-    (arrived,) = cell.core.hand_overs.listing()
-    block = cell.core.blocks.signed(with_experts(IMAGE, arrived["experts"]))
-    again = SendBlock(block, (dev_eui(OTHER),), alone=True)
-    assert not isinstance(cell.command(again), Refused)
-    assert cell.core.blocks.listing()[-1]["descriptor"] == arrived["descriptor"]
-    assert cell.core.hand_overs.listing() == [arrived] and arrived["state"] == "arrived"
 
 
 def test_a_restart_with_several_blocks_goes_on_with_the_one_that_began() -> None:
